@@ -1,0 +1,123 @@
+"""The command line: finds the command's module, prints errors, gives the exit status.
+
+Nothing but click is imported before a command is known, so `relayctl --help` is instant.
+"""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+import click
+
+from relay import __version__
+from relay.errors import RelayError
+from relay.site import locate
+
+# name -> (module, attribute, the one line that `relayctl --help` shows); a test compares the line with the command's own
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "Make a new site."),
+    "serve": ("serve", "serve", "Run the relay."),
+    "check": ("check", "check", "Check the site's files and expectations."),
+    "reload": ("reload", "reload", "Apply the site's files to the running relay."),
+    "add-key": ("keys", "add_key", "Let a person in with a public key."),
+    "import-keys": ("keys", "import_keys", "Split an authorized_keys file into persons."),
+    "list-keys": ("keys", "list_keys", "List the keys and who owns them."),
+    "revoke-key": ("keys", "revoke_key", "Shut a person or a key out, for ever."),
+    "explain": ("explain", "explain", "Say whether a person may reach a target, and why."),
+    "audit": ("audit", "audit", "Review who reached what."),
+    "client-config": ("client_config", "client_config", "Print a person's ssh configuration."),
+    "host-key": ("host_key", "host_key", "List, add and retire the relay's host keys."),
+    "backup": ("backup", "backup", "Save the site and its state to one file."),
+    "restore": ("backup", "restore", "Bring a backup back."),
+    "doctor": ("doctor", "doctor", "Find out why it does not work."),
+    "completion": ("completion", "completion", "Print the shell's completion script."),
+    "schema": ("schema", "schema", "Print the JSON Schema of the site's files."),
+}
+
+
+@dataclass(slots=True)
+class Context:
+    """What every command is given: which site was asked for. Nothing is read before a command asks."""
+
+    site_option: str | None = None
+
+    def site(self, *, announce: bool = False) -> locate.Site:
+        """The site to work on; `announce` prints it first, for commands that change something."""
+        site = locate.find(self.site_option, os.environ)
+        if announce:
+            click.echo(f"site {site.path}", err=True)
+        return site
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the table (the order of a site's life)."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, None for an unknown name (click then says the nearest one)."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"relay.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with the nearest command named when there is no such one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"no command {args[0]!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--site", "site_option", metavar="DIR", help="The site's directory (else $RELAY_SITE, else /etc/relay).")
+@click.version_option(__version__, prog_name="relayctl")
+@click.pass_context
+def group(ctx: click.Context, site_option: str | None) -> None:
+    """Run and look after an SSH jump relay.
+
+    \b
+    Exit status: 0 yes or done, 1 the answer is no, 2 wrong usage, 3 nobody answers, 70 a bug of ours.
+    """
+    ctx.obj = Context(site_option)
+
+
+def main() -> None:
+    """The entry point `relayctl`: errors of ours become two lines on stderr and an exit status."""
+    try:
+        status = group.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RelayError as error:
+        click.echo(f"relayctl: {error.what}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # the reader of our output went away (head, less): not an error, and no traceback at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # anything else is a bug of ours: say so, keep the traceback for the report
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"relayctl: a bug of ours: {type(error).__name__}; please report it with the lines above", err=True)
+        sys.exit(70)
+    sys.exit(status if isinstance(status, int) else 0)

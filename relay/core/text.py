@@ -1,0 +1,24 @@
+"""How a stranger's text is shown: never a control character, a bidi trick or an endless line."""
+
+import unicodedata
+
+# Cc, Cf (bidi overrides among them), Cs, Co, Cn, line and paragraph separators never reach a terminal as they are
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def escape(text: str | bytes, most: int = 255) -> str:
+    """`text` with everything that could move a cursor written as \\x.., cut to `most` characters with `...`."""
+    if isinstance(text, bytes):
+        text = text[: most * 4].decode("utf-8", "backslashreplace")
+    if text.isascii() and text.isprintable() and "\\" not in text and len(text) <= most:
+        return text
+    out = []
+    for letter in text[: most + 1]:
+        if letter == "\\":
+            out.append("\\\\")
+        elif unicodedata.category(letter) in _UNSAFE:
+            out.append(f"\\x{ord(letter):02x}" if ord(letter) < 256 else f"\\u{{{ord(letter):x}}}")
+        else:
+            out.append(letter)
+    shown = "".join(out)
+    return shown if len(text) <= most and len(shown) <= most * 4 else shown[: max(most - 3, 0)] + "..."
