@@ -1,0 +1,108 @@
+"""Where is the site, and where does it keep its state?
+
+Standard library only: the serving processes and the control client ask this before anything else, and must get
+an answer from a site whose files are broken (revoking works with a broken policy). So `state:` is read from
+relay.yaml by a line scan that knows one spelling only; `relay.site.compile` refuses every other spelling of it,
+and thereby the scan and the YAML parser can never disagree about an applied site.
+"""
+
+import grp
+import os
+import pwd
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.errors import NotPermitted, RelayError
+
+SYSTEM = Path("/etc/relay")
+SYSTEM_STATE = Path("/var/lib/relay")
+SETTINGS = "relay.yaml"
+POLICIES = "policies"
+KEYS = "keys"
+MOST_BYTES = 1 << 20  # of one file of a site; a policy of 10,000 rules in ten files is about 1 MB in all
+
+# `state:` at the left margin, its value on the same line, without escapes: what the scan understands
+STATE_LINE = re.compile(r"""^state:[ \t]+(["']?)([A-Za-z0-9._/-]+)\1[ \t]*(?:#.*)?$""")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site: the directory with relay.yaml, policies/ and keys/, and the directory of its state."""
+
+    path: Path
+    state: Path
+
+
+def find(option: str | None, environ: Mapping[str, str]) -> Site:
+    """The site to work on: `option` (--site), else RELAY_SITE, else /etc/relay; never the current directory unasked.
+
+    Raises RelayError when there is none, NotPermitted when others than its owner could write it.
+    """
+    chosen = option or environ.get("RELAY_SITE") or str(SYSTEM)
+    if "\0" in chosen:
+        raise RelayError("a site's path cannot hold a NUL", "relayctl --site DIR ...")
+    path = Path(os.path.abspath(chosen))  # noqa: PTH100 - not resolve(): /etc/relay may be a link and is still /etc/relay
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        where = "" if option or environ.get("RELAY_SITE") else ", and neither --site nor RELAY_SITE names another"
+        raise RelayError(f"there is no site at {path}{where}", f"make one: relayctl init {path}") from None
+    except OSError as error:
+        raise NotPermitted(
+            f"the site {path} cannot be looked at: {error.strerror}", "use sudo, or name another: --site DIR"
+        ) from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise RelayError(f"the site {path} is not a directory", "name the directory that holds relay.yaml: --site DIR")
+    for part in (path, path / SETTINGS, path / POLICIES, path / KEYS):
+        fault = writable_by_others(part)
+        if fault:
+            raise NotPermitted(f"{part} {fault}: whoever can write it decides who gets in", f"chmod go-w {part}")
+    return Site(path, state_directory(path, scan_state(path)))
+
+
+def state_directory(path: Path, setting: str) -> Path:
+    """Where the site at `path` keeps its state, given its setting `state` ("" for the default)."""
+    if setting:
+        return path / setting  # an absolute setting replaces the path
+    return SYSTEM_STATE if path == SYSTEM else path / "state"
+
+
+def scan_state(path: Path) -> str:
+    """The setting `state` of the site at `path` without a YAML parser; "" when it is not set or cannot be read."""
+    try:
+        with (path / SETTINGS).open("rb") as file:
+            data = file.read(MOST_BYTES)
+    except OSError:
+        return ""
+    for line in data.decode("utf-8", "replace").splitlines():
+        match = STATE_LINE.match(line)
+        if match:
+            return match[2]
+    return ""
+
+
+def writable_by_others(path: Path) -> str:
+    """What lets somebody else than the owner write `path`; "" when nothing does or it does not exist.
+
+    A group counts as its owner when it is the owner's private one (Ubuntu's default umask is 0002 for those).
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return "is writable by everybody"
+    if found.st_mode & stat.S_IWGRP and not _private_group(found.st_uid, found.st_gid):
+        return "is writable by its group"
+    return ""
+
+
+def _private_group(uid: int, gid: int) -> bool:
+    try:
+        owner, group = pwd.getpwuid(uid), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return owner.pw_gid == gid and owner.pw_name == group.gr_name and set(group.gr_mem) <= {owner.pw_name}
