@@ -1,0 +1,261 @@
+"""Which routes has the kernel, and would a packet for this address leave by the zone's interface and gateway?
+
+`guard` is asked before every dial (and may be asked again after it): the socket is bound to the interface as
+well, but a bound socket whose route is missing asks for the target on-link, and whoever claims the address
+there would be connected to (measured; invariant 5).
+"""
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from relay.core.rules import Address, Network
+from relay.errors import RelayError
+from relay.net import interfaces, netlink
+
+# struct rtmsg: family, destination and source prefix length, tos, table, protocol, scope, type, flags
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, interface index
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 6, 9, 15, 18
+_UNICAST, _LOCAL = 1, 2  # RTN_*
+_KINDS = {
+    _LOCAL: "local",
+    3: "broadcast",
+    4: "anycast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+}
+_MAIN = 254  # RT_TABLE_MAIN
+_CLONED = 0x200  # RTM_F_CLONED: a cache entry of IPv6, not a route
+_FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: the route itself, not what a lookup makes up for a bound socket
+_DEAD = 0x01 | 0x10  # RTNH_F_DEAD | RTNH_F_LINKDOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One way out: by which interface, through whom (None: on-link), and whether its link is down."""
+
+    index: int
+    gateway: Address | None
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one RTM_NEWROUTE says, with numbers where the kernel has numbers."""
+
+    network: Network
+    kind: int  # RTN_*
+    table: int
+    metric: int
+    cloned: bool
+    hops: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One unicast route of the main table; `gateway` None: on-link. `metric` as the kernel has it (lower wins)."""
+
+    network: Network
+    gateway: Address | None
+    interface: str
+    metric: int
+
+
+class Obstacle(StrEnum):
+    """Why a zone cannot be dialled into now. Stable names: they stand in the audit log."""
+
+    NOT_ASKED = "not-asked"
+    INTERFACE_MISSING = "interface-missing"
+    INTERFACE_AMBIGUOUS = "interface-ambiguous"  # the zone's pattern matches more than one
+    INTERFACE_DOWN = "interface-down"
+    ROUTE_MISSING = "route-missing"
+    OTHER_GATEWAY = "other-gateway"
+    NOT_UNICAST = "not-unicast"  # unreachable, blackhole, prohibit, or the machine itself outside lo
+    KERNEL_SILENT = "kernel-silent"  # no answer, or one that is none; and every system that is not Linux
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The answer for one dial. The zero value refuses.
+
+    `interface` is the name to bind to. `index` is of the moment: asked again after connecting, another one means
+    that the interface was made anew in between, and that the socket belongs to the old one.
+    """
+
+    obstacle: Obstacle | None = Obstacle.NOT_ASKED
+    detail: str = ""  # for the operator only
+    interface: str = ""
+    index: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the dial may go on."""
+        return self.obstacle is None
+
+
+def parse_route(body: bytes | memoryview) -> Entry | None:
+    """An RTM_NEWROUTE's body, None for a family that is not IP. Raises OSError(EBADMSG) for what is not one."""
+    view = memoryview(body)
+    found = netlink.attributes(view, _ROUTE.size)
+    family, prefix, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(view)
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return None
+    multipath = found.get(_RTA_MULTIPATH)
+    if multipath is not None:
+        hops = _next_hops(family, multipath)
+    elif _RTA_OIF in found:
+        hops = (_hop(family, netlink.number(found[_RTA_OIF]), flags, found),)
+    else:
+        hops = ()
+    return Entry(
+        network=_network(family, found.get(_RTA_DST), prefix),
+        kind=kind,
+        table=netlink.number(found.get(_RTA_TABLE)) or table,
+        metric=netlink.number(found.get(_RTA_PRIORITY)),
+        cloned=bool(flags & _CLONED),
+        hops=hops,
+    )
+
+
+def routes() -> list[Route]:
+    """The unicast routes of the main table, IPv4 first, one per next hop. Raises OSError, and RelayError off Linux."""
+    kernel = netlink.shared()
+    names = dict(socket.if_nameindex())
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = _ROUTE.pack(family, 0, 0, 0, _MAIN if kernel.strict else 0, 0, 0, 0, 0)
+        try:
+            bodies = kernel.dump(netlink.GETROUTE, request, netlink.NEWROUTE)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:  # no such table or family here
+                continue
+            raise
+        for entry in map(parse_route, bodies):
+            if entry is None or entry.kind != _UNICAST or entry.table != _MAIN or entry.cloned:
+                continue
+            found += [Route(entry.network, hop.gateway, names.get(hop.index, ""), entry.metric) for hop in entry.hops]
+    return found
+
+
+def guard(interface: str, address: Address, gateway: Address | None) -> Guard:
+    """Whether a socket bound to `interface` (a zone's name or pattern) would reach `address` as the zone says.
+
+    With a `gateway` every next hop on that interface must be it; without one, that a route matches is enough.
+    Costs one netlink question (tens of microseconds), never waits, raises nothing.
+    """
+    name = interface
+    if interfaces.is_pattern(interface):
+        try:
+            found = interfaces.candidates(interface, interfaces.names())
+        except OSError as error:
+            return Guard(Obstacle.KERNEL_SILENT, str(error))
+        if not found:
+            return Guard(Obstacle.INTERFACE_MISSING, f"no interface matches {interface!r}")
+        if len(found) > 1:
+            return Guard(Obstacle.INTERFACE_AMBIGUOUS, f"{interface!r} matches {', '.join(found)[:200]}")
+        name = found[0]
+    try:
+        index = socket.if_nametoindex(name)
+    except (OSError, ValueError, AttributeError):  # ValueError: a NUL in the name; AttributeError: not on this system
+        return Guard(Obstacle.INTERFACE_MISSING, f"there is no interface {name!r}", name)
+    try:
+        entry = _lookup(address, index)
+        if entry is None:
+            return Guard(Obstacle.KERNEL_SILENT, f"no route in the kernel's answer for {address}", name, index)
+        return _judge(entry, name, index, address, gateway)
+    except OSError as error:
+        return _why_not(error, name, index, address)
+    except RelayError as error:
+        return Guard(Obstacle.KERNEL_SILENT, error.what, name, index)
+
+
+def _lookup(address: Address, index: int) -> Entry | None:
+    """The route that a socket bound to interface `index` uses. Raises OSError where the kernel says no."""
+    packed = address.packed
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    request = (
+        _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+        + netlink.attribute(_RTA_DST, packed)
+        + netlink.attribute(_RTA_OIF, struct.pack("=I", index))
+    )
+    return parse_route(netlink.shared().ask(netlink.GETROUTE, request, netlink.NEWROUTE))
+
+
+def _judge(entry: Entry, name: str, index: int, address: Address, gateway: Address | None) -> Guard:
+    if entry.kind != _UNICAST and not (entry.kind == _LOCAL and name == "lo"):
+        return Guard(
+            Obstacle.NOT_UNICAST, f"the route to {address} is of type {_KINDS.get(entry.kind, entry.kind)}", name, index
+        )
+    hops = [hop for hop in entry.hops if hop.index == index]
+    if not hops:
+        return Guard(Obstacle.ROUTE_MISSING, f"no route to {address} by {name}", name, index)
+    if any(hop.dead for hop in hops):
+        return Guard(Obstacle.INTERFACE_DOWN, f"{name} has no carrier", name, index)
+    if gateway is not None:
+        for hop in hops:
+            if hop.gateway != gateway:
+                way = f"by {hop.gateway}" if hop.gateway else "on-link"
+                return Guard(Obstacle.OTHER_GATEWAY, f"{address} goes {way} on {name}, not by {gateway}", name, index)
+    return Guard(None, "", name, index)
+
+
+def _why_not(error: OSError, name: str, index: int, address: Address) -> Guard:
+    """The kernel found no route: because of the interface, of a route that forbids, or because there is none."""
+    if error.errno in {errno.ETIMEDOUT, errno.EBADMSG, errno.EPERM, errno.ENOSYS}:
+        return Guard(Obstacle.KERNEL_SILENT, str(error), name, index)
+    try:
+        link = interfaces.link(index)
+    except (OSError, RelayError):
+        return Guard(Obstacle.INTERFACE_MISSING, f"{name} went away", name)
+    if not (link.enabled and link.carrier):
+        return Guard(
+            Obstacle.INTERFACE_DOWN, f"{name} is {'without carrier' if link.enabled else 'set down'}", name, index
+        )
+    if error.errno in {errno.EACCES, errno.EINVAL}:  # a prohibit and a blackhole route
+        return Guard(Obstacle.NOT_UNICAST, f"a route forbids {address} ({error.strerror})", name, index)
+    return Guard(Obstacle.ROUTE_MISSING, f"no route to {address} by {name} ({error.strerror})", name, index)
+
+
+def _network(family: int, value: memoryview | None, prefix: int) -> Network:
+    raw = bytes(value) if value is not None else b""
+    if family == socket.AF_INET:
+        if prefix <= 32 and len(raw) in {0, 4}:
+            return IPv4Network((raw or bytes(4), prefix), strict=False)
+    elif prefix <= 128 and len(raw) in {0, 16}:
+        return IPv6Network((raw or bytes(16), prefix), strict=False)
+    raise OSError(errno.EBADMSG, f"netlink destination of {len(raw)} bytes with prefix {prefix}")
+
+
+def _hop(family: int, index: int, flags: int, found: dict[int, memoryview]) -> Hop:
+    gateway = found.get(_RTA_GATEWAY)
+    if gateway is None and (via := found.get(_RTA_VIA)) is not None and len(via) > 2:
+        gateway = via[2:]  # struct rtvia: the family, then an address of that family (IPv4 by an IPv6 gateway)
+    return Hop(index, _address(gateway), bool(flags & _DEAD))
+
+
+def _next_hops(family: int, data: memoryview) -> tuple[Hop, ...]:
+    hops = []
+    while len(data) >= _NEXT_HOP.size:
+        length, flags, _, index = _NEXT_HOP.unpack_from(data)
+        if length < _NEXT_HOP.size or length > len(data):
+            raise OSError(errno.EBADMSG, f"netlink next hop of {length} bytes in {len(data)}")
+        hops.append(_hop(family, index, flags, netlink.attributes(data[:length], _NEXT_HOP.size)))
+        data = data[(length + 3) & ~3 :]
+    return tuple(hops)
+
+
+def _address(value: memoryview | None) -> Address | None:
+    """A gateway's address; an unspecified one (IPv6 writes :: for on-link) is none. Raises OSError(EBADMSG)."""
+    if value is None:
+        return None
+    if len(value) not in {4, 16}:
+        raise OSError(errno.EBADMSG, f"netlink gateway of {len(value)} bytes")
+    raw = bytes(value)
+    address = IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
+    return None if address.is_unspecified else address
