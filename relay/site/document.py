@@ -81,7 +81,7 @@ def read(file: str, raw: bytes) -> Document:
         for event in yaml.parse(text, Loader=_LOADER):
             composer.take(event)
         whole = True
-    except _GivenUp:
+    except _StopError:
         pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -96,7 +96,7 @@ def _unreadable(file: str, line: int, what: str, cure: str) -> Document:
     return Document(file, "", None, {}, (Fault(file, line, what, cure),), whole=False)
 
 
-class _GivenUp(Exception):
+class _StopError(Exception):
     """Nothing more can be read from this file."""
 
 
@@ -156,7 +156,7 @@ class _Composer:
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 self._close()
             case yaml.AliasEvent():
-                self.fault(line, f"an alias (*{escape(event.anchor, 40)})", "write the value out")
+                self.fault(line, f"an alias (*{escape(event.anchor or '', 40)})", "write the value out")
                 self._put_key(_SKIP, line) if self._wants_key() else self._put(None, line)
             case yaml.DocumentStartEvent():
                 self._document(event, line)
@@ -167,7 +167,7 @@ class _Composer:
         self._documents += 1
         if self._documents > 1:
             self.fault(line, "a second document", "one file, one document: remove the `---` or make another file")
-            raise _GivenUp
+            raise _StopError
         if event.tags or event.version not in (None, (1, 2)):
             self.fault(line, "a %TAG or %YAML directive", "remove it: these files are YAML 1.2 without tags")
 
@@ -182,7 +182,7 @@ class _Composer:
 
     def _scalar(self, event: Any, line: int) -> None:
         text: str = event.value
-        plain = event.style is None
+        plain = not event.style  # "" from the C parser, None from the other
         if self._wants_key():
             if plain and text == "<<":
                 self.fault(line, "a merge key (<<)", "write the keys out")
@@ -212,7 +212,7 @@ class _Composer:
     def _open(self, container: dict[str, object] | list[object], line: int) -> None:
         if len(self._stack) >= MOST_DEPTH:
             self.fault(line, f"nested more than {MOST_DEPTH} levels deep", "a policy needs five levels")
-            raise _GivenUp
+            raise _StopError
         if self._wants_key():
             self.fault(line, "a list or mapping as a key", "a key is a name")
             self._stack.append(_Frame(container, self._hidden(), is_key=True))
