@@ -1,0 +1,61 @@
+# `make` alone says what there is. Tests in parallel: JOBS=4. More for pytest: ARGS="-k target".
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+JOBS ?= 2
+ARGS ?=
+BIN_ := .venv/bin
+PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
+
+demo: .venv/.installed ## set everything up, jump through a relay on this machine, show what was recorded (KEEP=1 leaves it running)
+	@$(BIN_)/python tools/demo.py $(if $(KEEP),--keep)
+
+test: ## every test; installs Debian packages that are missing (STRICT=1: a skipped test is a failure)
+	@tools/packages.sh
+	@$(MAKE) --no-print-directory lint
+	RELAY_STRICT=$(STRICT) $(PYTEST) $(ARGS)
+
+quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
+	@$(MAKE) --no-print-directory lint
+	$(PYTEST) -m 'not system and not slow' $(ARGS)
+
+lint: .venv/.installed-dev ## ruff, mypy and the layers
+	$(BIN_)/ruff check .
+	$(BIN_)/ruff format --check .
+	$(BIN_)/mypy
+	$(BIN_)/lint-imports
+
+fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones every time
+	RELAY_HYPOTHESIS=fuzz $(PYTEST) -m 'not system and not slow' --timeout 3600 $(ARGS)
+
+coverage: .venv/.installed-dev ## which lines and branches of relay/core no test reaches
+	$(PYTEST) tests/core --cov=relay.core --cov-branch --cov-report=term-missing $(ARGS)
+
+bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host
+	$(BIN_)/python bench/compare.py $(ARGS)
+
+install: ## into /opt/relay/VERSION with the link `current`, and /usr/local/bin/relayctl (sudo make install)
+	@tools/install.sh
+
+uninstall: ## take that away again; sites and state stay
+	@tools/install.sh remove
+
+units: .venv/.installed ## write packaging/systemd anew after a change of relay/site/units.py
+	$(BIN_)/python -m relay.site.units packaging/systemd
+
+venv: .venv/.installed-dev ## .venv with the package and what the tests need (PYTHON=/path/to/python3.12)
+
+clean: ## remove what can be made again
+	rm -rf .venv .demo build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
+	find relay tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml tools/venv.sh
+	@tools/venv.sh
+
+.venv/.installed-dev: pyproject.toml tools/venv.sh
+	@tools/venv.sh dev
+
+.PHONY: help demo test quick lint fuzz coverage bench install uninstall units venv clean

@@ -1,0 +1,51 @@
+#!/bin/bash
+# Are the programs here that the system tests drive? As root: installs what is missing. On a terminal: asks first.
+# Else: says what to type, and fails.
+set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
+
+wanted=( # program:Debian package
+    sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client rsync:rsync git:git
+    ip:iproute2 ss:iproute2 nft:nftables systemd-analyze:systemd unshare:util-linux ps:procps
+)
+missing=()
+for pair in "${wanted[@]}"; do
+    command -v "${pair%%:*}" >/dev/null && continue
+    [[ " ${missing[*]-} " == *" ${pair#*:} "* ]] || missing+=("${pair#*:}")
+done
+((${#missing[@]})) || exit 0
+
+line="apt-get install -y --no-install-recommends ${missing[*]}"
+if ! command -v apt-get >/dev/null; then
+    echo "the tests need these Debian packages, or what your system calls them: ${missing[*]}" >&2
+    echo "  (make quick needs none of them)" >&2
+    exit 1
+fi
+# On a machine that runs systemd, Debian starts an sshd on port 22 as soon as it is installed.
+note=
+if [[ -d /run/systemd/system && " ${missing[*]} " == *" openssh-server "* ]]; then
+    note="note: Debian starts an sshd on port 22 with openssh-server; to have none: systemctl disable --now ssh"
+fi
+
+sudo=()
+if ((EUID != 0)); then
+    sudo=(sudo)
+    answer=no
+    if [[ -t 0 && -t 1 ]] && command -v sudo >/dev/null; then
+        echo "the tests need Debian packages that are not here: ${missing[*]}"
+        [[ -z $note ]] || echo "$note"
+        read -r -p "sudo $line? [y/N] " answer
+    fi
+    if [[ ${answer,,} != y* ]]; then
+        echo "the tests need Debian packages; type this, or take make quick, which needs none:" >&2
+        echo "  sudo apt-get update && sudo $line" >&2
+        exit 1
+    fi
+else
+    echo "installing Debian packages for the tests: ${missing[*]}"
+    [[ -z $note ]] || echo "$note"
+fi
+# an old list of packages names files that are gone from the mirrors, so it is fetched anew
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
+# shellcheck disable=SC2086  # the line is words
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive $line -qq -o Dpkg::Use-Pty=0 </dev/null >/dev/null
