@@ -124,6 +124,14 @@ def match(pattern: str, names: Iterable[str]) -> str:
     raise InputRejected(f"no interface matches '{shown}'", f"there are {_listed(known)}" if known else "there are none")
 
 
+def find(pattern: str) -> str:
+    """The name that a zone's `interface` means now; a plain name is given back unasked.
+
+    Raises InputRejected as `match` does, OSError as `names` does.
+    """
+    return match(pattern, names()) if is_pattern(pattern) else pattern
+
+
 def names() -> list[str]:
     """The names alone, for matching a pattern. Raises OSError(ENOSYS) where the system cannot list them."""
     try:

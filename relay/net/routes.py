@@ -88,7 +88,7 @@ class Guard:
     that the interface was made anew in between, and that the socket belongs to the old one.
     """
 
-    obstacle: Obstacle | None = Obstacle.NOT_ASKED
+    reason: Obstacle | None = Obstacle.NOT_ASKED
     detail: str = ""  # for the operator only
     interface: str = ""
     index: int = 0
@@ -96,7 +96,7 @@ class Guard:
     @property
     def ok(self) -> bool:
         """Whether the dial may go on."""
-        return self.obstacle is None
+        return self.reason is None
 
 
 def parse_route(body: bytes | memoryview) -> Entry | None:

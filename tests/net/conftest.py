@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from relay.net import interfaces, routes
 interface, address, gateway = json.loads(sys.argv[1])
 answer = routes.guard(interface, ip_address(address), ip_address(gateway) if gateway else None)
-print(json.dumps([answer.ok, answer.obstacle, answer.detail, answer.interface]))
+print(json.dumps([answer.ok, answer.reason, answer.detail, answer.interface]))
 """
 SHOW = """
 import json
@@ -73,7 +73,7 @@ class Namespace:
             self.ip(f"address add {address} dev {name}" + (" nodad" if ":" in address else ""))
 
     def guard(self, interface: str, address: str, gateway: str = "") -> tuple[bool, str | None, str, str]:
-        """What `routes.guard` answers inside: (ok, obstacle, detail, interface)."""
+        """What `routes.guard` answers inside: (ok, reason, detail, interface)."""
         ok, obstacle, detail, name = json.loads(
             self.run(sys.executable, "-c", ASK, json.dumps([interface, address, gateway]))
         )

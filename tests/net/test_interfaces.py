@@ -52,6 +52,14 @@ def test_none_or_several_is_refused_with_the_candidates(pattern: str, text: str)
     assert any(name in raised.value.what + raised.value.hint for name in NAMES)
 
 
+def test_a_plain_name_is_not_looked_for() -> None:
+    """Whether it is there is the guard's question; a pattern is matched against what is there now."""
+    assert interfaces.find("nope0") == "nope0"
+    assert interfaces.find("l?") == "lo"
+    with pytest.raises(InputRejected):
+        interfaces.find("nope*")
+
+
 def test_one_name_listed_twice_is_one_candidate() -> None:
     """Candidates are names, compared as names."""
     assert interfaces.match("zt*", ["zt0", "zt0"]) == "zt0"

@@ -114,7 +114,7 @@ def test_any_bytes_are_a_route_or_refused(data: bytes, family: int) -> None:
 def judged(*hops: Hop, kind: int = UNICAST, gateway: str = "", name: str = "zt0", index: int = 3) -> Obstacle | None:
     entry = Entry(ip_network("192.168.1.0/24"), kind, 254, 0, False, hops)
     at = ip_address(gateway) if gateway else None
-    return routes._judge(entry, name, index, ip_address(LAN), at).obstacle
+    return routes._judge(entry, name, index, ip_address(LAN), at).reason
 
 
 def test_a_route_is_judged_by_type_interface_link_and_gateway() -> None:
@@ -138,7 +138,7 @@ def test_a_route_is_judged_by_type_interface_link_and_gateway() -> None:
 def test_the_zero_guard_refuses() -> None:
     """A guard that nobody asked is not a yes."""
     assert not Guard().ok
-    assert Guard().obstacle is Obstacle.NOT_ASKED
+    assert Guard().reason is Obstacle.NOT_ASKED
 
 
 @pytest.mark.parametrize("interface", ["lo", "l?"])
@@ -152,25 +152,25 @@ def test_lo_reaches_the_machine_itself(interface: str, address: str) -> None:
 
 def test_lo_with_a_gateway_is_refused() -> None:
     """A zone that names a gateway is not satisfied by the machine itself."""
-    assert routes.guard("lo", ip_address("127.0.0.1"), ip_address("127.0.0.2")).obstacle is Obstacle.OTHER_GATEWAY
+    assert routes.guard("lo", ip_address("127.0.0.1"), ip_address("127.0.0.2")).reason is Obstacle.OTHER_GATEWAY
 
 
 def test_an_address_that_lo_does_not_have_has_no_route_there() -> None:
     """A documentation address (RFC 5737) by lo: asked of the kernel, nothing is sent."""
-    assert routes.guard("lo", ip_address("203.0.113.5"), None).obstacle is Obstacle.ROUTE_MISSING
+    assert routes.guard("lo", ip_address("203.0.113.5"), None).reason is Obstacle.ROUTE_MISSING
 
 
 @pytest.mark.parametrize("name", ["nope0", "", "x" * 300, "a\0b", "zt*\0", "nope?"])
 def test_an_interface_that_is_not_there_is_a_reason(name: str) -> None:
     """Whatever stands in the zone, the guard answers and does not raise."""
-    assert routes.guard(name, ip_address(LAN), None).obstacle is Obstacle.INTERFACE_MISSING
+    assert routes.guard(name, ip_address(LAN), None).reason is Obstacle.INTERFACE_MISSING
 
 
 @given(st.text(max_size=20), st.ip_addresses(), st.none() | st.ip_addresses())
 def test_the_guard_never_raises(name: str, address: object, gateway: object) -> None:
     """Any zone and any address give an answer: this runs inside the path of a forward."""
     answer = routes.guard(name, address, gateway)  # type: ignore[arg-type]
-    assert answer.ok == (answer.obstacle is None)
+    assert answer.ok == (answer.reason is None)
 
 
 @pytest.mark.system
