@@ -4,7 +4,11 @@
 snapshot and so need neither PyYAML nor pydantic.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from relay.errors import InputRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,40 @@ class Settings:
     limits: Limits = Limits()
     audit_keep_days: int = 400
     strangers_keep_days: int = 30
+
+
+def settings_to_json(settings: Settings) -> dict[str, Any]:
+    """Plain JSON values of `settings`, one key per setting, for the compiled snapshot."""
+    return asdict(settings)
+
+
+def settings_from_json(value: Mapping[str, Any]) -> Settings:
+    """The settings in a compiled snapshot.
+
+    A key this version does not know is ignored and a missing one has its default, so that a process that lives on
+    after an upgrade and its successor can read each other's snapshots. Raises InputRejected for a wrong type.
+    """
+    limits = value.get("limits", {})
+    if not isinstance(limits, Mapping):
+        raise InputRejected("the snapshot's limits are not a mapping", "relayctl reload")
+    return Settings(**_known(Settings(), value), limits=Limits(**_known(Limits(), limits)))
+
+
+def _known(default: Settings | Limits, value: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for name in (field.name for field in fields(default)):
+        if name not in value or name == "limits":
+            continue
+        given, usual = value[name], getattr(default, name)
+        if isinstance(usual, tuple):
+            right = isinstance(given, (list, tuple)) and all(isinstance(item, str) for item in given)
+            given = tuple(given) if right else given
+        elif isinstance(usual, float):
+            right = isinstance(given, (int, float)) and not isinstance(given, bool)
+            given = float(given) if right else given
+        else:
+            right = type(given) is type(usual)
+        if not right:
+            raise InputRejected(f"the snapshot's setting {name} is a {type(given).__name__}", "relayctl reload")
+        known[name] = given
+    return known
