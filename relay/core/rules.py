@@ -90,6 +90,7 @@ class Reason(StrEnum):
     KEY_REVOKED = "key-revoked"
     KEY_EXPIRED = "key-expired"
     KEY_SOURCE = "key-source"  # from= of the key
+    KEY_PRESENCE = "key-presence"  # a security key's signature lacks the touch or the verification asked for
     KEY_NO_FORWARDING = "key-no-forwarding"
     KEY_PERMITOPEN = "key-permitopen"
     NO_POLICY = "no-policy"  # nothing was ever applied
