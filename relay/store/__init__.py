@@ -1,0 +1,1 @@
+"""The audit database: one writer, many readers, numbered migrations."""

@@ -1,0 +1,111 @@
+"""Which rows of the audit log does a reviewer ask for?
+
+`Question.matches` is the law; the database only narrows down which rows are looked at, and `audit tail` uses
+nothing else.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from relay.core.chain import Row
+from relay.core.event import Value
+from relay.core.rules import Address, Network
+
+ALLOWED = ("forward.opened", "forward.closed")
+DENIED = ("forward.denied", "request.refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Everything given must hold; what is left out asks nothing."""
+
+    person: str = ""
+    fingerprint: str = ""  # a prefix, with or without "SHA256:"
+    host: str = ""  # the target's name as asked, or an address as asked
+    address: Address | None = None  # the target's address as asked or judged
+    port: int | None = None
+    client: Network | None = None
+    to: Network | None = None  # judged addresses
+    since: int | None = None  # UTC microseconds, inclusive
+    until: int | None = None  # exclusive
+    verdict: str = ""  # "allowed", "denied"
+    name: str = ""
+    text: str = ""  # in any text of the row, A and a alike
+
+    def names(self) -> tuple[str, ...]:
+        """The event names that can answer; empty: any."""
+        if self.name:
+            return (self.name,)
+        return ALLOWED if self.verdict == "allowed" else DENIED if self.verdict == "denied" else ()
+
+    def matches(self, row: Row) -> bool:
+        """Whether this row is one of those asked for."""
+        event, fields = row.event, row.event.fields
+        if self.since is not None and event.time < self.since:
+            return False
+        if self.until is not None and event.time >= self.until:
+            return False
+        if self.name and event.name != self.name:
+            return False
+        if self.verdict and event.name not in (ALLOWED if self.verdict == "allowed" else DENIED):
+            return False
+        if self.person and fields.get("person") != self.person:
+            return False
+        if self.fingerprint and not str(fields.get("fingerprint") or "").startswith(full_fingerprint(self.fingerprint)):
+            return False
+        if self.client is not None and not _within(fields.get("client"), self.client):
+            return False
+        if self.to is not None and not _within(fields.get("address"), self.to):
+            return False
+        return self._is_target(fields.get("asked"), fields.get("address"), fields.get("port")) and self._says(row)
+
+    def _is_target(self, asked: Value, address: Value, port: Value) -> bool:
+        if self.host or self.address is not None:
+            host = host_of(asked)
+            judged = address if isinstance(address, str) else None
+            wanted = self.host.lower() if self.host else str(self.address)
+            if host != wanted and (self.address is None or judged != str(self.address)):
+                return False
+        return self.port is None or port == self.port or (port is None and port_of(asked) == self.port)
+
+    def _says(self, row: Row) -> bool:
+        if not self.text:
+            return True
+        needle = lowered(self.text)
+        values = (row.event.id, row.event.name, *row.event.fields.values())
+        return any(needle in lowered(value) for value in values if isinstance(value, str))
+
+
+def full_fingerprint(prefix: str) -> str:
+    """A fingerprint or the beginning of one, with its "SHA256:"."""
+    return prefix if prefix.startswith("SHA256:") else f"SHA256:{prefix}"
+
+
+def lowered(text: str) -> str:
+    """ASCII letters in lower case, all others as they are: the same comparison that SQLite's LIKE makes."""
+    return text.encode("utf-8", "replace").lower().decode("utf-8")
+
+
+def host_of(asked: Value) -> str | None:
+    """The host part of a target as asked (`remote:22`, `[fd00::1]:22`), in lower case."""
+    if not isinstance(asked, str):
+        return None
+    host, colon, _ = asked.rpartition(":")
+    return (host if colon else asked).strip("[]").lower()
+
+
+def port_of(asked: Value) -> int | None:
+    """The port of a target as asked, None when it has none."""
+    if not isinstance(asked, str):
+        return None
+    digits = asked.rpartition(":")[2]
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 5 else None
+
+
+def _within(value: Value, network: IPv4Network | IPv6Network) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        return ip_address(value) in network
+    except ValueError:
+        return False

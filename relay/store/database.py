@@ -1,0 +1,320 @@
+"""What has happened? The one writer of the audit database (`Reader`, for everybody else, is in reader.py).
+
+One process holds the writer's flock; it appends groups of events, each group one durable transaction (WAL,
+synchronous=FULL: the rows are on the disk when `append` returns). What fails leaves nothing half done, and the
+next call tries anew, so a full disk or a vanished volume heals without a restart.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from relay.core.chain import GENESIS, link
+from relay.core.event import SCHEMA, Event, bounded
+from relay.core.question import host_of
+from relay.errors import StoreUnavailable
+from relay.store import dictionary, migrations, strangers
+from relay.store.reader import ROW, Reader, row_of, unavailable
+
+__all__ = ["FILE", "Reader", "Writer"]
+
+FILE = "audit.db"  # in the state directory
+_REMEMBERED = 4096  # ids of dictionary entries kept at hand: one per person and client, or target and rule
+_WAL_KEPT = 4 << 20  # bytes of a log file that is kept for reuse; a longer one is cut when it has been emptied
+
+
+class Writer:
+    """The only one that may write. Use it from one thread at a time; any thread will do."""
+
+    def __init__(self, path: Path, node: str) -> None:
+        """Take the lock, bring the database to this version. Raises StoreUnavailable, naming who holds the lock."""
+        self._path = path
+        self._node = node
+        self._database: sqlite3.Connection | None = None
+        self._head: tuple[int, str] | None = None
+        self._ids: dict[tuple[str, str], int] = {}
+        self._lock = _take_lock(path)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Record `events` in one durable transaction; an event whose id is already recorded is left out.
+
+        So are a forward.closed without an open forward and a second forward.opened of the same forward: each opening
+        has exactly one closing row. Raises StoreUnavailable; then none of them is recorded.
+        """
+        if not events:
+            return
+        with self._transaction() as database:
+            seq, prev = self._head or _head(database)
+            for event in map(bounded, events):
+                if not _is_new(database, event, seq + 1):
+                    continue
+                seq += 1
+                row = link(self._node, seq, prev, event)
+                prev = row.hash
+                fields = event.fields
+                connection, forward = fields.get("connection"), fields.get("forward")
+                database.execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        seq,
+                        event.id,
+                        event.time,
+                        self._word(database, "nodes", self._node),
+                        self._word(database, "names", event.name),
+                        SCHEMA,
+                        self._who(database, event),
+                        self._target(database, event),
+                        connection if isinstance(connection, str) else None,
+                        forward if isinstance(forward, str) else None,
+                        dictionary.rest(fields),
+                        bytes.fromhex(row.hash),
+                    ),
+                )
+        self._head = seq, prev
+
+    def open_forwards(self) -> dict[str, Event]:
+        """The opening event of every forward that has no closing row, by forward id. Raises StoreUnavailable."""
+        with self._guard() as database:
+            found = database.execute(f"{ROW} JOIN open_forwards o ON o.seq = e.seq ORDER BY e.seq").fetchall()
+            opened = [row_of(columns).event for columns in found]
+        return {str(event.fields["forward"]): event for event in opened}
+
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last row: (0, GENESIS) when there is none. Raises StoreUnavailable."""
+        with self._guard() as database:
+            return _head(database)
+
+    @property
+    def salt(self) -> bytes:
+        """This database's salt for strangers' login names (see strangers.Tally). Raises StoreUnavailable."""
+        with self._guard() as database:
+            (salt,) = database.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()
+            return bytes(salt)
+
+    def strangers(self, counts: Iterable[strangers.Count]) -> None:
+        """Add the counts of strangers, outside the chain. Raises StoreUnavailable; then none of them is added."""
+        with self._transaction() as database:
+            strangers.store(database, counts)
+
+    def prune(self, now_us: int, strangers_keep_days: int = 30) -> int:
+        """Delete strangers' counts older than that many days; how many rows went. Raises StoreUnavailable.
+
+        Rows of known people are never deleted here: archiving them is another matter.
+        """
+        with self._transaction() as database:
+            return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
+
+    def backup(self, path: Path) -> None:
+        """Write a consistent copy of the database to `path`, a new file. Raises StoreUnavailable."""
+        with self._guard() as database, contextlib.closing(sqlite3.connect(path)) as copy:
+            database.backup(copy)
+
+    def close(self) -> None:
+        """Fold the log into the database and let the lock go. May be called twice."""
+        self._shut()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _open(self) -> sqlite3.Connection:
+        if self._lock < 0:
+            raise StoreUnavailable(f"the audit database {self._path} is closed")
+        if self._database is not None:
+            return self._database
+        database = None
+        try:
+            _create(self._path)
+            database = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=5.0,  # a reader that rolls a log forward holds a lock for milliseconds
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StoreUnavailable(f"{self._path} lies where SQLite cannot keep a log: {mode}", "use a local disk")
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
+            database.execute("PRAGMA trusted_schema = OFF")
+            migrations.migrate(database)
+        except (sqlite3.Error, OSError) as error:
+            if database is not None:
+                database.close()
+            raise unavailable(self._path, error) from error
+        except BaseException:
+            if database is not None:
+                database.close()
+            raise
+        self._database = database
+        return database
+
+    def _shut(self) -> None:
+        self._forget()
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+    def _forget(self) -> None:
+        """What was remembered of a transaction that did not come to be."""
+        self._head = None
+        self._ids.clear()
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[sqlite3.Connection]:
+        """The open database; errors become StoreUnavailable, and any but a full disk has it opened anew next time."""
+        database = self._open()
+        try:
+            yield database
+        except BaseException as error:
+            self._forget()
+            with contextlib.suppress(sqlite3.Error):
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error | OSError):
+                raise
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL:
+                self._shut()
+            raise unavailable(self._path, error) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guard() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+            database.execute("COMMIT")
+
+    def _remember(self, place: tuple[str, str], number: int) -> int:
+        if len(self._ids) >= _REMEMBERED:
+            self._ids.clear()
+        self._ids[place] = number
+        return number
+
+    def _word(self, database: sqlite3.Connection, table: str, word: str) -> int:
+        known = self._ids.get((table, word))
+        if known is not None:
+            return known
+        database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608
+        (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608
+        return self._remember((table, word), number)
+
+    def _who(self, database: sqlite3.Connection, event: Event) -> int | None:
+        text = dictionary.part(event.fields, dictionary.WHO)
+        if text is None:
+            return None
+        known = self._ids.get(("who", text))
+        if known is not None:
+            return known
+        digest = dictionary.short_digest(text)
+        person, fingerprint = event.fields.get("person"), event.fields.get("fingerprint")
+        database.execute(
+            "INSERT INTO who (digest, text, person, fingerprint, client) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                digest,
+                text,
+                person if isinstance(person, str) else None,
+                fingerprint if isinstance(fingerprint, str) else None,
+                dictionary.address_key(event.fields.get("client")),
+            ),
+        )
+        (number,) = database.execute("SELECT id FROM who WHERE digest = ?", (digest,)).fetchone()
+        return self._remember(("who", text), number)
+
+    def _target(self, database: sqlite3.Connection, event: Event) -> int | None:
+        text = dictionary.part(event.fields, dictionary.TARGET)
+        if text is None:
+            return None
+        known = self._ids.get(("target", text))
+        if known is not None:
+            return known
+        digest = dictionary.short_digest(text)
+        port = event.fields.get("port")
+        database.execute(
+            "INSERT INTO target (digest, text, host, address, port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                digest,
+                text,
+                host_of(event.fields.get("asked")),
+                dictionary.address_key(event.fields.get("address")),
+                port if isinstance(port, int) and 0 <= port < 65536 else None,
+            ),
+        )
+        (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
+        return self._remember(("target", text), number)
+
+
+def _head(database: sqlite3.Connection) -> tuple[int, str]:
+    last = database.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+    return (last[0], last[1].hex()) if last else (0, GENESIS)
+
+
+def _is_new(database: sqlite3.Connection, event: Event, seq: int) -> bool:
+    """Whether `event` is to be recorded as row `seq`; keeps the table of open forwards."""
+    if database.execute("SELECT 1 FROM events WHERE id = ?", (event.id,)).fetchone():
+        return False
+    forward = event.fields.get("forward")
+    if event.name == "forward.opened" and isinstance(forward, str):
+        if database.execute("SELECT 1 FROM events WHERE forward = ? AND name = 1 LIMIT 1", (forward,)).fetchone():
+            return False
+        database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
+    elif event.name == "forward.closed":
+        return database.execute("DELETE FROM open_forwards WHERE forward = ?", (forward,)).rowcount == 1
+    return True
+
+
+def _create(path: Path) -> None:
+    """Make the file with its mode and owner before SQLite does; -wal and -shm take them over from it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        _give_to_owner(descriptor, path.parent)
+    finally:
+        os.close(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _give_to_owner(descriptor: int, directory: Path) -> None:
+    """What root makes in the state directory belongs to that directory's owner."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def _take_lock(path: Path) -> int:
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise unavailable(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise unavailable(path, error) from error
+        raise StoreUnavailable(
+            f"another process writes the audit database {path}: {holder or 'it left no name'}",
+            "a running relay is asked by its control socket; stop it first if it does not answer",
+        ) from error
+    with contextlib.suppress(OSError):  # the name of the holder is a courtesy; a full disk must not stop us
+        _give_to_owner(descriptor, path.parent)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+    return descriptor

@@ -1,0 +1,274 @@
+"""What stands in the audit database, for everybody who does not write it?
+
+Each question is one statement whose answer is fetched at once, so no read transaction outlives it: a reviewer who
+leaves `audit tail -f` open for a month does not keep the log file from being folded in.
+
+Reading works while the relay runs, when it is stopped, and where the reader may not write. Three ways, in this order:
+live     SQLite's own: needs the -shm file, which it makes itself if it may.
+still    nobody writes and the log is empty: the file alone is the whole truth ("immutable"). What the file looked
+         like is compared after each answer; if it moved, the answer is thrown away and the question asked again.
+copy     there is a log but its -shm can be neither read nor made (a copy on read-only media, a crashed relay):
+         database and log are copied to a private directory, and the copy is asked.
+"""
+
+import contextlib
+import errno
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from relay.core.chain import GENESIS, Row
+from relay.core.event import Event
+from relay.core.question import Question
+from relay.errors import StoreUnavailable
+from relay.store import dictionary, migrations
+from relay.store.query import condition
+from relay.store.strangers import Count
+
+ROW = """SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, e.connection, e.forward, e.rest, e.hash,
+    (SELECT p.hash FROM events p WHERE p.seq = e.seq - 1)
+    FROM events e LEFT JOIN nodes n ON n.id = e.node LEFT JOIN names m ON m.id = e.name
+    LEFT JOIN who w ON w.id = e.who LEFT JOIN target t ON t.id = e.target"""
+
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+def unavailable(path: Path, error: Exception) -> StoreUnavailable:
+    """SQLite's or the system's complaint about the audit database in words, with the cure."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    base = f"the audit database {path}"
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
+        return StoreUnavailable(f"{base} cannot grow: the disk is full", "make room; nothing else is needed")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreUnavailable(f"{base} is damaged: {error}", "relayctl restore FILE brings a backup back")
+    if isinstance(error, FileNotFoundError):
+        return StoreUnavailable(f"{base} has no directory", f"make {path.parent}; relayctl init does")
+    may_not = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
+    hint = f"look at owner and mode of {path.parent}, or run this as root"
+    return StoreUnavailable(
+        f"{base} cannot be used: {error}", hint if may_not or isinstance(error, PermissionError) else ""
+    )
+
+
+def row_of(columns: Sequence[Any]) -> Row:
+    """A row as ROW selects it. Raises StoreUnavailable for one that cannot be put together again."""
+    seq, name_id, time, node, name, schema, who, target, connection, forward, rest, digest, prev = columns
+    try:
+        fields = dictionary.joined(who, target, connection, forward, rest)
+        return Row(
+            node=str(node),
+            seq=seq,
+            prev=prev.hex() if prev is not None else GENESIS,
+            hash=digest.hex(),
+            event=Event(name_id, time, str(name), fields),
+            schema=schema,
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreUnavailable(
+            f"row {seq} of the audit database is damaged: {error}", "relayctl restore FILE brings a backup back"
+        ) from error
+
+
+class Reader:
+    """Reads the audit database. Raises StoreUnavailable from every method, with the cure."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._database: sqlite3.Connection | None = None
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._stamp: _Stamp = ()
+        self.way = ""  # live, still or copy: how it is being read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def head(self) -> int:
+        """The number of the last row, 0 when there is none."""
+        return int(self._ask("SELECT coalesce(max(seq), 0) FROM events")[0][0])
+
+    def after(self, seq: int, limit: int = 500) -> list[Row]:
+        """The rows behind row `seq`, oldest first."""
+        return self._rows("WHERE e.seq > ? ORDER BY e.seq LIMIT ?", seq, limit)
+
+    def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
+        """Up to `limit` rows that answer `question`, newest first, all before row `before`."""
+        where, values = condition(question)
+        found: list[Row] = []
+        edge = before if before is not None else 2**62
+        size = max(limit, 200)
+        while len(found) < limit:
+            page = self._rows(f"WHERE {where} AND e.seq < ? ORDER BY e.seq DESC LIMIT ?", *values, edge, size)
+            found += [row for row in page if question.matches(row)]
+            if len(page) < size:
+                break
+            edge = page[-1].seq
+        return found[:limit]
+
+    def by_id(self, id: str) -> Row | None:
+        """The row of the event with this id."""
+        found = self._rows("WHERE e.id = ?", id)
+        return found[0] if found else None
+
+    def by_connection(self, connection: str, limit: int = 10_000) -> list[Row]:
+        """The rows of one connection, oldest first."""
+        return self._rows("WHERE e.connection = ? ORDER BY e.seq LIMIT ?", connection, limit)
+
+    def by_forward(self, forward: str) -> list[Row]:
+        """The opening and the closing row of one forward."""
+        return self._rows("WHERE e.forward = ? ORDER BY e.seq LIMIT 10", forward)
+
+    def nearest(self, id: str) -> str | None:
+        """The id of an event, connection or forward closest to one that does not exist: same beginning, else time."""
+        found = self._ask(
+            """SELECT id FROM (
+               SELECT max(id) AS id FROM events WHERE id <= ?
+               UNION SELECT min(id) FROM events WHERE id > ?
+               UNION SELECT max(connection) FROM events WHERE connection <= ?
+               UNION SELECT min(connection) FROM events WHERE connection > ?
+               UNION SELECT max(forward) FROM events WHERE forward <= ?
+               UNION SELECT min(forward) FROM events WHERE forward > ?) WHERE id IS NOT NULL""",
+            *([id] * 6),
+        )
+        return max((str(near) for (near,) in found), key=lambda near: _likeness(near, id), default=None)
+
+    def is_open(self, forward: str) -> bool:
+        """Whether this forward has no closing row yet."""
+        return bool(self._ask("SELECT 1 FROM open_forwards WHERE forward = ?", forward))
+
+    def strangers(self, first_minute: int, last_minute: int) -> list[Count]:
+        """The counts of strangers in these minutes (both included), oldest first."""
+        found = self._ask(
+            "SELECT * FROM strangers WHERE minute BETWEEN ? AND ? ORDER BY minute, count DESC, prefix LIMIT 10000",
+            first_minute,
+            last_minute,
+        )
+        return [Count(*columns) for columns in found]
+
+    def stranger(self, reference: str) -> Count | None:
+        """The count whose last attempt was told this reference id."""
+        found = self._ask("SELECT * FROM strangers WHERE reference = ? LIMIT 1", reference)
+        return Count(*found[0]) if found else None
+
+    def close(self) -> None:
+        """Let the database go; a later question opens it again."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None
+
+    def _rows(self, rest: str, *values: object) -> list[Row]:
+        return [row_of(columns) for columns in self._ask(f"{ROW} {rest}", *values)]
+
+    def _ask(self, statement: str, *values: object) -> list[Any]:
+        """One statement, answered whole."""
+        failed: Exception | None = None
+        for _ in range(5):  # a database that moves under a still reader at each try is being restored: give up then
+            try:
+                database = self._opened()
+                answer = database.execute(statement, values).fetchall()
+            except (sqlite3.Error, OSError) as error:
+                # a log folded in, or a file replaced, between two answers looks like damage to an open reader
+                failed = error
+                self.close()
+                continue
+            if self.way == "live" or self._stamp == self._look():
+                return answer
+            self.close()
+        raise unavailable(self._path, failed or sqlite3.OperationalError("it changes faster than it can be read"))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is not None and self._look()[0][2] == self._stamp[0][2]:
+            return self._database
+        self.close()
+        if not self._path.exists():
+            raise StoreUnavailable(
+                f"there is no audit database {self._path}", "it is made when the relay starts: relayctl serve"
+            )
+        ways: tuple[tuple[str, Callable[[], sqlite3.Connection]], ...] = (
+            ("live", self._live),
+            ("still", self._still),
+            ("copy", self._copied),
+        )
+        failed: sqlite3.Error | None = None
+        for way, opening in ways:
+            self._stamp = self._look()
+            if way == "still" and self._stamp[1][0] > 0:
+                continue
+            database = None
+            try:
+                database = opening()
+                version = migrations.check(database)
+            except sqlite3.Error as error:
+                failed = failed or error
+                if database is not None:
+                    database.close()
+                continue
+            except BaseException:
+                if database is not None:
+                    database.close()
+                raise
+            if version == 0:
+                database.close()
+                raise StoreUnavailable(
+                    f"the audit database {self._path} is empty", "it is filled when the relay starts: relayctl serve"
+                )
+            self._database, self.way = database, way
+            return database
+        raise failed or sqlite3.OperationalError("it cannot be opened")
+
+    def _look(self) -> _Stamp:
+        """Size, time and inode of database and log: the same before and after means nobody wrote between."""
+        stamps = []
+        for file in (self._path, self._wal):
+            try:
+                seen = file.stat()
+                stamps.append((seen.st_size, seen.st_mtime_ns, seen.st_ino))
+            except FileNotFoundError:
+                stamps.append((0, 0, 0))
+        if stamps[1][0] == 0:
+            stamps[1] = (0, 0, 0)  # an empty log is as good as none
+        return tuple(stamps)
+
+    def _live(self) -> sqlite3.Connection:
+        return _connect(self._path, "mode=ro")
+
+    def _still(self) -> sqlite3.Connection:
+        return _connect(self._path, "mode=ro&immutable=1")
+
+    def _copied(self) -> sqlite3.Connection:
+        if self._copy is not None:
+            self._copy.cleanup()
+        self._copy = tempfile.TemporaryDirectory(prefix="relay-audit-")
+        target = Path(self._copy.name) / "audit.db"
+        shutil.copyfile(self._path, target)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(self._wal, target.with_name("audit.db-wal"))
+        return _connect(target, "mode=rw")
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5.0, isolation_level=None)
+    database.execute("PRAGMA query_only = ON")
+    database.execute("PRAGMA trusted_schema = OFF")
+    return database
+
+
+def _likeness(near: str, id: str) -> int:
+    length = 0
+    for mine, theirs in zip(near, id, strict=False):
+        if mine != theirs:
+            break
+        length += 1
+    return length
