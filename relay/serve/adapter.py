@@ -1,0 +1,360 @@
+"""Who a connection is, and what it may ask: the hooks of asyncssh, answered with core's values.
+
+Nothing may escape a hook: an exception there would end the whole connection. Identity is frozen once, in
+`auth_completed`; until then every channel is refused by the protocol layer, afterwards nothing changes it.
+"""
+
+import asyncio
+import datetime
+from collections import Counter
+from collections.abc import Coroutine
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+from asyncssh.constants import (
+    DISC_NO_MORE_AUTH_METHODS_AVAILABLE,
+    OPEN_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_CONNECT_FAILED,
+)
+
+from relay.core import explain, keys
+from relay.core.event import Value
+from relay.core.keys import Key
+from relay.core.rules import Address, Identity, Reason, Verdict
+from relay.core.target import Target
+from relay.core.text import escape
+from relay.serve import words
+from relay.serve.algorithms import SIGNATURES
+from relay.serve.connection import Channel, Connection
+from relay.serve.forward import Forward, NotOpened
+from relay.serve.pipe import Pipe
+
+if TYPE_CHECKING:
+    from relay.serve.worker import Worker
+
+OFFERS = 100  # of keys in all, known ones too; a full agent has a dozen
+BAD_SIGNATURES = 6  # as sshd's MaxAuthTries
+KINDS = 64  # different refused requests kept apart per connection; the rest is counted as one
+
+
+class Adapter(asyncssh.SSHServer):
+    """One client: before log-in, at log-in, and what it asks for afterwards."""
+
+    def __init__(self, worker: "Worker", number: str, source: str, port: int) -> None:
+        address = ip_address(source)
+        mapped = getattr(address, "ipv4_mapped", None)
+        self._worker = worker
+        self.id = number
+        self.source: Address = mapped or address
+        self._port = port
+        self._connection: Connection | None = None
+        self.identity: Identity | None = None
+        self.key: Key | None = None
+        self._proven: tuple[Key, bool, bool] | None = None  # key, touched, verified: only for the current user name
+        self._unknown: dict[str, None] = {}  # fingerprints offered that nobody has
+        self._offers = 0
+        self._bad_signatures = 0
+        self._told = False
+        self._tell = ""
+        self._login = ""
+        self.forwards = 0
+        self.opened = 0
+        self._forwards: set[Forward] = set()
+        self._denied: dict[tuple[str, Reason], str] = {}
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._end = ""
+        self._since = worker.now_us()
+
+    # ---- before log-in
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """The TCP connection is here."""
+        assert isinstance(conn, Connection)
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        """A user name (again): what was learnt for another one is forgotten. Nobody gets in without a key."""
+        self._login = username
+        self._proven = None
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The one way in."""
+        return True
+
+    def password_auth_supported(self) -> bool:
+        """Never."""
+        return False
+
+    def kbdint_auth_supported(self) -> bool:
+        """Offered once, after keys were refused, only to say why; it never succeeds."""
+        return not self._told and (bool(self._unknown) or bool(self._tell))
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        """The one round without prompts that carries our words (RFC 4256 3.2)."""
+        self._told = True
+        text = self._tell or words.unknown_key(tuple(self._unknown), self._stranger("unknown-key"))
+        return "", text, "", ()
+
+    def validate_kbdint_response(self, username: str, responses: Any) -> bool:
+        """It never succeeds."""
+        return False
+
+    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether the offered key is known (empty `message`), or has signed for exactly this log-in."""
+        self._proven = None
+        self._offers += 1
+        fingerprint = keys.fingerprint(blob)
+        key = self._worker.law.keyring.keys.get(fingerprint)
+        if key is None or key.blob != blob:
+            self._unknown[fingerprint] = None
+        if len(self._unknown) > self._worker.law.settings.limits.unknown_keys or self._offers > OFFERS:
+            self._stranger("too-many-keys")
+            self._disconnect(words.TOO_MANY_KEYS)
+            return False
+        if key is None or key.blob != blob:
+            return False
+        if self._worker.law.settings.login == "strict" and username != key.person:
+            self._tell = words.unusable_key(f"log in as {key.person}", self._stranger("wrong-name"))
+            return False
+        if not message:
+            return True
+        flags = _verify(blob, username, message, signature, self._session_id())
+        if flags is None:
+            self._bad_signatures += 1
+            self._stranger("bad-signature")
+            if self._bad_signatures >= BAD_SIGNATURES:
+                self._disconnect("too many authentication failures")
+            return False
+        # the key is proven; it may still not log in: expired, not from here, touch or PIN missing
+        touched, verified = bool(flags & 1), bool(flags & 4)
+        identity = Identity(key.person, fingerprint, self.source, "key", touched, verified)
+        problem = keys.login_refusal(key, identity, self._worker.now())
+        if problem is not None:
+            self._tell = words.unusable_key(words.LOGIN.get(problem[0], "it may not log in now"), self._stranger(problem[0].value))
+            return False
+        # asked again at the last moment: it may have been revoked between the offer and the signature
+        if self._worker.law.keyring.keys.get(fingerprint) is not key:
+            return False
+        self._proven = key, touched, verified
+        return True
+
+    def auth_completed(self) -> None:
+        """Freeze who this is. Called by asyncssh after its own success message; without a proof it ends here."""
+        if self._proven is None or self.identity is not None or self._connection is None:
+            self._disconnect("not authenticated")
+            return
+        self.key, touched, verified = self._proven
+        self.identity = Identity(self.key.person, self.key.fingerprint, self.source, "key", touched, verified)
+        self._unknown.clear()
+        self._connection.start_keepalive()
+        self._worker.authenticated(self)
+        self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
+
+    # ---- what a known person asks for
+
+    def facts(self) -> dict[str, Value]:
+        """The fields that every row of this connection carries."""
+        who, key = self.identity, self.key
+        assert who is not None and key is not None and self._connection is not None
+        return {
+            "connection": self.id,
+            "person": who.person,
+            "login": escape(self._login, 64),
+            "credential": who.credential,
+            "fingerprint": who.fingerprint,
+            "expires": key.expires,
+            "client": str(who.source),
+            "client_port": self._port,
+            "client_version": escape(str(self._connection.get_extra_info("client_version", "")), 100),
+            "worker": self._worker.name,
+        }
+
+    def may_open(self) -> bool:
+        """Whether one more forward is within the limits of a connection."""
+        return self.identity is not None and self.forwards < self._worker.law.settings.limits.forwards_per_connection
+
+    def forward(self, host: bytes, port: int, channel: Channel) -> Coroutine[Any, Any, Pipe]:
+        """The coroutine that opens a forward; it counts from now on, so that a flood of opens is bounded."""
+        self.forwards += 1
+        return self._open(host, port)
+
+    async def _open(self, host: bytes, port: int) -> Pipe:
+        forward = Forward(self._worker, self, host, port)
+        self._forwards.add(forward)
+        pipe = None
+        try:
+            pipe = await forward.open(self._writable, self._ended)
+            self._attach(pipe)
+            return pipe
+        except NotOpened as refusal:
+            code = OPEN_ADMINISTRATIVELY_PROHIBITED if refusal.prohibited else OPEN_CONNECT_FAILED
+            raise asyncssh.ChannelOpenError(code, refusal.text) from None
+        except asyncio.CancelledError:
+            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, "relay: cancelled") from None
+        except Exception as error:  # nothing may escape: the connection has other forwards
+            self._worker.bug(error)
+            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, words.BUSY) from None
+        finally:
+            if pipe is None:
+                self.forwards -= 1
+                self._forwards.discard(forward)
+
+    def _attach(self, pipe: Pipe) -> None:
+        assert self._connection is not None
+        if self._connection.ended:
+            pipe.cut("connection-lost")
+        else:
+            self.opened += 1
+            self._connection.pipes.add(pipe)
+
+    def _ended(self, forward: Forward, pipe: Pipe) -> None:
+        self.forwards -= 1
+        self._forwards.discard(forward)
+        if self._connection is not None:
+            self._connection.pipes.discard(pipe)
+
+    def _writable(self) -> bool:
+        return self._connection is not None and self._connection.writable
+
+    def denied(self, asked: str, verdict: Verdict, target: Target | None) -> str:
+        """Record a denied forward; equal ones within this connection are one row. Gives the id for the person."""
+        key = asked, verdict.reason
+        reference = self._denied.get(key)
+        if reference is None:
+            reference = self._worker.make_id()
+            if len(self._denied) >= KINDS:
+                self._denied.pop(next(iter(self._denied)))
+            self._denied[key] = reference
+            fields: dict[str, Value] = {**self.facts(), "asked": asked, "reason": verdict.reason.value}
+            if verdict.destination is not None:
+                fields |= {
+                    "zone": verdict.destination.zone,
+                    "address": str(verdict.destination.address),
+                    "port": verdict.destination.port,
+                }
+            if verdict.rule is not None:
+                fields |= {"rule": verdict.rule.name, "rule_at": f"{verdict.rule.file}:{verdict.rule.line}"}
+            fields |= {"detail": verdict.detail, "policy": self._worker.law.policy.version}
+            self._worker.reports.note("forward.denied", fields, reference)
+        return reference
+
+    def refused(self, kind: str, name: bytes) -> str:
+        """Record what is not direct-tcpip; equal ones of this connection become one row. The text for the person."""
+        shown = escape(name, 64)
+        if (kind, shown) not in self._refused and len(self._refused) >= KINDS:
+            shown = "(others)"
+        self._refused[kind, shown] += 1
+        reference = self.id
+        if self._refused[kind, shown] == 1:
+            reference = self._worker.make_id()
+            self._worker.reports.note("request.refused", {**self.facts(), "kind": kind, "type": shown, "count": 1}, reference)
+        if kind != "channel" or name != b"session" or self.identity is None or self.key is None:
+            return f"relay: only forwards are possible here (id {reference})"
+        expires = "without end"
+        if self.key.expires is not None:
+            expires = f"until {datetime.datetime.fromtimestamp(self.key.expires, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+        reach = explain.reach(self._worker.law.policy, self.identity.person, self._worker.now())
+        return words.no_shell(
+            self.identity.person, expires, [str(one) for one in reach], self._worker.law.settings.public, reference
+        )
+
+    # ---- the end
+
+    def judge_again(self) -> None:
+        """Ask for each open forward whether it is still allowed, and end those that are not."""
+        for forward in tuple(self._forwards):
+            forward.judge_again()
+        if self.identity is not None and self.identity.fingerprint not in self._worker.law.keyring.keys:
+            self.end("key-revoked", "your key is no longer accepted")
+
+    def end(self, reason: str, text: str) -> None:
+        """End the connection and its forwards, with the reason on record and told to the client."""
+        self._end = self._end or reason
+        for forward in tuple(self._forwards):
+            forward.cut(reason)
+        self._disconnect(f"relay: {text} (id {self.id})")
+
+    def _disconnect(self, text: str) -> None:
+        if self._connection is not None:
+            # not from inside asyncssh's own packet handler
+            self._worker.loop.call_soon(self._connection.end, DISC_NO_MORE_AUTH_METHODS_AVAILABLE, text)
+
+    def bug(self, error: BaseException | None) -> None:
+        """An exception ended this connection."""
+        self._end = self._end or "internal-error"
+        if error is not None:
+            self._worker.bug(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over: dials are cancelled, forwards get their closing rows, the connection gets its own."""
+        for forward in tuple(self._forwards):
+            forward.cut(self._end or "connection-lost")
+        if self.identity is not None:
+            for (kind, shown), count in self._refused.items():
+                if count > 1:
+                    fields: dict[str, Value] = {**self.facts(), "kind": kind, "type": shown, "count": count}
+                    self._worker.reports.note("request.refused", fields)
+            reason = self._end or ("client-closed" if exc is None else "connection-lost")
+            detail = escape(str(exc), 200) if exc is not None else ""
+            self._worker.reports.note(
+                "connection.closed",
+                {
+                    **self.facts(),
+                    "reason": reason,
+                    "detail": detail,
+                    "duration": self._worker.now_us() - self._since,
+                    "forwards": self.opened,
+                },
+            )
+        elif not self._unknown and not self._bad_signatures:
+            self._stranger("timeout" if "imeout" in str(exc) else "no-key")
+        elif not self._told:
+            self._stranger("unknown-key")
+        self._worker.gone(self)
+        self._connection = None
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is over (see connection_lost)."""
+
+    def _session_id(self) -> bytes:
+        assert self._connection is not None
+        return self._connection._session_id
+
+    def _stranger(self, kind: str) -> str:
+        fingerprint = next(iter(self._unknown), "")
+        return self._worker.reports.stranger(kind, str(self.source), self._port, fingerprint, self._login)
+
+
+def _verify(blob: bytes, username: str, message: bytes, signature: bytes, session: bytes) -> int | None:
+    """Whether `signature` is over exactly this log-in: sk flags (0 for other keys), or None.
+
+    RFC 4252 7: the signed text is the session id and the request itself; user, method, algorithm and key in it
+    must be the ones at hand, and the algorithm the signature names must be the one the request names.
+    """
+    try:
+        reader = asyncssh.packet.SSHPacket(message)
+        reader.get_byte()
+        user, service, method = reader.get_string(), reader.get_string(), reader.get_string()
+        reader.get_boolean()
+        algorithm, signed_blob = reader.get_string(), reader.get_string()
+        reader.check_end()
+        parts = asyncssh.packet.SSHPacket(signature)
+        signed_with = parts.get_string()
+        parts.get_string()
+        flags = parts.get_byte() if signed_with.startswith(b"sk-") else 0
+        if (
+            user.decode() != username
+            or (service, method) != (b"ssh-connection", b"publickey")
+            or signed_blob != blob
+            or algorithm != signed_with
+            or signed_with.decode() not in SIGNATURES
+        ):
+            return None
+        key = asyncssh.public_key.decode_ssh_public_key(blob)
+        key.set_touch_required(True)
+        good = key.verify(len(session).to_bytes(4, "big") + session + message, signature)
+    except (ValueError, asyncssh.packet.PacketDecodeError, asyncssh.KeyImportError):
+        return None
+    return flags if good is True else None

@@ -1,0 +1,42 @@
+"""Which algorithms the relay speaks: explicit lists, never the library's defaults (facts: group14-sha1 is among them)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+# The first entries of the first two lists also decide whether a guessed key exchange is right (RFC 4253 7.1).
+KEX = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+CTR = ("aes128-ctr", "aes192-ctr", "aes256-ctr")
+CHACHA = ("chacha20-poly1305@openssh.com",)
+MAC = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+# What a person's signature may be made with; SHA-1 "ssh-rsa" is not among them, whatever the client says.
+SIGNATURES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+
+
+def ciphers(chacha: str, aes: bool) -> Sequence[str]:
+    """The ciphers offered. The client's order decides and OpenSSH asks for chacha20 first, at ten times the cost.
+
+    So it is offered only by setting (`chacha: yes`) or, under `auto`, on a machine without AES instructions.
+    """
+    if chacha == "yes" or (chacha == "auto" and not aes):
+        return (*GCM, *CTR, *CHACHA) if aes else (*CHACHA, *GCM, *CTR)
+    return (*GCM, *CTR)
+
+
+def cpu_has_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU has AES instructions (x86 and ARM say `aes`); where nothing tells, assume that it has."""
+    try:
+        text = cpuinfo.read_text(errors="replace")
+    except OSError:
+        return True
+    flags = [line for line in text.splitlines() if line.lower().startswith(("flags", "features"))]
+    return not flags or any("aes" in line.split() for line in flags)

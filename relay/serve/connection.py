@@ -1,0 +1,418 @@
+"""Where asyncssh is stricter made: one SSH connection, with every gap of the library that matters to a relay closed.
+
+What is decided here is protocol only (RFC 4251-4254): which messages are accepted, how much may wait, how long an
+exchange may take, how a connection ends. Who gets in and what may be reached is asked of `owner` (serve.adapter).
+The private members of asyncssh that this touches are listed in TOUCHED; one version is pinned in pyproject.toml
+and a test compares them with what is installed.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Protocol, cast
+
+import asyncssh
+from asyncssh.channel import SSHTCPChannel
+from asyncssh.connection import SSHServerConnection
+from asyncssh.constants import (
+    DISC_PROTOCOL_ERROR,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_OPEN,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_GLOBAL_REQUEST,
+    MSG_IGNORE,
+    MSG_KEXINIT,
+    MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
+    OPEN_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_RESOURCE_SHORTAGE,
+    OPEN_UNKNOWN_CHANNEL_TYPE,
+)
+from asyncssh.packet import SSHPacket
+
+from relay.serve.pipe import Pipe
+
+TOUCHED = (
+    "_auth_complete _cleanup _client_version _deferred_packets _finish_recv_packet _force_close _inpbuf"
+    " _kex_complete _loop _make_global_request _packet_handlers _process_channel_open _process_global_request"
+    " _process_hostkeys_prove_00_at_openssh_dot_com_global_request _process_kexinit _send_disconnect _send_kexinit"
+    " _server_host_key_algs _session_id _transport _username"
+).split()
+
+WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
+WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
+WAITING_PACKETS = 1024  # packets kept back during a key exchange; a client that provokes more is disconnected
+LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
+LOGIN_BYTES = 1 << 20
+REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh has no limit)
+LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
+MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
+CHANNEL_WINDOW = 1 << 21  # as OpenSSH; a target that does not read costs this much memory
+CROWDED = 16  # forwards in one connection; from there on a channel gets the small window,
+CROWDED_WINDOW = 1 << 18  # so that 256 targets that do not read cost 92 MiB at most, not 512
+CHANNEL_PACKET = 1 << 15
+CHANNEL_BUFFER = 1 << 16  # bytes of one channel that wait for the client's window
+
+KNOWN_CHANNELS = frozenset(
+    b"session x11 auth-agent@openssh.com forwarded-tcpip direct-streamlocal@openssh.com tun@openssh.com"
+    b" forwarded-streamlocal@openssh.com".split()
+)
+QUIET_REQUESTS = frozenset([b"no-more-sessions@openssh.com"])  # every OpenSSH client sends it; it narrows, so: nothing
+
+
+class Owner(Protocol):
+    """What a connection asks of its adapter."""
+
+    forwards: int  # open or being opened
+
+    def forward(self, host: bytes, port: int, channel: "Channel") -> Any:
+        """A coroutine that gives the session of an allowed forward or raises ChannelOpenError."""
+
+    def refused(self, kind: str, name: bytes) -> str:
+        """Record a refused channel or request; the text for the person."""
+
+    def may_open(self) -> bool:
+        """Whether one more forward is within the limits of a connection."""
+
+    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether this key is known (empty message: the mere offer) or has signed."""
+
+    def bug(self, error: BaseException | None) -> None:
+        """An exception of ours ended the connection."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is over."""
+
+
+class Channel(SSHTCPChannel[bytes]):
+    """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
+
+    def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        name = packet.get_string()
+        want_reply = packet.get_boolean()
+        connection = cast("Connection", self._conn)
+        if name != b"keepalive@openssh.com":
+            connection.owner.refused("channel-request", name)
+        if want_reply and self._send_chan is not None:
+            self.send_packet(MSG_CHANNEL_FAILURE)
+
+    def _process_window_adjust(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
+            raise asyncssh.ProtocolError("window overflow")
+        super()._process_window_adjust(_type, _id, packet)
+
+    def _process_extended_data(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        raise asyncssh.ProtocolError("extended data on a direct-tcpip channel")
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
+        **SSHTCPChannel._packet_handlers,
+        MSG_CHANNEL_REQUEST: _process_request,
+        MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
+        MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,
+    }
+
+
+class _Farewell(asyncio.Protocol):
+    """Keeps the socket until the client has read why it was disconnected; what it still sends is dropped.
+
+    Closing at once would reset the connection, and the reason would be lost (measured: 3 of 3 times).
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+    def eof_received(self) -> bool:
+        """The client has understood."""
+        self._transport.close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._timer.cancel()
+
+
+class Connection(SSHServerConnection):
+    """One client's SSH connection in a worker."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, options: Any, owner: asyncssh.SSHServer, keepalive: tuple[float, int]
+    ) -> None:
+        super().__init__(loop, options)
+        self._protocol_factory = lambda: owner
+        # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
+        self._server_host_keys = {alg: key for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"}
+        self._server_host_key_algs = list(self._server_host_keys)
+        self.pipes: set[Pipe] = set()
+        self.ended = False
+        self._keepalive = keepalive
+        self._unheard = 0
+        self._heard = False
+        self._beat: asyncio.TimerHandle | None = None
+        self._full = False  # the client's TCP connection takes no more
+        self._choked = False  # we do not read from the client
+        self._login_packets = LOGIN_PACKETS
+        self._login_bytes = LOGIN_BYTES
+        self._rekey_timer: asyncio.TimerHandle | None = None
+        self._farewell = False
+        self._proofs = 4  # of host keys that one client may ask for
+
+    @property
+    def owner(self) -> Owner:
+        """The adapter of this connection."""
+        return cast(Owner, self._owner)
+
+    # ---- before log-in: everything is counted, nothing is kept
+
+    async def reload_config(self) -> None:
+        """asyncssh reads its configuration anew for each user name; ours never differs."""
+
+    def data_received(self, data: bytes, datatype: Any = None) -> None:
+        """Bytes of the client. While a packet is being worked on they wait in the kernel, not here."""
+        self._heard = True
+        if not self._auth_complete:
+            self._login_bytes -= len(data)
+            if self._login_bytes < 0:
+                self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
+                return
+        super().data_received(data, datatype)
+        if len(self._inpbuf) > WAITING_INPUT or (
+            self._transport is not None and self._transport.get_write_buffer_size() > WAITING_OUTPUT
+        ):
+            self._choke()
+
+    def _finish_recv_packet(self, pkttype: int, seq: int, _task: Any = None, is_async: bool = False) -> None:
+        try:
+            if not self._auth_complete:
+                self._login_packets -= 1
+                if self._login_packets < 0:
+                    raise asyncssh.ProtocolError("too many packets before log-in")
+            super()._finish_recv_packet(pkttype, seq, _task, is_async)
+        except asyncssh.DisconnectError as error:
+            if not is_async:
+                raise
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+        if self._choked:
+            self._unchoke()
+
+    async def _process_kexinit(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        """RFC 4253 7.1: a guessed exchange is right only if the first entries of both sides' lists agree.
+
+        asyncssh compares the agreed algorithm with the client's first entry alone; Dropbear always guesses.
+        """
+        if self._session_id and not self._auth_complete:
+            raise asyncssh.ProtocolError("second key exchange before log-in")
+        theirs = SSHPacket(packet.get_full_payload())
+        theirs.get_bytes(17)
+        kex, host_key = theirs.get_namelist(), theirs.get_namelist()
+        for _ in range(8):
+            theirs.get_string()
+        follows = theirs.get_boolean()
+        await super()._process_kexinit(_type, _id, packet)
+        ours = self._kex_algs[0], (self._server_host_key_algs or [b""])[0]
+        self._ignore_first_kex = follows and (kex[:1], host_key[:1]) != ([ours[0]], [ours[1]])
+
+    # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
+
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """Ask the adapter; `msg` is empty for the mere offer of a key, which proves nothing."""
+        return await self.owner.prove(username, key_data, msg, signature) is True
+
+    # ---- one channel type (RFC 4254 5.1) and two global requests
+
+    def _process_channel_open(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        kind = packet.get_string()
+        number, window, size = packet.get_uint32(), packet.get_uint32(), packet.get_uint32()
+        if kind != b"direct-tcpip":
+            text = self.owner.refused("channel", kind)
+            known = kind in KNOWN_CHANNELS
+            self.send_channel_open_failure(
+                number, OPEN_ADMINISTRATIVELY_PROHIBITED if known else OPEN_UNKNOWN_CHANNEL_TYPE, text, ""
+            )
+            return
+        host, port = packet.get_string(), packet.get_uint32()
+        packet.get_string(), packet.get_uint32()  # the originator: attacker's text, of no use to anybody
+        packet.check_end()
+        if size == 0 or not self.owner.may_open():
+            self.send_channel_open_failure(
+                number, OPEN_RESOURCE_SHORTAGE, "relay: too many forwards in this connection", ""
+            )
+            return
+        window_ours = CHANNEL_WINDOW if self.owner.forwards < CROWDED else CROWDED_WINDOW
+        channel = Channel(self, self._loop, None, "strict", window_ours, CHANNEL_PACKET)
+        channel.set_write_buffer_limits(CHANNEL_BUFFER)
+        channel.process_open(number, window, size, self.owner.forward(host, port, channel))
+
+    def _process_global_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        name = packet.get_string()
+        want_reply = packet.get_boolean()
+        answer = b"" if name == b"keepalive@openssh.com" else None
+        if name == b"hostkeys-prove-00@openssh.com":
+            answer = self._prove_host_keys(packet)
+        elif answer is None and name not in QUIET_REQUESTS:
+            self.owner.refused("global", name)
+        if want_reply and answer is not None:
+            self.send_packet(MSG_REQUEST_SUCCESS, answer)
+        elif want_reply:
+            self.send_packet(MSG_REQUEST_FAILURE)
+
+    def _prove_host_keys(self, packet: SSHPacket) -> bytes | None:
+        """Sign for the host keys asked for (OpenSSH PROTOCOL 2.5); a client asks once, each signature costs time."""
+        self._proofs -= 1
+        asked = []
+        while packet:
+            asked.append(packet.get_string())
+        if self._proofs < 0 or not asked or len(asked) > len(self._all_server_host_keys):
+            return None
+        out = []
+        for blob in asked:
+            key = self._all_server_host_keys.get(blob)
+            if key is None:
+                return None
+            prefix = [b"hostkeys-prove-00@openssh.com", self._session_id, blob]
+            out.append(_string(key.sign(b"".join(map(_string, prefix)))))
+        return b"".join(out)
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
+        **SSHServerConnection._packet_handlers,
+        MSG_KEXINIT: _process_kexinit,
+        MSG_CHANNEL_OPEN: _process_channel_open,
+        MSG_GLOBAL_REQUEST: _process_global_request,
+    }
+
+    # ---- what goes out, and how much of it may wait
+
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        """Send one packet; asyncssh's MSG_IGNORE before each is left out (it guards CBC ciphers, which we have not)."""
+        if pkttype == MSG_IGNORE:
+            return
+        super().send_packet(pkttype, *args, handler=handler)
+        if len(self._deferred_packets) > WAITING_PACKETS:
+            self._force_close(asyncssh.ProtocolError("too much kept back during a key exchange"))
+
+    def _send_kexinit(self) -> None:
+        super()._send_kexinit()
+        if self._auth_complete and self._rekey_timer is None:
+            self._rekey_timer = self._loop.call_later(REKEY_SECONDS, self._rekey_late)
+            self._allow(self.pipes)
+
+    def _rekey_late(self) -> None:
+        self._rekey_timer = None
+        self._force_close(asyncssh.ConnectionLost("key exchange not finished in time"))
+
+    def send_newkeys(self, k: bytes, h: bytes) -> None:
+        """The exchange is done on our side: what waited goes out, and targets are read again."""
+        super().send_newkeys(k, h)
+        if self._rekey_timer is not None:
+            self._rekey_timer.cancel()
+            self._rekey_timer = None
+        self._allow(self.pipes)
+
+    def pause_writing(self) -> None:
+        """The client's TCP connection is full: no target is read until it has room again."""
+        self._full = True
+        self._allow(self.pipes)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._full = False
+        self._allow(self.pipes)
+        self._unchoke()
+
+    @property
+    def writable(self) -> bool:
+        """Whether bytes towards the client may be made now."""
+        return not self._full and self._kex_complete
+
+    def _allow(self, pipes: Iterable[Pipe]) -> None:
+        for pipe in tuple(pipes):
+            pipe.allow(self.writable)
+
+    def _choke(self) -> None:
+        if not self._choked and self._transport is not None:
+            self._choked = True
+            self._transport.pause_reading()
+
+    def _unchoke(self) -> None:
+        if (
+            self._choked
+            and self._transport is not None
+            and len(self._inpbuf) <= WAITING_INPUT
+            and self._transport.get_write_buffer_size() <= WAITING_OUTPUT
+        ):
+            self._choked = False
+            self._transport.resume_reading()
+
+    # ---- is the client still there
+
+    def start_keepalive(self) -> None:
+        """Begin to ask a silent client whether it is there (asyncssh would set a timer anew for every packet)."""
+        self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
+
+    def _beat_now(self) -> None:
+        self._unheard = 0 if self._heard else self._unheard + 1
+        self._heard = False
+        if self._unheard > self._keepalive[1]:
+            self._force_close(asyncssh.ConnectionLost("client does not answer keepalives"))
+            return
+        if self._unheard and self._kex_complete:
+            self.create_task(self._ask_alive())
+        self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
+
+    async def _ask_alive(self) -> None:
+        await self._make_global_request(b"keepalive@openssh.com")
+
+    # ---- how it ends
+
+    def end(self, code: int, text: str) -> None:
+        """Disconnect with a reason that arrives (RFC 4253 11.1). Does nothing when it is over already."""
+        if self._transport is None:
+            return
+        self._send_disconnect(code, text, "")
+        self._force_close(None)
+
+    def _send_disconnect(self, code: int, reason: str, lang: str) -> None:
+        """Say why; our own words where asyncssh would quote an exception's text for a protocol error."""
+        self._farewell = True
+        if code == DISC_PROTOCOL_ERROR:
+            reason = "protocol error"
+        super()._send_disconnect(code, reason, lang)
+
+    def _force_close(self, exc: Exception | None) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if not self._farewell or transport.is_closing():
+            super()._force_close(exc)
+            return
+        self._transport = None
+        transport.set_protocol(_Farewell(transport))
+        try:
+            transport.resume_reading()
+            if transport.can_write_eof():
+                transport.write_eof()
+        except (OSError, RuntimeError):
+            transport.abort()
+        self._loop.call_soon(self._cleanup, exc)
+
+    def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
+        """An exception that escaped: a bug of ours or of the library. It ends this connection, and is reported."""
+        import sys  # noqa: PLC0415 - sys is always loaded
+
+        error = exc_info[1] if exc_info else sys.exc_info()[1]
+        if self._owner is not None:
+            self.owner.bug(error)
+        self._force_close(error if isinstance(error, Exception) else None)
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        self.ended = True
+        for timer in (self._beat, self._rekey_timer):
+            if timer is not None:
+                timer.cancel()
+        super()._cleanup(exc)
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data

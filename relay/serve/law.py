@@ -1,0 +1,84 @@
+"""What is allowed now: the applied policy, keys and settings of a worker, replaced whole and never half.
+
+Slices arrive from the supervisor and are loaded one by one (each well under 2 ms), so a new policy of 10,000
+rules never stalls a stream; the switch is one assignment, and the old policy is taken apart in slices too.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+
+from relay.core import keyring as keyrings
+from relay.core import policy as policies
+from relay.core import settings as settings_module
+from relay.core import snapshot
+from relay.core.keyring import Keyring
+from relay.core.keys import Key
+from relay.core.policy import Policy
+from relay.core.rules import Address, Destination, Identity, Verdict
+from relay.core.settings import Settings
+from relay.core.target import Target
+from relay.net import interfaces
+from relay.serve.protocol import Message
+
+OWN_SECONDS = 5.0  # how long the list of this machine's addresses is believed
+
+
+class Law:
+    """The one place of a worker that answers "may this key reach that, now?"."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.settings = Settings()
+        self.policy: Policy = policies.EMPTY
+        self.keyring = Keyring()
+        self._changed = changed
+        self._policy_loader = snapshot.Loader()
+        self._key_loader = keyrings.Loader()
+        self._own: frozenset[Address] = frozenset()
+        self._own_at = float("-inf")
+
+    def judge(self, identity: Identity, target: Target | Destination) -> Verdict:
+        """Judge one forward by the law of this moment (see core.policy.judge)."""
+        key: Key | None = self.keyring.keys.get(identity.fingerprint)
+        if key is not None and key.person != identity.person:
+            key = None  # the key changed hands since this connection proved it
+        return self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
+
+    def take(self, message: Message) -> bool:
+        """Load one slice of `settings`, `policy` or `keys`; True when something is complete and in force."""
+        kind = message["t"]
+        if kind == "settings":
+            self.settings = settings_module.settings_from_json(message["settings"])
+            return True
+        if kind == "policy":
+            if message.get("first"):
+                self._policy_loader = snapshot.Loader()
+            for line in message["lines"]:
+                self._policy_loader.feed(line)
+            if not message.get("last"):
+                return False
+            self.policy = self._policy_loader.finish()
+            self._policy_loader = snapshot.Loader()
+        else:
+            if message.get("first"):
+                self._key_loader = keyrings.Loader()
+            for line in message["lines"]:
+                self._key_loader.feed(line)
+            if not message.get("last"):
+                return False
+            self.keyring = self._key_loader.finish()
+            self._key_loader = keyrings.Loader()
+        gc.freeze()  # what lives for days is not looked through by every collection
+        self._changed()
+        return True
+
+    def _own_addresses(self) -> frozenset[Address]:
+        now = time.monotonic()
+        if now - self._own_at > OWN_SECONDS:
+            self._own_at = now
+            try:
+                self._own = interfaces.own_addresses()
+            except Exception:  # not Linux, or the kernel is short of memory: the last answer stays
+                if not self._own:
+                    self._own = frozenset()
+        return self._own

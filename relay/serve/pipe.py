@@ -1,0 +1,218 @@
+"""How bytes flow between one direct-tcpip channel and its target (the hot path).
+
+The channel side speaks asyncssh's session interface; the target side is a raw non-blocking socket, written at
+once when nothing waits, read only when both the channel's window (RFC 4254 5.2) and the client's TCP
+connection have room. Nothing here waits and nothing may escape: an exception from a session's callback would
+end the whole connection with all its forwards.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import asyncssh
+
+CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
+HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
+LOW = 1 << 16
+
+
+class Pipe(asyncssh.SSHTCPSession[bytes]):
+    """One open forward. `ended` is called exactly once, with the reason of the end."""
+
+    def __init__(self, sock: socket.socket, ended: Callable[["Pipe", str], None], readable: bool) -> None:
+        """`sock` is connected; `readable` False while the client's TCP connection is full."""
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._ended = ended
+        self._chan: asyncssh.SSHTCPChannel[bytes] | None = None
+        self._out = bytearray()  # client -> target, what the target's socket did not take
+        self._client_eof = False
+        self._target_eof = False
+        self._shut = False  # the client's EOF was passed on
+        self._window_open = True
+        self._connection_open = readable
+        self._reading = False
+        self._paused = False
+        self._over = False
+        self._reason = ""
+        self.sent = 0  # bytes taken by the target
+        self.received = 0  # bytes taken from the target
+
+    # the channel's side
+
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """The channel is confirmed: from now on bytes may flow."""
+        self._chan = chan
+        if self._over:
+            chan.close()
+        else:
+            self._update()
+
+    def data_received(self, data: bytes, datatype: object = None) -> None:
+        """The client sent `data`; give it to the target at once, or keep it and stop refilling the window."""
+        if self._over or self._shut:
+            return
+        if not self._out:
+            try:
+                taken = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                taken = 0
+            except OSError as error:
+                self._fail(error)
+                return
+            self.sent += taken
+            if taken == len(data):
+                return
+            data = data[taken:]
+            self._loop.add_writer(self._fd, self._writable)
+        self._out += data
+        if len(self._out) > HIGH and not self._paused and self._chan is not None:
+            self._paused = True
+            self._chan.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client will send no more. The other direction stays open (half-close)."""
+        self._client_eof = True
+        if not self._out:
+            self._pass_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """The channel's window is used up."""
+        self._window_open = False
+        self._update()
+
+    def resume_writing(self) -> None:
+        """The client has opened the window again."""
+        self._window_open = True
+        self._update()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone: closed by either side, or with its connection."""
+        self._chan = None
+        self._finish(self._reason or ("connection-lost" if exc is not None else "client-closed"))
+
+    # the connection's side
+
+    def allow(self, readable: bool) -> None:
+        """Whether the client's TCP connection has room; False also while keys are exchanged anew."""
+        self._connection_open = readable
+        self._update()
+
+    def cut(self, reason: str) -> None:
+        """End this forward now, for `reason` (it stands in the closing row)."""
+        self._reason = self._reason or reason
+        if self._chan is not None:
+            chan, self._chan = self._chan, None
+            chan.abort()  # what waits unsent is dropped: the decision is that no more bytes flow
+        self._finish(self._reason)
+
+    # the target's side
+
+    def _update(self) -> None:
+        want = (
+            self._window_open
+            and self._connection_open
+            and not self._target_eof
+            and not self._over
+            and self._chan is not None
+        )
+        if want == self._reading:
+            return
+        self._reading = want
+        if want:
+            self._loop.add_reader(self._fd, self._readable)
+        else:
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        chan = self._chan
+        if chan is None:
+            return
+        try:
+            if data:
+                self.received += len(data)
+                chan.write(data)
+            else:
+                self._target_eof = True
+                self._update()
+                if self._client_eof and self._shut:
+                    self._close("target-closed")
+                else:
+                    chan.write_eof()
+        except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
+            self._close("client-closed")
+
+    def _writable(self) -> None:
+        try:
+            taken = self._sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self.sent += taken
+        del self._out[:taken]
+        if self._paused and len(self._out) < LOW and self._chan is not None:
+            self._paused = False
+            self._chan.resume_reading()
+        if not self._out and not self._over:
+            self._loop.remove_writer(self._fd)
+            if self._client_eof:
+                self._pass_eof()
+
+    def _pass_eof(self) -> None:
+        if self._shut or self._over:
+            return
+        self._shut = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._fail(error)
+            return
+        if self._target_eof:
+            self._close("client-closed")
+
+    def _fail(self, error: OSError) -> None:
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            self._close("target-reset")
+        elif isinstance(error, TimeoutError):
+            self._close("target-silent")  # TCP_USER_TIMEOUT or keepalive
+        else:
+            self._close("target-failed")
+
+    def _close(self, reason: str) -> None:
+        """Both directions are done, or the target is gone: close the channel, keeping what is still to be sent."""
+        self._reason = self._reason or reason
+        self._release()
+        if self._chan is not None:
+            self._chan.close()  # flushes as the window allows; connection_lost follows
+        else:
+            self._finish(self._reason)
+
+    def _release(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._sock.close()
+            self._fd = -1
+        self._reading = False
+        self._target_eof = True
+        self._shut = True
+        self._out.clear()
+
+    def _finish(self, reason: str) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._release()
+        self._ended(self, reason)

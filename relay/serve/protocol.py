@@ -1,0 +1,191 @@
+"""How supervisor and workers talk: framed JSON over a Unix stream socket, with descriptors beside it.
+
+A frame is a four-byte big-endian length and that many bytes of JSON: one object whose `t` names its kind. A
+frame whose object says `"fd": true` has one descriptor travelling with it (SCM_RIGHTS, unix(7)); descriptors
+arrive in the order of their frames.
+
+    worker -> supervisor
+      hello      {v, release, pid, name, slot}            first of all; slot null asks for one
+      have       {c, source, person, key}                 after a reconnect: a connection that lives on
+      holding    {f, c, person, key, target}              after a reconnect: a forward that is open
+      joined     {}                                       end of have/holding
+      auth       {c, person, key}                         the connection has proven its key
+      gone       {c}                                      the connection has ended
+      open       {e}                                      a forward wants its opening row: answered opened or busy
+      note       {e}                                      an event to record: answered ack
+      stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
+      pong       {n}
+    supervisor -> worker
+      welcome    {v, slot, node}
+      settings   {settings}
+      policy     {version, lines, first, last}            a slice of the compiled policy
+      keys       {version, lines, first, last}            a slice of the compiled keys
+      conn       {c, source, port, fd}                    a new client, with its descriptor
+      opened     {f} | busy {f, reason}                   the answer to open
+      ack        {ids}                                    these notes are durable
+      drop       {c, why}                                 end this connection (a place is needed)
+      drain      {seconds}                                take nothing new, end when empty or after that time
+      stop       {seconds}                                end, giving open forwards that long
+      ping       {n}
+
+Adding kinds and fields is allowed within VERSION; an unknown kind is ignored by both sides, so an older worker
+can serve under a newer supervisor.
+"""
+
+import asyncio
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+VERSION = 1
+MOST = 1 << 20  # bytes in one frame
+HELD = 32 << 20  # bytes waiting to be sent: a peer that reads nothing for that long is given up
+_TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
+
+Message = dict[str, Any]
+
+
+class Link:
+    """One end of the socket between supervisor and worker. Never blocks; `lost` is called once, at the end."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        received: Callable[["Link", Message, int | None], None],
+        lost: Callable[["Link"], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._received = received
+        self._lost = lost
+        self._in = bytearray()
+        self._fds: deque[int] = deque()
+        self._out: deque[tuple[memoryview, int | None]] = deque()
+        self._held = 0
+        self._more: asyncio.Handle | None = None
+        self.open = True
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
+        """Send one frame, now or when there is room. `descriptor` is duplicated; the caller keeps its own."""
+        if not self.open:
+            return
+        body = json.dumps(message, separators=(",", ":")).encode()
+        frame = memoryview(len(body).to_bytes(4, "big") + body)
+        self._out.append((frame, os.dup(descriptor) if descriptor is not None else None))
+        self._held += len(frame)
+        if self._held > HELD:
+            self.close()
+        elif len(self._out) == 1:
+            self._flush()
+
+    def close(self) -> None:
+        """Give the link up; `lost` is called from the loop."""
+        if not self.open:
+            return
+        self.open = False
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        if self._more is not None:
+            self._more.cancel()
+        for _, descriptor in self._out:
+            if descriptor is not None:
+                os.close(descriptor)
+        while self._fds:
+            os.close(self._fds.popleft())
+        self._out.clear()
+        self._loop.call_soon(self._lost, self)
+
+    def _flush(self) -> None:
+        while self._out:
+            frame, descriptor = self._out[0]
+            try:
+                if descriptor is None:
+                    sent = self._sock.send(frame)
+                else:
+                    sent = socket.send_fds(self._sock, [frame], [descriptor])
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock.fileno(), self._writable)
+                return
+            except OSError:
+                self.close()
+                return
+            self._held -= sent
+            if descriptor is not None:
+                os.close(descriptor)  # it went with the first byte
+            if sent == len(frame):
+                self._out.popleft()
+            else:
+                self._out[0] = (frame[sent:], None)
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._sock.fileno())
+        self._flush()
+
+    def _readable(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._sock, 1 << 16, 16)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, descriptors = b"", []
+        self._fds.extend(descriptors)
+        if not data:
+            self.close()
+            return
+        self._in += data
+        if self._more is None:
+            self._frames()
+
+    def _frames(self) -> None:
+        """Handle what has arrived, a bounded number of frames per turn; reading pauses while some are left."""
+        if self._more is not None:
+            self._more = None
+            if self.open:
+                self._loop.add_reader(self._sock.fileno(), self._readable)
+        done = 0
+        position = 0
+        view = self._in
+        while self.open and done < _TURN and len(view) - position >= 4:
+            size = int.from_bytes(view[position : position + 4], "big")
+            if size > MOST:
+                self.close()
+                return
+            if len(view) - position - 4 < size:
+                break
+            body = bytes(view[position + 4 : position + 4 + size])
+            position += 4 + size
+            done += 1
+            try:
+                message = json.loads(body)
+                descriptor = self._fds.popleft() if message.get("fd") else None
+            except (ValueError, AttributeError, IndexError):
+                self.close()
+                return
+            self._received(self, message, descriptor)
+        del view[:position]
+        if self.open and done == _TURN:
+            self._loop.remove_reader(self._sock.fileno())
+            self._more = self._loop.call_soon(self._frames)
+
+
+def chunks(kind: str, version: str, lines: list[str], most: int = 1 << 14) -> list[Message]:
+    """A compiled document as frames of at most about `most` bytes, so that each is loaded in well under 2 ms."""
+    frames: list[Message] = []
+    batch: list[str] = []
+    size = 0
+    for line in lines:
+        if batch and size + len(line) > most:
+            frames.append({"t": kind, "version": version, "lines": batch})
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    frames.append({"t": kind, "version": version, "lines": batch})
+    frames[0]["first"] = True
+    frames[-1]["last"] = True
+    return frames

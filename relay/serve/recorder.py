@@ -1,0 +1,173 @@
+"""When is a row durable? Group commit: one thread writes what came together, one transaction for all of it.
+
+The loop never waits for the disk. Openings are answered when their transaction is on the disk, or at once with
+"busy" while the database cannot be written; everything else is kept, bounded, and written when it can be.
+"""
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.core.event import Event
+from relay.errors import StoreUnavailable
+from relay.store.database import Writer
+from relay.store.strangers import Count
+
+Answer = Callable[[str], None]  # called in the loop: "" when durable, else why it never will be
+
+MOST_OPENINGS = 4096  # waiting at once; later ones are refused at once: at 10,000 rows a second they would wait 0.4 s
+MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100 MB); then the oldest but closings go
+RETRY_SECONDS = 1.0
+BATCH = 1024
+
+
+@dataclass(slots=True)
+class _Job:
+    event: Event
+    answer: Answer | None
+    opening: bool
+
+
+class Recorder:
+    """Owns the writer's thread. All methods are called from the loop."""
+
+    def __init__(self, path: Path, node: str, written: Callable[[list[Event]], None]) -> None:
+        """Take the writer's lock. Raises StoreUnavailable if another process has it or the database cannot be made.
+
+        `written` is called in the loop with the events of each durable transaction.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(path, node)
+        self._written = written
+        self._jobs: queue.SimpleQueue[_Job | tuple[Count, ...] | None] = queue.SimpleQueue()
+        self._openings = 0
+        self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
+        self.failing = ""  # why rows cannot be written now; "" when they can
+        self.lost = 0
+        self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
+
+    def open_forwards(self) -> dict[str, Event]:
+        """Openings without a closing row; only before `start`."""
+        return self._writer.open_forwards()
+
+    @property
+    def salt(self) -> bytes:
+        """The database's salt for strangers' names; only before `start`."""
+        return self._writer.salt
+
+    def prune(self, now_us: int, days: int) -> None:
+        """Delete old counters of strangers; only before `start`."""
+        self._writer.prune(now_us, days)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def opening(self, event: Event, answer: Answer) -> None:
+        """Record a forward's opening; `answer` tells when it is durable, or why it is refused."""
+        if self.failing or self._openings >= MOST_OPENINGS:
+            answer(self.failing or "too many forwards are being opened")
+            return
+        self._openings += 1
+        self._jobs.put(_Job(event, answer, opening=True))
+
+    def note(self, event: Event, answer: Answer | None = None) -> None:
+        """Record anything else; it is kept until it can be written."""
+        self._jobs.put(_Job(event, answer, opening=False))
+
+    def strangers(self, counts: tuple[Count, ...]) -> None:
+        """Add strangers' counters, outside the chain; lost while the database cannot be written."""
+        self._jobs.put(counts)
+
+    async def close(self) -> None:
+        """Write what waits, then let the database go."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, 10.0)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        over = False
+        while not over:
+            jobs: list[_Job] = []
+            counts: list[Count] = []
+            try:
+                job = self._jobs.get(timeout=RETRY_SECONDS if self._kept else None)
+                while True:
+                    if job is None:
+                        over = True
+                    elif isinstance(job, tuple):
+                        counts += job
+                    else:
+                        jobs.append(job)
+                    if over or len(jobs) >= BATCH:
+                        break
+                    job = self._jobs.get_nowait()
+            except queue.Empty:
+                pass
+            self._write(jobs)
+            if counts and not self.failing:
+                self._count(counts)
+        self._writer.close()
+
+    def _write(self, jobs: list[_Job]) -> None:
+        batch = [*self._kept, *jobs]
+        if not batch:
+            return
+        problem = self._append(batch[: 8 * BATCH]) or self._append(batch[8 * BATCH :])
+        if not problem:
+            self._kept.clear()
+            self._tell(batch, "")
+            return
+        # nothing of the batch counts as written: openings are refused, the rest is kept in order
+        self._tell([job for job in jobs if job.opening], problem)
+        self._kept.extend(job for job in jobs if not job.opening)
+        while len(self._kept) > MOST_KEPT:
+            self._drop_one()
+
+    def _append(self, batch: list[_Job]) -> str:
+        if not batch:
+            return ""
+        try:
+            self._writer.append([job.event for job in batch])
+        except StoreUnavailable as error:
+            self.failing = error.what
+            return error.what
+        except Exception as error:  # a row that the store cannot take must not stop all others for ever
+            self.failing = f"internal error: {error!r}"
+            return self.failing
+        self.failing = ""
+        return ""
+
+    def _drop_one(self) -> None:
+        for index, job in enumerate(self._kept):
+            if job.event.name != "forward.closed":
+                del self._kept[index]
+                self._tell([job], "")
+                break
+        else:
+            self._kept.popleft()
+        self.lost += 1
+
+    def _count(self, counts: Iterable[Count]) -> None:
+        try:
+            self._writer.strangers(counts)
+        except StoreUnavailable as error:
+            self.failing = error.what
+            self._kept.extend(())
+
+    def _tell(self, jobs: list[_Job], problem: str) -> None:
+        if jobs:
+            self._loop.call_soon_threadsafe(self._told, jobs, problem)
+
+    def _told(self, jobs: list[_Job], problem: str) -> None:
+        self._openings -= sum(job.opening for job in jobs)
+        for job in jobs:
+            if job.answer is not None:
+                job.answer(problem)
+        if not problem:
+            self._written([job.event for job in jobs])

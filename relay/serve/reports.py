@@ -1,0 +1,124 @@
+"""What a worker tells the supervisor, kept until it is durable: rows are resent by id after a reconnect."""
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+
+from relay.core.event import Value
+from relay.core.text import escape
+from relay.serve.protocol import Link, Message
+
+MOST_UNACKED = 100_000  # rows kept while no supervisor answers (about 50 MB); later ones are counted, not kept
+BUGS_PER_MINUTE = 6  # tracebacks written in full
+
+
+class Busy(Exception):
+    """The opening row did not become durable. `refused`: the supervisor says so; else it may still be written."""
+
+    def __init__(self, detail: str, *, refused: bool) -> None:
+        super().__init__(detail)
+        self.refused = refused
+
+
+class Reports:
+    """The worker's end of the link, as far as the audit log is concerned."""
+
+    def __init__(self, make_id: Callable[[], str], now_us: Callable[[], int]) -> None:
+        self.link: Link | None = None  # None while no supervisor answers
+        self.timeout = 10.0
+        self._make_id = make_id
+        self._now_us = now_us
+        self._unacked: dict[str, Message] = {}
+        self._openings: dict[str, asyncio.Future[str]] = {}
+        self._lost = 0
+        self._bugs: list[float] = []
+
+    def note(self, name: str, fields: Mapping[str, Value], number: str | None = None) -> None:
+        """Record an event; it is resent until the supervisor says that it is durable."""
+        number = number or self._make_id()
+        message: Message = {"t": "note", "e": [number, self._now_us(), name, dict(fields)]}
+        if len(self._unacked) >= MOST_UNACKED and name != "forward.closed":
+            self._lost += 1
+            return
+        self._unacked[number] = message
+        if self.link is not None:
+            self.link.send(message)
+
+    async def open_row(self, number: str, fields: Mapping[str, Value]) -> None:
+        """Wait until the opening row of forward `number` is durable. Raises Busy when it cannot be, or not in time."""
+        if self.link is None:
+            raise Busy("no supervisor answers", refused=True)
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._openings[number] = answer
+        self.link.send({"t": "open", "e": [number, self._now_us(), "forward.opened", dict(fields)]})
+        try:
+            async with asyncio.timeout(self.timeout):
+                problem = await answer
+        except TimeoutError:
+            raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False) from None
+        finally:
+            self._openings.pop(number, None)
+        if problem:
+            raise Busy(problem, refused=problem != "supervisor-lost")
+
+    def stranger(self, kind: str, source: str, port: int, fingerprint: str, login: str) -> str:
+        """Count something that happened before log-in; gives the reference id. Nothing is kept for it here."""
+        number = self._make_id()
+        if self.link is not None:
+            self.link.send(
+                {
+                    "t": "stranger",
+                    "kind": kind,
+                    "source": source,
+                    "port": port,
+                    "id": number,
+                    "fingerprint": fingerprint,
+                    "login": login[:256],
+                }
+            )
+        return number
+
+    def bug(self, error: BaseException) -> None:
+        """Write down an exception of ours: the traceback for the first few a minute, so the log is never flooded."""
+        now = asyncio.get_running_loop().time()
+        self._bugs = [at for at in self._bugs if now - at < 60]
+        if len(self._bugs) >= BUGS_PER_MINUTE:
+            return
+        self._bugs.append(now)
+        text = "".join(traceback.format_exception(error))[-4000:]
+        print(f"relay worker: a bug of ours, please report it: {escape(str(error), 200)}\n{text}", file=sys.stderr)
+
+    # ---- what the supervisor answers
+
+    def acknowledged(self, numbers: list[str]) -> None:
+        """These rows are durable."""
+        for number in numbers:
+            self._unacked.pop(number, None)
+        if self._lost and self.link is not None and len(self._unacked) < MOST_UNACKED // 2:
+            lost, self._lost = self._lost, 0
+            self.note("audit.lost", {"count": lost, "reason": "no supervisor answered for too long"})
+
+    def answered(self, number: str, problem: str) -> None:
+        """The answer to an opening row: "" when it is durable, else why not."""
+        answer = self._openings.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result(problem)
+
+    def disconnected(self) -> None:
+        """The supervisor is gone: what waits for an opening row is refused, what must be recorded is kept."""
+        self.link = None
+        for answer in self._openings.values():
+            if not answer.done():
+                answer.set_result("supervisor-lost")
+
+    def resend(self, link: Link) -> None:
+        """A supervisor is there (again): send what was not acknowledged, in order."""
+        self.link = link
+        for message in tuple(self._unacked.values()):
+            link.send(message)
+
+    @property
+    def waiting(self) -> int:
+        """Rows not yet acknowledged."""
+        return len(self._unacked)

@@ -1,0 +1,78 @@
+"""What a person is told: coarse reasons with an id; the rest is for the operator (`relayctl audit show ID`)."""
+
+from collections.abc import Sequence
+
+from relay.core.rules import Reason, Verdict
+
+BUSY = "the relay cannot take this now, please try again"
+_REFUSED = {
+    Reason.BAD_TARGET: "that is not a host and port",
+    Reason.UNKNOWN_TARGET: "no such host behind this relay",
+    Reason.KEY_UNLISTED: "your key is no longer accepted",
+    Reason.KEY_REVOKED: "your key is no longer accepted",
+    Reason.KEY_EXPIRED: "your key has expired",
+    Reason.KEY_SOURCE: "your key is not accepted from this address",
+    Reason.KEY_NO_FORWARDING: "your key may not open forwards",
+    Reason.NO_POLICY: BUSY,
+}
+_DIAL = {
+    "target-refused": "the host is up, but nothing listens on that port",
+    "target-silent": "the host does not answer",
+    "target-unreachable": "the host does not answer",
+    "overlay-down": "the network behind this relay is down",
+}
+
+
+def refused(verdict: Verdict, reference: str) -> str:
+    """The text of the channel-open failure for a denied forward (RFC 4254 5.1)."""
+    if verdict.choices:
+        text = f"that name means several hosts, say which: {', '.join(verdict.choices[:8])}"
+    else:
+        text = _REFUSED.get(verdict.reason, "you may not reach that")
+    return f"relay: {text} (id {reference})"
+
+
+def failed(reason: str, reference: str) -> str:
+    """The text of the channel-open failure for a forward that was allowed but not opened."""
+    return f"relay: {_DIAL.get(reason, BUSY)} (id {reference})"
+
+
+def no_shell(person: str, expires: str, reach: Sequence[str], public: str, reference: str) -> str:
+    """What `ssh relay` shows: what this host is, who you are, until when, and what you may reach."""
+    jump = public or "THIS-RELAY"
+    host, _, port = jump.rpartition(":")
+    jump = f"{person}@{host}" + ("" if port == "22" else f":{port}") if host else f"{person}@{jump}"
+    lines = [
+        "this is a jump relay: it opens no shell, it only passes connections on",
+        f"you are {person}, your key is good {expires}",
+    ]
+    if reach:
+        lines.append("you may reach: " + ", ".join(reach[:12]) + (f" and {len(reach) - 12} more" if reach[12:] else ""))
+        lines.append(f"  ssh -J {jump} USER@{reach[0].split(':')[0]}")
+    else:
+        lines.append("you may reach nothing now; ask the administrator")
+    return "\n".join([*lines, f"(id {reference})"])
+
+
+def unknown_key(fingerprints: Sequence[str], reference: str) -> str:
+    """Told once, without prompts, when no offered key was known (RFC 4256 allows a round with zero prompts)."""
+    shown = "\n".join(f"  {fingerprint}" for fingerprint in fingerprints[:4])
+    more = f"\n  and {len(fingerprints) - 4} more" if fingerprints[4:] else ""
+    return (
+        f"This relay knows none of the keys that were offered:\n{shown}{more}\n"
+        f"Send your public key to the administrator, with the id {reference}."
+    )
+
+
+def unusable_key(text: str, reference: str) -> str:
+    """Told once to somebody who proved a known key that may not log in now."""
+    return f"This relay knows your key, but {text} (id {reference})."
+
+
+LOGIN = {
+    Reason.KEY_EXPIRED: "it has expired",
+    Reason.KEY_SOURCE: "it is not accepted from this address",
+    Reason.KEY_REVOKED: "it was revoked",
+    Reason.KEY_PRESENCE: "the security key was not touched, or its PIN was not asked for",
+}
+TOO_MANY_KEYS = "too many unknown keys were offered; name the right one: ssh -o IdentitiesOnly=yes -i KEY"

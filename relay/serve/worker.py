@@ -1,0 +1,314 @@
+"""The worker process: SSH, judging, dialling and relaying for the connections that the supervisor hands over.
+
+It imports everything it needs before it says hello, and nothing after: it may live on for a day after an upgrade
+has replaced its files. It starts no program, opens no listener, and writes no file but its own lock.
+"""
+
+import asyncio
+import contextlib
+import encodings.idna
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from relay import __version__
+from relay.core.ids import Ids
+from relay.serve import algorithms
+from relay.serve.adapter import Adapter
+from relay.serve.connection import Connection
+from relay.serve.forward import Forward
+from relay.serve.law import Law
+from relay.serve.protocol import VERSION, Link, Message
+from relay.serve.reports import Reports
+from relay.store import host_keys
+
+RETRY_SECONDS = 0.2  # between attempts to reach a supervisor
+JUDGE_SECONDS = 1.0  # how often open forwards are judged again: hours, until and expiry pass without a message
+SLICE = 32  # connections judged per turn of the loop
+VERSION_LINE = "relay"  # in SSH-2.0-...: what it is, not which version
+
+assert encodings.idna  # imported for use after ready: codecs load on first use
+
+
+class Worker:
+    """One worker. Its parts: `law` says what is allowed, `reports` what is recorded, adapters serve the clients."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.name = name
+        self.law = Law(self._law_changed)
+        self.reports = Reports(self.make_id, self.now_us)
+        self.connections: dict[str, Adapter] = {}
+        self.forwards: dict[str, Forward] = {}
+        self._state = state
+        self._slot: int | None = None
+        self._ids = Ids(os.getpid())
+        self._options: asyncssh.SSHServerConnectionOptions | None = None
+        self._draining = False
+        self._over = asyncio.Event()
+        self._link_lost = asyncio.Event()
+        self._judging: asyncio.Task[None] | None = None
+        self._judge_anew = asyncio.Event()
+        self._lock = _lock(state / "run" / f"{name}.lock")
+
+    # ---- clocks and ids
+
+    def now_us(self) -> int:
+        """UTC microseconds."""
+        return time.time_ns() // 1000
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(time.time())
+
+    def make_id(self) -> str:
+        """A new id of this worker's slot."""
+        return self._ids.make(self.now_us())
+
+    def bug(self, error: BaseException) -> None:
+        """Write an exception of ours down."""
+        self.reports.bug(error)
+
+    # ---- the life of the process
+
+    async def run(self) -> None:
+        """Serve until there is nothing left to serve."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._stop, 5.0)
+        self._judging = asyncio.create_task(self._judge_again(), name="judge again")
+        talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
+        await self._over.wait()
+        talking.cancel()
+        self._judging.cancel()
+        with contextlib.suppress(OSError):
+            (self._state / "run" / f"{self.name}.lock").unlink()
+
+    async def _talk(self) -> None:
+        """Keep a link to whichever supervisor listens; without one, open forwards go on and new ones are refused."""
+        path = str(self._state / "run" / "workers.sock")
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                await self.loop.sock_connect(sock, path)
+            except OSError:
+                sock.close()
+                self._end_when_empty()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._link_lost.clear()
+            link = Link(sock, self._received, self._lost)
+            hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
+            link.send({**hello, "slot": self._slot})
+            for adapter in self.connections.values():
+                if adapter.identity is not None:
+                    who = adapter.identity
+                    link.send(
+                        {
+                            "t": "have",
+                            "c": adapter.id,
+                            "source": str(who.source),
+                            "person": who.person,
+                            "key": who.fingerprint,
+                        }
+                    )
+            for forward in self.forwards.values():
+                link.send({"t": "holding", **forward.slot()})
+            link.send({"t": "joined"})
+            await self._link_lost.wait()
+            self.reports.disconnected()
+            self._draining = True  # the next supervisor starts its own workers; this one serves what it has
+            # a client that has not proven its key yet was counted by the lost supervisor: nobody bounds it now
+            for adapter in tuple(self.connections.values()):
+                if adapter.identity is None:
+                    adapter.end("supervisor-lost", "restarting, please try again")
+
+    def _lost(self, link: Link) -> None:
+        self._link_lost.set()
+
+    def _received(self, link: Link, message: Message, descriptor: int | None) -> None:
+        try:
+            self._handle(link, message, descriptor)
+        except Exception as error:  # a supervisor of another version: this worker goes on with what it has
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            self.bug(error)
+
+    def _handle(self, link: Link, message: Message, descriptor: int | None) -> None:
+        match message.get("t"):
+            case "welcome":
+                self._slot = int(message["slot"])
+                self._ids = Ids(self._slot)
+                self.reports.resend(link)
+            case "settings" | "policy" | "keys":
+                if self.law.take(message) and message["t"] == "settings":
+                    self.reports.timeout = self.law.settings.limits.row_timeout
+                    self._options = None
+            case "conn" if descriptor is not None:
+                self._serve(message, descriptor)
+            case "opened":
+                self.reports.answered(message["f"], "")
+            case "busy":
+                self.reports.answered(message["f"], str(message["reason"]))
+            case "ack":
+                self.reports.acknowledged(message["ids"])
+            case "drop":
+                adapter = self.connections.get(message["c"])
+                if adapter is not None:
+                    adapter.end(str(message["why"]), "the place is needed, please try again")
+            case "drain":
+                self._draining = True
+                self.loop.call_later(float(message["seconds"]), self._stop, 5.0)
+                self._end_when_empty()
+            case "stop":
+                self._stop(float(message["seconds"]))
+            case "ping":
+                link.send({"t": "pong", "n": message.get("n")})
+            case _:
+                pass  # of a newer supervisor
+
+    def _stop(self, seconds: float) -> None:
+        """End: open forwards have `seconds`, then they are cut with their closing rows."""
+        self._draining = True
+        self.loop.call_later(seconds if self.forwards else 0, self._cut_all)
+
+    def _cut_all(self) -> None:
+        for adapter in tuple(self.connections.values()):
+            adapter.end("server-stopped", "stopping")
+        # closing rows are on their way; the supervisor acknowledges them
+        self.loop.call_later(0.05, self._end_when_told, self.loop.time() + 5)
+
+    def _end_when_told(self, deadline: float) -> None:
+        if (self.reports.waiting or self.connections) and self.loop.time() < deadline:
+            self.loop.call_later(0.05, self._end_when_told, deadline)
+        else:
+            self._over.set()
+
+    def _end_when_empty(self) -> None:
+        if self._draining and not self.connections and not self.reports.waiting:
+            self._over.set()
+        elif self._draining and not self.connections and self.reports.link is not None:
+            self.loop.call_later(0.2, self._end_when_empty)
+
+    # ---- connections
+
+    def _serve(self, message: Message, descriptor: int) -> None:
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        adapter = Adapter(self, message["c"], message["source"], message["port"])
+        self.connections[adapter.id] = adapter
+        task = self.loop.create_task(self._accept(adapter, sock), name=f"accept {adapter.id}")
+        self._keep(task)
+
+    async def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
+        try:
+            options = self._options or self._make_options()
+            limits = self.law.settings.limits
+
+            def factory() -> Connection:
+                return Connection(self.loop, options, adapter, (limits.keepalive_interval, limits.keepalive_count))
+
+            await self.loop.connect_accepted_socket(factory, sock)
+        except (OSError, asyncssh.Error) as error:
+            sock.close()
+            adapter.connection_lost(error)
+
+    def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
+        settings = self.law.settings
+        keys = [asyncssh.import_private_key(key.private) for key in host_keys.load(self._state)]
+        self._options = asyncssh.SSHServerConnectionOptions(
+            server_host_keys=keys,
+            server_version=VERSION_LINE,
+            kex_algs=algorithms.KEX,
+            encryption_algs=algorithms.ciphers(settings.chacha, algorithms.cpu_has_aes()),
+            mac_algs=algorithms.MAC,
+            compression_algs=None,
+            signature_algs=algorithms.SIGNATURES,
+            login_timeout=settings.limits.login_grace,
+            keepalive_interval=0,
+            gss_host=None,
+            x509_trusted_certs=None,
+            send_server_host_keys=True,
+            allow_pty=False,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            rdns_lookup=False,
+            reuse_address=False,
+            tcp_keepalive=True,
+        )
+        return self._options
+
+    def authenticated(self, adapter: Adapter) -> None:
+        """A connection has proven its key: the supervisor no longer counts it among strangers."""
+        who = adapter.identity
+        if who is not None and self.reports.link is not None:
+            self.reports.link.send({"t": "auth", "c": adapter.id, "person": who.person, "key": who.fingerprint})
+
+    def gone(self, adapter: Adapter) -> None:
+        """A connection is over."""
+        self.connections.pop(adapter.id, None)
+        if self.reports.link is not None:
+            self.reports.link.send({"t": "gone", "c": adapter.id})
+        if self._draining:
+            self._end_when_empty()
+
+    # ---- judging what is open
+
+    def _law_changed(self) -> None:
+        self._judge_anew.set()
+
+    async def _judge_again(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(JUDGE_SECONDS):
+                    await self._judge_anew.wait()
+            self._judge_anew.clear()
+            for index, adapter in enumerate(tuple(self.connections.values())):
+                try:
+                    if adapter.identity is not None:
+                        adapter.judge_again()
+                except Exception as error:  # one connection's trouble must not keep the others from being judged
+                    self.bug(error)
+                    adapter.end("internal-error", "an internal error")
+                if index % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        _TASKS.add(task)
+        task.add_done_callback(_TASKS.discard)
+
+
+_TASKS: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
+
+
+def _lock(path: Path) -> int:
+    """Hold a lock for as long as this process lives: the next supervisor learns from it who is still there."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def main() -> None:
+    """`python -m relay.serve.worker STATE NAME`: started by the supervisor only."""
+    logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what matters is recorded by our own code
+    gc.collect()
+    gc.freeze()
+
+    async def run() -> None:
+        await Worker(Path(sys.argv[1]), sys.argv[2]).run()
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()
