@@ -7,6 +7,7 @@ shows what is rendered for `sudo make install`, and a test keeps the two equal.
 Manual pages: systemd.socket(5), systemd.service(5), systemd.exec(5), sysusers.d(5).
 """
 
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from relay.core.settings import Limits
 from relay.errors import InputRejected, NotPermitted, RelayError
 
 USER = "relay"
@@ -73,10 +75,10 @@ ExecReload={program} --site {site} reload
 Restart=always
 RestartSec=2
 # Workers with open forwards live on when the supervisor is replaced, and drain; only the supervisor is signalled,
-# and it tells its workers. `systemctl stop` gives open forwards 30 s (limits.stop) before the unit loses patience.
+# and it tells its workers. `systemctl stop` gives open forwards limits.stop, and 15 s more before systemd kills it.
 KillMode=process
 TimeoutStartSec=60
-TimeoutStopSec=45
+TimeoutStopSec={patience}
 # one worker that met a client too large for the machine must not take the others with it
 OOMPolicy=continue
 MemoryMax=60%
@@ -133,12 +135,18 @@ u {user} - "SSH jump relay" {state} /usr/sbin/nologin
 
 
 def render(
-    listen: Sequence[str], *, site: Path, state: Path, program: Path = INSTALLED, user: str = USER
+    listen: Sequence[str],
+    *,
+    site: Path,
+    state: Path,
+    program: Path = INSTALLED,
+    user: str = USER,
+    stop: float = Limits().stop,
 ) -> dict[str, str]:
     """The units' texts by their path under / (no leading slash).
 
     `listen` as in relay.yaml ("0.0.0.0:22", "[::]:22"), `site` and `state` absolute directories, `program` the relayctl
-    that systemd starts. Raises InputRejected when one of them would need quoting or could smuggle in a line.
+    that systemd starts, `stop` is limits.stop in seconds. Raises InputRejected when one of them would need quoting or could smuggle in a line.
     """
     if not listen:
         raise InputRejected("there is nothing to listen on", 'listen: ["0.0.0.0:2222", "[::]:2222"] in relay.yaml')
@@ -154,7 +162,7 @@ def render(
         holds = f"StateDirectory={state.name}\nStateDirectoryMode=0700"
     else:
         holds = f"ReadWritePaths={state}"
-    service = _SERVICE_TEXT.format(user=user, program=program, site=site, state=holds)
+    service = _SERVICE_TEXT.format(user=user, program=program, site=site, state=holds, patience=math.ceil(stop) + 15)
     return {
         SOCKET: _SOCKET_TEXT.format(listen="\n".join(f"ListenStream={address}" for address in listen)),
         SERVICE: service,

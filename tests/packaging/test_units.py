@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.core.settings import Limits
 from relay.errors import InputRejected, NotPermitted
 from relay.site import units
 
@@ -68,10 +69,9 @@ def test_the_service_says_what_the_design_asks(name: str, value: str) -> None:
 
 def test_systemd_waits_longer_than_open_forwards_are_given() -> None:
     """`systemctl stop` does not kill the supervisor before limits.stop is over."""
-    from relay.core.settings import Limits
-
-    service = settings(units.render(LISTEN, site=SITE, state=STATE)[units.SERVICE])
-    assert int(service["TimeoutStopSec"][0]) > Limits().stop
+    for stop in (Limits().stop, 0.0, 3600.0):
+        service = settings(units.render(LISTEN, site=SITE, state=STATE, stop=stop)[units.SERVICE])
+        assert int(service["TimeoutStopSec"][0]) > stop
 
 
 def test_a_state_elsewhere_is_the_only_path_it_may_write() -> None:
