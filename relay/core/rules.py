@@ -76,6 +76,23 @@ class Rule:
     line: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RuleName:
+    """Which rule decided: what the audit log records. Small on purpose, `policy.rules()` has the whole rule."""
+
+    name: str
+    file: str = ""
+    line: int = 0
+
+    @property
+    def at(self) -> str:
+        """file:line, where the rule stands."""
+        return f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"'{self.name}' ({self.at})"
+
+
 class Reason(StrEnum):
     """Why a forward was judged as it was. Stable names: they stand in the audit log."""
 
@@ -115,6 +132,6 @@ class Verdict:
     allowed: bool = False
     reason: Reason = Reason.NO_POLICY
     destination: Destination | None = None
-    rule: Rule | None = None  # the rule that decided, for the operator only
+    rule: RuleName | None = None  # the rule that decided, for the operator only
     detail: str = ""  # in full, for the operator only
     choices: tuple[str, ...] = field(default=())  # names to use instead, for AMBIGUOUS_TARGET
