@@ -5,7 +5,7 @@ in `relay.site.compile`. Explicit null is refused wherever leaving a key out wou
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -15,13 +15,21 @@ from relay.core.settings import Limits, Settings
 from relay.errors import InputRejected
 from relay.site import locate, times, values
 
-_Value = TypeVar("_Value")
+
+class _Nothing:
+    """Stands for an explicit null, so that `until:` without a value never passes for a rule without end."""
+
+
+NOTHING = _Nothing()
+_NO_VALUE = {"what": "no value stands here", "cure": "write one, or remove the key"}
 
 
 def _read(parse: Callable[[object], Any]) -> PlainValidator:
     """A validator from a function that raises InputRejected, keeping its words and its cure."""
 
     def validate(value: object) -> Any:
+        if value is NOTHING:
+            raise PydanticCustomError("site", "{what}", _NO_VALUE)
         try:
             return parse(value)
         except InputRejected as error:
@@ -45,10 +53,8 @@ class _OneOrMany:
         from pydantic_core import core_schema
 
         def wrap(value: object) -> object:
-            if value is None:
-                raise PydanticCustomError(
-                    "site", "{what}", {"what": "no value stands here", "cure": "write one, or remove the key"}
-                )
+            if value is NOTHING:
+                raise PydanticCustomError("site", "{what}", _NO_VALUE)
             return value if isinstance(value, list) else [value]
 
         return core_schema.no_info_before_validator_function(wrap, handler(source))
