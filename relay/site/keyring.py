@@ -166,6 +166,8 @@ def _any_key(line: str, file: str, number: int) -> tuple[bytes, str]:
     words = line.split(None, 2)
     if len(words) < 2 or not key_blob.looks_like_algorithm(words[0]):
         raise InputRejected(f"{escape(line, 60)!r}")
+    if "-cert-v0" in words[0]:
+        raise InputRejected("a certificate; its key's own fingerprint is needed")
     try:
         blob = b64decode(words[1], validate=True)
     except ValueError:
