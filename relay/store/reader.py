@@ -141,6 +141,12 @@ class Reader:
         )
         return max((str(near) for (near,) in found), key=lambda near: _likeness(near, id), default=None)
 
+    def persons(self) -> list[str]:
+        """Everybody who is in the log, sorted; at most 10,000."""
+        return [
+            str(person) for (person,) in self._ask("SELECT DISTINCT person FROM who ORDER BY 1 LIMIT 10000") if person
+        ]
+
     def is_open(self, forward: str) -> bool:
         """Whether this forward has no closing row yet."""
         return bool(self._ask("SELECT 1 FROM open_forwards WHERE forward = ?", forward))

@@ -1,0 +1,278 @@
+"""`relayctl audit`: search what happened, follow it, tell the story behind an id."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from relay.cli import Context, audit_text
+from relay.cli.output import json_option, table
+from relay.core import ids
+from relay.core.event import NAMES
+from relay.core.question import Question
+from relay.core.rules import Network
+from relay.core.text import escape
+from relay.errors import InputRejected, RelayError
+from relay.review import search as searching
+from relay.review import story as telling
+from relay.review import tail as following
+from relay.review.instant import instant
+from relay.store.database import FILE, Reader
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_TIMEZONE = re.compile(r"""^timezone:[ \t]+(["']?)([A-Za-z0-9._/+-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
+_VERSION = re.compile(r"[0-9a-f]{4,64}")  # of a policy; it becomes a file's name here
+
+
+@click.group()
+def audit() -> None:
+    """Review who reached what.
+
+    \b
+    Example:
+      relayctl audit search --person alice --since 7d
+      relayctl audit tail -f
+      relayctl audit show 0k3v9x2m4qz
+    """
+
+
+def _filters(command: _Command) -> _Command:
+    """The options that search and tail share; the command is given them as keywords."""
+    for option in reversed(
+        (
+            click.option("--person", default="", metavar="NAME", help="Of this person."),
+            click.option("--key", default="", metavar="SHA256:...", help="By this key, or those that begin so."),
+            click.option("--target", default="", metavar="TARGET", help="Name, address, or either with :PORT."),
+            click.option("--from", "client", default="", metavar="CIDR", help="From clients in this network."),
+            click.option("--to", default="", metavar="CIDR", help="To addresses in this network."),
+            click.option("--since", default="", metavar="TIME", help="7d, 2h, yesterday, 2026-10-01T08:00 ..."),
+            click.option("--until", default="", metavar="TIME", help="Before this time; a day is included."),
+            click.option("--verdict", type=click.Choice(["allowed", "denied"]), help="Only what was."),
+            click.option("--event", default="", metavar="NAME", help="Only this event, like forward.denied."),
+            click.option("--text", default="", metavar="TEXT", help="With this text in it, A and a alike."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@audit.command()
+@_filters
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="The newest so many.")
+@json_option
+@click.pass_obj
+def search(context: Context, /, limit: int, as_json: bool, **filters: str | None) -> int:
+    """List what happened, newest last.
+
+    A forward is one line from opening to end. Times without an offset are in the site's time zone.
+
+    \b
+    Example:
+      relayctl audit search --target 192.168.1.50 --since 2026-10-01 --until 2026-10-07
+      relayctl audit search --from 203.0.113.0/24 --verdict denied --json
+    """
+    site = context.site()
+    zone = _zone(site.path)
+    question = _question(filters, zone)
+    with Reader(site.state / FILE) as reader:
+        found = searching.search(reader, question, limit)
+        if not found:
+            raise _nothing(reader, question)
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps(audit_text.dated(entry.as_json())))
+        return 0
+    table(
+        [f"time ({zone})", "person", "client", "what", "target", "outcome", "sent", "received", "duration", "id"],
+        [audit_text.cells(entry, zone) for entry in found],
+    )
+    if len(found) == limit:
+        click.echo(f"the newest {limit}; --limit asks for more", err=True)
+    return 0
+
+
+@audit.command()
+@_filters
+@click.option("-f", "--follow", is_flag=True, help="Go on as things happen, until interrupted.")
+@click.option("-n", "--lines", default=10, show_default=True, type=click.IntRange(0, 100_000), help="First so many.")
+@json_option
+@click.pass_obj
+def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters: str | None) -> int:
+    """Show the last events, one line each, and follow them.
+
+    \b
+    Example:
+      relayctl audit tail -f
+      relayctl audit tail -f --verdict denied
+    """
+    site = context.site()
+    zone = _zone(site.path)
+    question = _question(filters, zone)
+    with Reader(site.state / FILE) as reader:
+        head = reader.head()
+        for row in following.newest(reader, question, lines):
+            audit_text.print_row(row, zone, as_json)
+        if follow:
+            for row in following.follow(reader, question, head, time.sleep):
+                audit_text.print_row(row, zone, as_json)
+    return 0
+
+
+@audit.command()
+@click.argument("id", metavar="ID")
+@json_option
+@click.pass_obj
+def show(context: Context, /, id: str, as_json: bool) -> int:
+    """Tell the story behind an id: of a connection, a forward, a refusal, or one that a stranger was told.
+
+    \b
+    Example:
+      relayctl audit show 0k3v9x2m4qz
+    """
+    site = context.site()
+    with Reader(site.state / FILE) as reader:
+        story = telling.story(reader, id.strip()[:200], lambda version: _texts(site.state, version))
+        if story is None:
+            raise _unknown(reader, id.strip())
+    if as_json:
+        click.echo(json.dumps(audit_text.story_json(story), indent=2))
+    elif story.rows:
+        audit_text.tell(story, _zone(site.path))
+    else:
+        audit_text.tell_stranger(story, _zone(site.path))
+    return 0
+
+
+# ---- what was asked
+
+
+def _question(filters: dict[str, str | None], zone: tzinfo) -> Question:
+    given = {key: value or "" for key, value in filters.items()}
+    now = time.time_ns() // 1000
+    if given["event"] and given["event"] not in NAMES:
+        import difflib
+
+        near = difflib.get_close_matches(given["event"], NAMES, n=1)
+        raise click.BadParameter(
+            f"no event {given['event']!r}" + (f"; did you mean {near[0]!r}?" if near else ""), param_hint="--event"
+        )
+    host, address, port = _target(given["target"])
+    try:
+        since = instant(given["since"], now, zone) if given["since"] else None
+        until = instant(given["until"], now, zone, end=True) if given["until"] else None
+    except InputRejected as error:
+        raise click.UsageError(f"{error.what}; {error.hint}") from None
+    return Question(
+        person=given["person"],
+        fingerprint=given["key"],
+        host=host,
+        address=address,
+        port=port,
+        client=_network(given["client"], "--from"),
+        to=_network(given["to"], "--to"),
+        since=since,
+        until=until,
+        verdict=given["verdict"],
+        name=given["event"],
+        text=given["text"],
+    )
+
+
+def _target(text: str) -> tuple[str, Any, int | None]:
+    """Name, address and port of `--target`."""
+    if not text:
+        return "", None, None
+    host, colon, digits = text.rpartition(":")
+    bare = text.strip("[]")
+    port: int | None = None
+    if colon and digits.isascii() and digits.isdigit() and (":" not in host or host.endswith("]")):
+        bare, port = host.strip("[]"), int(digits)
+        if port > 65535:
+            raise click.BadParameter(f"{port} is no port", param_hint="--target")
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return bare.lower(), None, port
+    return "", getattr(address, "ipv4_mapped", None) or address, port
+
+
+def _network(text: str, option: str) -> Network | None:
+    if not text:
+        return None
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text[:60]!r} is no address or network, like 203.0.113.0/24", param_hint=option
+        ) from None
+
+
+def _zone(site: Path) -> tzinfo:
+    """The site's time zone, by a scan that a broken site cannot stop; UTC, said aloud, when it cannot be read."""
+    try:
+        text = (site / "relay.yaml").read_text("utf-8", "replace")[: 1 << 20]
+    except FileNotFoundError:
+        return UTC
+    except OSError as error:
+        click.echo(f"times are UTC: the site's time zone cannot be read: {error.strerror}", err=True)
+        return UTC
+    found = _TIMEZONE.search(text)
+    try:
+        if found:
+            return ZoneInfo(found[2]) if found[2] != "UTC" else UTC
+        if re.search(r"^[\"']?timezone", text, re.MULTILINE):
+            raise ValueError
+    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError: see below
+        click.echo("times are UTC: the site's time zone cannot be read; relayctl check says why", err=True)
+    except KeyError:
+        click.echo(f"times are UTC: there is no time zone {escape(found[2]) if found else ''}", err=True)
+    return UTC
+
+
+def _nothing(reader: Reader, question: Question) -> RelayError:
+    if question.person:
+        import difflib
+
+        persons = reader.persons()
+        if question.person not in persons:
+            near = difflib.get_close_matches(question.person, persons, n=1)
+            return RelayError(
+                f"the audit log knows no person {question.person[:40]!r}",
+                f"did you mean {near[0]!r}?" if near else "relayctl list-keys shows who there is",
+            )
+    hint = "ask for less: each option narrows it down"
+    if question.since is not None and question.until is not None and question.since >= question.until:
+        hint = "--since is not before --until"
+    return RelayError("nothing in the audit log answers this", hint)
+
+
+def _unknown(reader: Reader, id: str) -> RelayError:
+    shown = escape(id, 40)
+    near = reader.nearest(id.lower())
+    try:
+        made = audit_text.clock(ids.made_at(ids.parse(id)), UTC)[:19]
+    except InputRejected as error:
+        hint = error.hint
+    else:
+        hint = f"it was made at {made} UTC, if it is one of this relay's"
+    if near:
+        hint += f"; the nearest is {escape(near)}: relayctl audit show {escape(near)}"
+    return RelayError(f"nothing is known of {shown}", hint)
+
+
+def _texts(state: Path, version: str) -> telling.Texts | None:
+    """The files of an applied policy version, None when they were not kept or may not be read."""
+    if not _VERSION.fullmatch(version):
+        return None
+    try:
+        with (state / "applied" / "history" / f"{version}.jsonl").open(encoding="utf-8", errors="replace") as lines:
+            return telling.history(lines)
+    except OSError:
+        return None

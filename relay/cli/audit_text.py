@@ -1,0 +1,174 @@
+"""How do audit rows, entries and stories read, on a terminal and for programs?"""
+
+import json
+import os
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import click
+
+from relay.cli.output import table
+from relay.core import ids, journal
+from relay.core.chain import Row
+from relay.core.text import escape
+from relay.review.search import Entry
+from relay.review.story import Story
+
+_COLOURS = {"forward.opened": "green", "forward.denied": "red", "request.refused": "yellow", "site.rejected": "red"}
+
+
+def clock(us: int, zone: tzinfo) -> str:
+    """An instant (UTC microseconds) in a time zone, to the microsecond."""
+    seconds, rest = divmod(us, 1_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, zone):%Y-%m-%d %H:%M:%S}.{rest:06d}"
+    except (ValueError, OverflowError, OSError):
+        return f"{us} us"
+
+
+def cells(entry: Entry, zone: tzinfo) -> list[object]:
+    """One entry as a line of the table."""
+    fields = entry.fields
+    name = entry.first.event.name
+    what = "forward" if name.startswith("forward.") else name
+    target = fields.get("asked") or fields.get("type") or fields.get("policy") or fields.get("file")
+    if fields.get("address") and isinstance(target, str) and str(fields["address"]) not in target:
+        target = f"{target} ({fields['address']})"
+    duration = fields.get("duration")
+    return [
+        clock(entry.time, zone)[:19],
+        fields.get("person"),
+        fields.get("client"),
+        what,
+        target,
+        entry.outcome if entry.outcome != name else fields.get("reason") or fields.get("detail"),
+        _size(fields.get("sent")),
+        _size(fields.get("received")),
+        _span(duration) if isinstance(duration, int) else None,
+        entry.id,
+    ]
+
+
+def _size(count: object) -> str | None:
+    if not isinstance(count, int):
+        return None
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _span(us: int) -> str:
+    seconds = us / 1_000_000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def dated(value: dict[str, Any]) -> dict[str, Any]:
+    """Times as text, UTC with microseconds."""
+    return {
+        key: clock(item, UTC).replace(" ", "T") + "Z" if key in ("time", "ended") and isinstance(item, int) else item
+        for key, item in value.items()
+    }
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """One row for programs."""
+    event = row.event
+    head = {"seq": row.seq, "node": row.node, "id": event.id, "time": event.time, "event": event.name}
+    return dated({**event.fields, **head, "schema": row.schema, "prev": row.prev, "hash": row.hash})
+
+
+def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
+    """One row as one line on stdout."""
+    if as_json:
+        click.echo(json.dumps(row_json(row)))
+        return
+    line = f"{clock(row.event.time, zone)[:23]} {journal.line(row.event)}"
+    colour = None if "NO_COLOR" in os.environ else _COLOURS.get(row.event.name)
+    click.echo(click.style(line, fg=colour) if colour else line)  # echo leaves colours out where no terminal is
+
+
+def tell(story: Story, zone: tzinfo) -> None:
+    """The story of a connection or an event on stdout."""
+    fields: dict[str, Any] = {}
+    for row in story.rows:
+        fields.update((key, value) for key, value in row.event.fields.items() if value is not None)
+    if fields.get("connection"):
+        expires = fields.get("expires")
+        facts = {
+            "connection": fields["connection"],
+            "person": fields.get("person"),
+            "key": fields.get("fingerprint"),
+            "key ends": clock(expires * 1_000_000, zone)[:19] if isinstance(expires, int) else "never",
+            "login name": fields.get("login"),
+            "client": f"{fields.get('client')} port {fields.get('client_port')}",
+            "version": fields.get("client_version"),
+        }
+        for name, value in facts.items():
+            click.echo(f"{name:<11} {'-' if value in (None, '') else escape(str(value))}")
+        click.echo()
+    click.echo(f"times are {zone}")
+    for row in story.rows:
+        mark = ">" if row.seq in story.chosen else " "
+        click.echo(f"{mark} {clock(row.event.time, zone)} {journal.line(row.event)}")
+    for rule in story.rules:
+        place = f" at {escape(rule.at)}" if rule.at else ""
+        click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")
+        for line in rule.text.splitlines() or ["(the files of that version were not kept)"]:
+            click.echo(f"    {escape(line, 500)}")
+
+
+def tell_stranger(story: Story, zone: tzinfo) -> None:
+    """What is known of a stranger's reference id, on stdout."""
+    if story.exact is not None:
+        one = story.exact
+        click.echo(f"a stranger from {escape(one.prefix)} was told {escape(story.id)}: {escape(one.kind)}")
+        click.echo(f"in the minute of {clock(one.minute * 60_000_000, zone)[:16]} ({zone}): {one.count} times")
+        if one.fingerprint:
+            click.echo(f"the key it offered last: {escape(one.fingerprint)}")
+            click.echo("  to let that key in: relayctl add-key PERSON FILE, with the file from its owner")
+        if one.login:
+            length, _, digest = one.login.partition("/")
+            click.echo(
+                f"the login name: {escape(length)} bytes, hash {escape(digest)} (names of strangers are not kept)"
+            )
+        return
+    click.echo(f"{escape(story.id)} is no row; strangers are counted, and only each count's last id is kept")
+    click.echo(f"what strangers did around {clock(ids.made_at(story.id), zone)[:19]} ({zone}):")
+    table(
+        ["minute", "from", "what", "times", "last key", "last login", "last id"],
+        [
+            [
+                clock(one.minute * 60_000_000, zone)[:16],
+                one.prefix,
+                one.kind,
+                one.count,
+                one.fingerprint,
+                one.login,
+                one.reference,
+            ]
+            for one in story.minute
+        ],
+    )
+
+
+def story_json(story: Story) -> dict[str, Any]:
+    """A story for programs."""
+    attempts = (story.exact,) if story.exact else story.minute
+    keys = ("minute", "prefix", "kind", "count", "reference", "fingerprint", "login")
+    return {
+        "id": story.id,
+        "chosen": list(story.chosen),
+        "rows": [row_json(row) for row in story.rows],
+        "rules": [
+            {"policy": rule.version, "rule": rule.rule, "at": rule.at, "text": rule.text} for rule in story.rules
+        ],
+        "strangers": [{key: getattr(one, key) for key in keys} for one in attempts],
+        "exact": story.exact is not None,
+    }

@@ -1,0 +1,113 @@
+"""Who reached what? Rows that answer a question, with a forward's opening and closing told as one entry."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from relay.core.chain import Row
+from relay.core.event import Value
+from relay.core.question import Question
+from relay.review.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened: an event, or a forward from opening to end."""
+
+    rows: tuple[Row, ...]  # in the order they were written; a forward's opening and, when it has ended, its closing
+
+    @property
+    def first(self) -> Row:
+        """The row that began it."""
+        return self.rows[0]
+
+    @property
+    def last(self) -> Row:
+        """The newest row of it."""
+        return self.rows[-1]
+
+    @property
+    def fields(self) -> dict[str, Value]:
+        """The fields of all its rows together; a later row's word holds."""
+        fields: dict[str, Value] = {}
+        for row in self.rows:
+            fields.update((key, value) for key, value in row.event.fields.items() if value is not None)
+        return fields
+
+    @property
+    def time(self) -> int:
+        """When it began, UTC microseconds."""
+        return self.first.event.time
+
+    @property
+    def id(self) -> str:
+        """The id to ask `audit show` for."""
+        event = self.first.event
+        key = {
+            "forward.opened": "forward",
+            "forward.closed": "forward",
+            "login.succeeded": "connection",
+            "connection.closed": "connection",
+        }.get(event.name, "")
+        return str(event.fields.get(key) or event.id)
+
+    @property
+    def outcome(self) -> str:
+        """How it went, in one word: `open`, the reason of the end or of the denial, or the event's verb."""
+        name, reason = self.last.event.name, self.last.event.fields.get("reason")
+        if name == "forward.opened":
+            return "open"
+        if name == "forward.closed":
+            return str(reason or "closed")
+        if name == "forward.denied":
+            return f"denied: {reason}" if reason else "denied"
+        if name == "request.refused":
+            return "refused"
+        return name
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints on one line: flat, with the hashes of the rows that say so."""
+        shown: dict[str, Any] = {
+            "id": self.id,
+            "time": self.time,
+            "event": self.last.event.name,
+            "node": self.first.node,
+            "rows": [row.seq for row in self.rows],
+            "hashes": [row.hash for row in self.rows],
+        }
+        if len(self.rows) > 1:
+            shown["ended"] = self.last.event.time
+        return shown | self.fields
+
+
+def search(rows: Rows, question: Question, limit: int) -> list[Entry]:
+    """The newest `limit` entries that answer `question`, in the order they began, newest last.
+
+    An entry answers when one of its rows does: a forward opened last week that ended today is found by `--since today`.
+    """
+    found: dict[int, Entry] = {}
+    told: set[str] = set()
+    edge: int | None = None
+    page = max(min(limit, 1000), 50)
+    while len(found) < limit:
+        answers = rows.search(question, edge, page)
+        for row in answers:
+            if len(found) >= limit:
+                break
+            entry = _entry(rows, row, told)
+            if entry is not None:
+                found[entry.first.seq] = entry
+        if len(answers) < page:
+            break
+        edge = answers[-1].seq
+    return [found[seq] for seq in sorted(found)]
+
+
+def _entry(rows: Rows, row: Row, told: set[str]) -> Entry | None:
+    """The entry that `row` belongs to, None when it has been told already."""
+    forward = row.event.fields.get("forward")
+    if row.event.name not in ("forward.opened", "forward.closed") or not isinstance(forward, str):
+        return Entry((row,))
+    if forward in told:
+        return None
+    told.add(forward)
+    return Entry(tuple(rows.by_forward(forward)) or (row,))
