@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ from relay.core import snapshot
 from relay.core.policy import Policy
 from relay.core.rules import Rule
 from relay.core.settings import Settings, settings_to_json
-from relay.errors import Fault, RelayError, SiteInvalid
+from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
 from relay.site import document, entries, expectation, files, locate, times, values
 from relay.site.document import Document
 from relay.site.expectation import Expectation, Failure
@@ -93,9 +93,15 @@ def judge(
     failures: tuple[Failure, ...] = ()
     compiled = None
     if not found:
-        built, failures = _build(settings, merged, version, times.offsets(zone, now), expectations, now)
-        if not failures:
-            compiled = Compiled(settings, built, expectations, tuple(sorted(merged.warnings)), texts, version)
+        build = _builder(settings, merged, version, times.offsets(zone, now))
+        try:
+            built = build(merged.rules)
+            failures = expectation.failures(expectations, merged.rules, built, build, now)
+        except InputRejected as error:  # what the core bounds: more rules than its index may hold
+            found.append(Fault(locate.POLICIES, 0, error.what, error.hint))
+        else:
+            if not failures:
+                compiled = Compiled(settings, built, expectations, tuple(sorted(merged.warnings)), texts, version)
     return Examination(
         settings, texts, version, tuple(sorted(set(found))), failures, tuple(sorted(merged.warnings)), compiled
     )
@@ -119,14 +125,9 @@ def _settings(one: Document | None, faults: list[Fault], path: Path | None) -> t
     return settings, ZoneInfo(settings.timezone)
 
 
-def _build(
-    settings: Settings,
-    merged: Merged,
-    version: str,
-    offsets: Sequence[tuple[int, int]],
-    expectations: Sequence[Expectation],
-    now: int,
-) -> tuple[Policy, tuple[Failure, ...]]:
+def _builder(
+    settings: Settings, merged: Merged, version: str, offsets: Sequence[tuple[int, int]]
+) -> Callable[[Sequence[Rule]], Policy]:
     def build(rules: Sequence[Rule]) -> Policy:
         return core_policy.build(
             version=version,
@@ -139,8 +140,7 @@ def _build(
             offsets=offsets,
         )
 
-    built = build(merged.rules)
-    return built, expectation.failures(expectations, merged.rules, built, build, now)
+    return build
 
 
 def version_of(texts: Mapping[str, str]) -> str:

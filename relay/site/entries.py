@@ -44,6 +44,9 @@ class Entries:
     groups: list[tuple[str, list[str], Place]] = field(default_factory=list)
     rules: list[tuple[RuleEntry, Place, "Lines"]] = field(default_factory=list)
     expect: list[tuple[ExpectEntry, Place]] = field(default_factory=list)
+    partial: list[tuple[list[object], "Lines"]] = field(
+        default_factory=list
+    )  # the `to` of rules that are not well-formed
     broken: set[str] = field(default_factory=set)  # names not to be called unknown: their own fault is reported
     whole: bool = True  # False when a file could not be read to its end: then nothing is called unknown
     faults: list[Fault] = field(default_factory=list)
@@ -93,7 +96,7 @@ def policy(document: Document, into: Entries) -> None:
         except ValidationError as error:
             errors = error.errors(include_url=False)
             into.faults += _faults(errors, document, PolicyFile)
-            _drop(data, kept, {found["loc"][:2] for found in errors}, into)
+            _drop(data, kept, {found["loc"][:2] for found in errors}, document, into)
     for name, zone in model.zones.items():
         into.zones.append((name, zone, Place(document.file, document.line(("zones", name)))))
     for name, host in model.hosts.items():
@@ -120,6 +123,11 @@ def _drop(
             kept.pop(section, None)
         elif isinstance(path[1], int):
             items.setdefault(section, set()).add(path[1])
+            item = data[section][path[1]]
+            if section == "rules" and isinstance(item, dict):
+                to = item.get("to")
+                lines = Lines(document, (section, kept[section][path[1]]))
+                into.partial.append((to if isinstance(to, list) else [to], lines))
         else:
             into.broken.add(path[1])
             data[section].pop(path[1], None)
@@ -167,7 +175,8 @@ def _fault(error: Any, document: Document, root: type[BaseModel]) -> Fault:
         case "missing":
             what, cure = f"the {entry} has no `{key}`", f"add `{key}: {_example(model, key)}`"
         case "dict_type" | "model_type" | "model_attributes_type":
-            what = f"{escape(key, 40)}: {_kind(error['input'])} where `key: value` pairs must stand"
+            named = f"the {entry}" if path and isinstance(path[-1], int) else escape(key, 40)
+            what = f"{named}: {_kind(error['input'])} where `key: value` pairs must stand"
             cure = "write them in lines below it, or { } for none"
         case "list_type":
             what = f"{escape(key, 40)}: {_kind(error['input'])} where a list must stand"

@@ -8,22 +8,16 @@ has lapsed for good.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from relay.core import target
-from relay.core.keys import Key
 from relay.core.policy import Policy
-from relay.core.rules import Address, Identity, Rule, Verdict
+from relay.core.rules import Address, Rule, Verdict
 from relay.core.target import EVERYONE, Target
 from relay.errors import Fault, InputRejected
 from relay.site.entries import Place
 from relay.site.models import ExpectEntry
 from relay.site.times import Moment
-
-# the source of an expectation (or question) without `from`: no rule's `from` names it, save the whole of IPv4
-ANYWHERE = IPv4Address("192.0.2.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +27,7 @@ class Expectation:
     who: str
     target: Target
     allowed: bool
-    source: Address | None
+    source: Address | None  # None: an address that no rule names
     at: int | None
     place: Place
 
@@ -61,7 +55,7 @@ class Failure:
         """The rule that decided, with file and line; or that there is none."""
         rule = self.verdict.rule
         if rule is not None:
-            return f"the rule {rule.name!r} in {rule.file}:{rule.line} decided"
+            return f"the rule {rule} decided"
         return self.verdict.detail or "no rule matches"
 
 
@@ -106,23 +100,12 @@ def failures(
         standing = build([replace(r, until=None, windows=()) for r in lasting if r.allow or not _timed(r)])
     failed = []
     for expectation in expectations:
-        by = policy if expectation.at is not None else widest if expectation.allowed else standing
-        verdict = judge(by, expectation.who, expectation.target, expectation.source, expectation.at or now)
+        at = expectation.at
+        by = policy if at is not None else widest if expectation.allowed else standing
+        verdict = by.judge_person(expectation.who, expectation.source, expectation.target, now if at is None else at)
         if verdict.allowed is not expectation.allowed:
             failed.append(Failure(expectation, verdict))
     return tuple(failed)
-
-
-def judge(policy: Policy, who: str, asked: Target, source: Address | None, now: int) -> Verdict:
-    """What the rules say about this person with a good key: no condition of a key, not revoked, not expired."""
-    return policy.judge(*question(who, source), asked, now, frozenset())
-
-
-def question(who: str, source: Address | None) -> tuple[Identity, Key]:
-    """The identity and the good key that an expectation is judged with."""
-    good: dict[str, Any] = {"algorithm": "ssh-ed25519", "bits": 256, "comment": "", "blob": b""}
-    key = Key(fingerprint="SHA256:expectation", person=who, **good)
-    return Identity(who, key.fingerprint, ANYWHERE if source is None else source), key
 
 
 def _timed(rule: Rule) -> bool:

@@ -57,6 +57,7 @@ def merge(entries: Entries, persons: frozenset[str], zone: ZoneInfo, now: int, p
     merger.places()
     merger.groups()
     rules = tuple(filter(None, (merger.rule(*found) for found in entries.rules)))
+    merger.partial_rules()
     inventory = merger.inventory
     return Merged(
         tuple(inventory.zones.values()),
@@ -236,16 +237,7 @@ class _Merger:
         if entry.except_ and EVERYONE in entry.except_:
             self._fault(lines.at("except"), "a deny that excepts everyone denies nobody", "remove the rule")
         names, key = (entry.allow, "allow") if entry.allow else (entry.deny or [], "deny")
-        to: dict[tuple[str, Network], None] = {}
-        for index, text in enumerate(entry.to):
-            try:
-                found = self._reach.pairs(text)
-            except InputRejected as error:
-                self._fault(lines.at("to", index), f"to: {error.what}", error.hint)
-                continue
-            if not found and "*" in text + text.replace("?", "*"):
-                self.warnings.append(lines.at("to", index).fault(f"to: no host is called like {escape(text, 40)!r}"))
-            to.update(dict.fromkeys(found))
+        to = self._to(entry.to, lines)
         until = entry.until.end(self.zone) if entry.until else None
         rule = Rule(
             name=entry.name,
@@ -270,6 +262,26 @@ class _Merger:
             )
             self.warnings.append(warning)
         return rule if len(self.faults) == before else None
+
+    def _to(self, texts: Iterable[object], lines: Lines) -> dict[tuple[str, Network], None]:
+        to: dict[tuple[str, Network], None] = {}
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):  # of a rule that is not well-formed
+                continue
+            try:
+                found = self._reach.pairs(text)
+            except InputRejected as error:
+                self._fault(lines.at("to", index), f"to: {error.what}", error.hint)
+                continue
+            if not found and ("*" in text or "?" in text):
+                self.warnings.append(lines.at("to", index).fault(f"to: no host is called like {escape(text, 40)!r}"))
+            to.update(dict.fromkeys(found))
+        return to
+
+    def partial_rules(self) -> None:
+        """What can be said about the rules that are not well-formed: the places they name."""
+        for to, lines in self.entries.partial:
+            self._to(to, lines)
 
     def _fault(self, place: Place, what: str, cure: str) -> None:
         self.faults.append(place.fault(what, cure))

@@ -106,7 +106,7 @@ def _workers(value: object) -> int:
         return 0
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 64:
         return value
-    raise InputRejected(f"workers cannot be {str(value)[:20]!r}", "write auto, or a number from 1 to 64")
+    raise InputRejected(f"{str(value)[:20]!r} is not a number of processes", "write auto, or a number from 1 to 64")
 
 
 def _state(given: str) -> str:

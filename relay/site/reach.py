@@ -75,7 +75,9 @@ class Reach:
         if holding:
             choices = " or ".join(f"{network}.{name}" for name in sorted(holding))
             raise InputRejected(f"{network} is in {len(holding)} zones", f"write {choices}")
-        return self._unknown("", f"{network} is not wholly in any zone")
+        if not self._whole or self._broken:
+            return ()
+        raise InputRejected(f"{network} is not wholly in any zone", "extend a zone's networks, or write it smaller")
 
     def _networks(self, zone: str) -> str:
         return f"{zone} holds {', '.join(map(str, self._inventory.zones[zone].networks))}"

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 
 from relay.core.rules import Address, Network
-from relay.core.target import name_fault, place_fault
+from relay.core.target import name_fault, parse_spec, place_fault
 from relay.core.text import escape
 from relay.errors import InputRejected
 
@@ -200,7 +200,7 @@ def public(value: object) -> str:
     except ValueError:
         if not _DNS.fullmatch(host) or _NUMERIC.fullmatch(host):
             raise InputRejected(f"{escape(given, 60)!r} is not host:port", cure) from None
-        return f"{host}:{number}"
+        return str(parse_spec(f"{host}:{number}"))  # as the policy reads it, to refuse dialling itself
     return f"[{found}]:{number}" if found.version == 6 else f"{found}:{number}"
 
 
