@@ -1,0 +1,149 @@
+"""The two jump hosts that are compared, each set up as its documentation says for this one job, on 127.0.0.1."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import Started
+
+# The same for both: AES-GCM (chacha is ten times as dear in Python), and one key exchange that every version of both
+# knows, so that a log-in is compared with a log-in and not one exchange with another.
+CLIENT = (
+    "-F", "none", "-T",
+    "-c", "aes128-gcm@openssh.com",
+    "-o", "KexAlgorithms=curve25519-sha256",
+    "-o", "StrictHostKeyChecking=no",
+    "-o", "UserKnownHostsFile=/dev/null",
+    "-o", "IdentitiesOnly=yes",
+    "-o", "IdentityAgent=none",
+    "-o", "BatchMode=yes",
+    "-o", "LogLevel=ERROR",
+    "-o", "Compression=no",
+    "-o", "ExitOnForwardFailure=yes",
+)  # fmt: skip
+
+SSHD = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {home}/host
+AuthorizedKeysFile {home}/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+UseDNS no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+AllowTcpForwarding local
+AllowStreamLocalForwarding no
+AllowAgentForwarding no
+X11Forwarding no
+PermitTTY no
+# without this a key that may forward may also run commands, whatever `restrict` says
+MaxSessions 0
+MaxStartups 1000:30:1000
+LogLevel INFO
+"""
+
+POLICY = """\
+zones:
+  here: {{networks: [127.0.0.0/8], interface: lo}}
+rules:
+  - {{name: the bench reaches its targets, allow: [bench], to: [127.0.0.1], ports: [{ports}]}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JumpHost:
+    """A running jump host: how to reach it, and the root of its process tree."""
+
+    name: str
+    pid: int
+    port: int
+    key: Path
+    user: str
+
+    def ssh(self, *arguments: str) -> list[str]:
+        """The command line of a real ssh to it."""
+        return ["ssh", *CLIENT, "-i", str(self.key), "-p", str(self.port), "-l", self.user, *arguments, "127.0.0.1"]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def make_key(path: Path) -> str:
+    """A new Ed25519 key; gives the public half's line."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", str(path)], check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+def sshd_program() -> str:
+    """Where sshd is; it must be named by its whole path. Raises SystemExit with the package's name."""
+    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not program:
+        raise SystemExit("no sshd to compare with: apt-get install openssh-server")
+    return program
+
+
+def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
+    """OpenSSH's sshd, not as root: as daemon if the bench is root, else as whoever we are."""
+    home.mkdir(mode=0o755)
+    port = free_port()
+    make_key(home / "host")
+    shutil.copy(key.with_suffix(".pub"), home / "authorized_keys")
+    (home / "config").write_text(SSHD.format(port=port, home=home))
+    command = [sshd_program(), "-D", "-e", "-f", str(home / "config")]
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    if os.geteuid() == 0:
+        user = "daemon"  # nss-systemd calls nobody a locked account
+        other = pwd.getpwnam(user)
+        for path in (home, *home.iterdir()):
+            os.chown(path, other.pw_uid, other.pw_gid)
+        command = ["setpriv", f"--reuid={other.pw_uid}", f"--regid={other.pw_gid}", "--clear-groups", *command]
+    log = (home / "log").open("wb")
+    process = started.start(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    await_banner(process, port, home / "log")
+    return JumpHost("sshd", process.pid, port, key, user)
+
+
+def start_relay(started: Started, home: Path, key: Path, targets: tuple[int, ...]) -> JumpHost:
+    """This relay with a site of its own: one person, one zone on lo, one rule; everything else is the default."""
+    home.mkdir(mode=0o700)
+    port = free_port()
+    for name in ("keys", "policies"):
+        (home / name).mkdir(mode=0o700)
+    (home / "relay.yaml").write_text(f'listen: ["127.0.0.1:{port}"]\n')
+    (home / "policies" / "bench.yaml").write_text(POLICY.format(ports=", ".join(map(str, targets))))
+    shutil.copy(key.with_suffix(".pub"), home / "keys" / "bench.pub")
+    for path in home.rglob("*.*"):
+        path.chmod(0o600)
+    log = (home / "log").open("wb")
+    command = [sys.executable, "-m", "relay", "--site", str(home), "serve"]
+    checkout = Path(__file__).resolve().parents[1]
+    process = started.start(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=checkout)
+    await_banner(process, port, home / "log")
+    return JumpHost("relay", process.pid, port, key, "bench")
+
+
+def await_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until an SSH server answers there, at most 30 s. Raises SystemExit with the end of its log."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1) as sock:
+                sock.settimeout(5)
+                if sock.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            time.sleep(0.05)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    raise SystemExit(f"{process.args!r} does not answer on port {port}:\n{tail}")

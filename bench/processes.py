@@ -1,0 +1,106 @@
+"""What did a tree of processes cost? CPU and memory from /proc; and every process of the bench ends with it."""
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(root: int) -> list[int]:
+    """The process `root` and all that descend from it, living now."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, todo = [], [root]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += children.get(pid, [])
+    return found
+
+
+def cpu_now(pids: list[int]) -> float:
+    """Seconds on a CPU of all threads of these processes, to a microsecond. Processes that ended do not count."""
+    spent = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                spent += int((task / "schedstat").read_text().split()[0])
+    return spent / 1e9
+
+
+def cpu_with_ended(pids: list[int]) -> float:
+    """Seconds on a CPU of these processes and of their children that ended, to a clock tick (10 ms) each."""
+    spent = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            spent += sum(map(int, fields[11:15]))  # utime stime cutime cstime
+    return spent / TICKS
+
+
+def memory(pids: list[int]) -> float | None:
+    """MiB of memory in all: the proportional set size, so a page that n processes share counts 1/n in each.
+
+    None where the kernel does not let us read it (sshd hides its processes from all but root).
+    """
+    kib = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except ProcessLookupError:
+            continue
+        except OSError:
+            return None
+        kib += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return kib / 1024
+
+
+class Started:
+    """Every process that the bench starts, so that exactly these are ended, whatever happens."""
+
+    def __init__(self) -> None:
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end(*reversed(self._all))
+
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """subprocess.Popen, remembered."""
+        process = subprocess.Popen(command, **options)
+        self._all.append(process)
+        return process
+
+    def end(self, *processes: subprocess.Popen[bytes], patience: float = 10.0) -> None:
+        """Close their pipes, ask them to end, and after `patience` seconds make them."""
+        for process in processes:
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                _close(pipe)
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + patience
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process in self._all:
+                self._all.remove(process)
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        with contextlib.suppress(OSError):
+            pipe.close()
