@@ -4,8 +4,13 @@
 (`python -m relay.site.compile SITE`) it is the supervisor's child: it alone pays for PyYAML and pydantic, and hands
 the result over as JSON lines:
 
-    ["settings", {...}]  ["text", file, text]...  ["policy", line]...  ["done", version, warnings]     exit status 0
-    ["faults", [[file, line, what, cure], ...]]                                                        exit status 1
+    ["settings", {...}]                             exit status 0
+    ["offsets", [[unix, offset], ...]]              the site's time zone, see relay.core.when; keys need it too
+    ["text", file, text]                            for each file
+    ["policy", line]                                for each line of the snapshot
+    ["done", version, ["file:line: warning", ...]]
+or
+    ["faults", [[file, line, what, cure], ...]]     exit status 1
 """
 
 import hashlib
@@ -156,11 +161,12 @@ def version_of(texts: Mapping[str, str]) -> str:
 def lines(compiled: Compiled) -> Iterator[str]:
     """The compiled site as the JSON lines of the module's docstring, without line ends."""
     yield _line("settings", settings_to_json(compiled.settings))
+    yield _line("offsets", compiled.policy.offsets)
     for name, text in compiled.texts.items():
         yield _line("text", name, text)
     for line in snapshot.dump(compiled.policy):
         yield _line("policy", line)
-    yield _line("done", compiled.version, [_fault(fault) for fault in compiled.warnings])
+    yield _line("done", compiled.version, [str(warning) for warning in compiled.warnings])
 
 
 def _fault(fault: Fault) -> list[str | int]:

@@ -111,7 +111,11 @@ def policy(document: Document, into: Entries) -> None:
 
 
 def _drop(
-    data: dict[str, Any], kept: dict[str, list[int]], bad: Iterable[tuple[int | str, ...]], into: Entries
+    data: dict[str, Any],
+    kept: dict[str, list[int]],
+    bad: Iterable[tuple[int | str, ...]],
+    document: Document,
+    into: Entries,
 ) -> None:
     """Take faulty entries out of `data`, remembering which items of the lists are left."""
     items: dict[str, set[int]] = {}
