@@ -53,6 +53,11 @@ def dump(policy: Policy) -> Iterator[str]:
     yield _text("end", count, digest.hexdigest())
 
 
+def offsets(head: str) -> tuple[tuple[int, int], ...]:
+    """The site's time zone from a snapshot's first line, without loading the rest. Raises ValueError or LookupError."""
+    return tuple((int(at), int(offset)) for at, offset in json.loads(head)[5])
+
+
 def _body(policy: Policy) -> Iterator[str]:
     index = policy.tables
     listeners = [(None if address is None else str(address), port) for address, port in policy.forbidden.listeners]

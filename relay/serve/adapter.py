@@ -6,6 +6,7 @@ Nothing may escape a hook: an exception there would end the whole connection. Id
 
 import asyncio
 import datetime
+import itertools
 from collections import Counter
 from collections.abc import Coroutine
 from ipaddress import ip_address
@@ -18,9 +19,10 @@ from asyncssh.constants import (
     OPEN_CONNECT_FAILED,
 )
 
-from relay.core import explain, keys
+from relay.core import keys
 from relay.core.event import Value
 from relay.core.keys import Key
+from relay.core.reach import reach
 from relay.core.rules import Address, Identity, Reason, Verdict
 from relay.core.target import Target
 from relay.core.text import escape
@@ -132,7 +134,9 @@ class Adapter(asyncssh.SSHServer):
         identity = Identity(key.person, fingerprint, self.source, "key", touched, verified)
         problem = keys.login_refusal(key, identity, self._worker.now())
         if problem is not None:
-            self._tell = words.unusable_key(words.LOGIN.get(problem[0], "it may not log in now"), self._stranger(problem[0].value))
+            self._tell = words.unusable_key(
+                words.LOGIN.get(problem[0], "it may not log in now"), self._stranger(problem[0].value)
+            )
             return False
         # asked again at the last moment: it may have been revoked between the offer and the signature
         if self._worker.law.keyring.keys.get(fingerprint) is not key:
@@ -249,16 +253,17 @@ class Adapter(asyncssh.SSHServer):
         reference = self.id
         if self._refused[kind, shown] == 1:
             reference = self._worker.make_id()
-            self._worker.reports.note("request.refused", {**self.facts(), "kind": kind, "type": shown, "count": 1}, reference)
+            self._worker.reports.note(
+                "request.refused", {**self.facts(), "kind": kind, "type": shown, "count": 1}, reference
+            )
         if kind != "channel" or name != b"session" or self.identity is None or self.key is None:
             return f"relay: only forwards are possible here (id {reference})"
         expires = "without end"
         if self.key.expires is not None:
             expires = f"until {datetime.datetime.fromtimestamp(self.key.expires, datetime.UTC):%Y-%m-%d %H:%M} UTC"
-        reach = explain.reach(self._worker.law.policy, self.identity.person, self._worker.now())
-        return words.no_shell(
-            self.identity.person, expires, [str(one) for one in reach], self._worker.law.settings.public, reference
-        )
+        places = reach(self._worker.law.policy, self.identity.person, self.source, self._worker.now())
+        places_shown = [str(place) for place in itertools.islice(places, words.SHOWN)]
+        return words.no_shell(self.identity.person, expires, places_shown, self._worker.law.settings.public, reference)
 
     # ---- the end
 

@@ -7,6 +7,7 @@ and a test compares them with what is installed.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
@@ -33,12 +34,7 @@ from asyncssh.packet import SSHPacket
 
 from relay.serve.pipe import Pipe
 
-TOUCHED = (
-    "_auth_complete _cleanup _client_version _deferred_packets _finish_recv_packet _force_close _inpbuf"
-    " _kex_complete _loop _make_global_request _packet_handlers _process_channel_open _process_global_request"
-    " _process_hostkeys_prove_00_at_openssh_dot_com_global_request _process_kexinit _send_disconnect _send_kexinit"
-    " _server_host_key_algs _session_id _transport _username"
-).split()
+TOUCHED = ["_auth_complete", "_cleanup", "_client_version", "_deferred_packets", "_finish_recv_packet", "_force_close", "_inpbuf", "_kex_complete", "_loop", "_make_global_request", "_packet_handlers", "_process_channel_open", "_process_global_request", "_process_hostkeys_prove_00_at_openssh_dot_com_global_request", "_process_kexinit", "_send_disconnect", "_send_kexinit", "_server_host_key_algs", "_session_id", "_transport", "_username"]
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
@@ -142,7 +138,9 @@ class Connection(SSHServerConnection):
         super().__init__(loop, options)
         self._protocol_factory = lambda: owner
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
-        self._server_host_keys = {alg: key for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"}
+        self._server_host_keys = OrderedDict(
+            (alg, key) for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"
+        )
         self._server_host_key_algs = list(self._server_host_keys)
         self.pipes: set[Pipe] = set()
         self.ended = False
@@ -399,7 +397,7 @@ class Connection(SSHServerConnection):
 
     def internal_error(self, exc_info: Any = None, error_logger: Any = None) -> None:
         """An exception that escaped: a bug of ours or of the library. It ends this connection, and is reported."""
-        import sys  # noqa: PLC0415 - sys is always loaded
+        import sys
 
         error = exc_info[1] if exc_info else sys.exc_info()[1]
         if self._owner is not None:

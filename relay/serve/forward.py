@@ -1,7 +1,7 @@
 """How one forward is opened and closed: the path of DESIGN.md, in one place, read from top to bottom.
 
-    parse the target -> judge -> in parallel: opening row and slot at the supervisor, dial of the judged address
-    -> both done, snapshot unchanged or judged again -> the channel is confirmed -> pipe -> closing row
+parse the target -> judge -> in parallel: opening row and slot at the supervisor, dial of the judged address
+-> both done, snapshot unchanged or judged again -> the channel is confirmed -> pipe -> closing row
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Forward:
         try:
             self._rowed = True  # from here on the row may exist, so it will be closed
             await worker.reports.open_row(self.id, self._fields)
-            if self._cut:
+            if self._is_cut():
                 raise asyncio.CancelledError
             sock = await dialling
         except Busy as busy:
@@ -103,13 +103,24 @@ class Forward:
                 self._close("policy-changed", again.detail)
                 reference = self._owner.denied(asked, again, None)
                 raise NotOpened(words.refused(again, reference), prohibited=True)
-        if self._cut:
+        if self._is_cut():
             sock.close()
             raise self._failed(self._cut, "")
         self._ended = ended
         self._pipe = Pipe(sock, self._finished, writable())
         worker.forwards[self.id] = self
         return self._pipe
+
+    def slot(self) -> dict[str, str]:
+        """What a new supervisor has to know of it (the message `holding`)."""
+        fields = self._fields
+        return {
+            "f": self.id,
+            "c": self._owner.id,
+            "person": str(fields["person"]),
+            "key": str(fields["fingerprint"]),
+            "target": f"{fields['zone']} {fields['address']}:{fields['port']}",
+        }
 
     def judge_again(self) -> None:
         """End this forward if it is no longer allowed."""
@@ -127,6 +138,9 @@ class Forward:
         elif self._task is not None:
             self._task.cancel()
 
+    def _is_cut(self) -> bool:
+        return bool(self._cut)
+
     def _judge(self, identity: Identity) -> tuple[Verdict, str]:
         try:
             target = targets.parse(self._host, self._port)
@@ -136,7 +150,7 @@ class Forward:
         return self._worker.law.judge(identity, target), str(target)
 
     async def _dial(self, destination: Destination) -> socket.socket:
-        zone = self._worker.law.policy.zones.get(destination.zone)
+        zone = self._worker.law.policy.inventory.zones.get(destination.zone)
         if zone is None:
             raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
         return await dial(destination, zone, self._worker.law.settings.limits.dial_timeout)

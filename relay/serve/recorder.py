@@ -6,6 +6,7 @@ The loop never waits for the disk. Openings are answered when their transaction 
 
 import asyncio
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -96,7 +97,7 @@ class Recorder:
             jobs: list[_Job] = []
             counts: list[Count] = []
             try:
-                job = self._jobs.get(timeout=RETRY_SECONDS if self._kept else None)
+                job = self._jobs.get(timeout=RETRY_SECONDS if self._kept or self.failing else None)
                 while True:
                     if job is None:
                         over = True
@@ -109,39 +110,47 @@ class Recorder:
                     job = self._jobs.get_nowait()
             except queue.Empty:
                 pass
+            if not jobs and not self._kept:
+                self.failing = ""  # a second has passed: let the next row find out whether it works again
             self._write(jobs)
             if counts and not self.failing:
                 self._count(counts)
         self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
-        batch = [*self._kept, *jobs]
-        if not batch:
-            return
-        problem = self._append(batch[: 8 * BATCH]) or self._append(batch[8 * BATCH :])
-        if not problem:
-            self._kept.clear()
-            self._tell(batch, "")
-            return
-        # nothing of the batch counts as written: openings are refused, the rest is kept in order
-        self._tell([job for job in jobs if job.opening], problem)
-        self._kept.extend(job for job in jobs if not job.opening)
-        while len(self._kept) > MOST_KEPT:
-            self._drop_one()
+        """Write what was kept, oldest first, then `jobs`; what cannot be written is kept, openings are refused."""
+        problem = ""
+        while self._kept and not problem:
+            chunk = [self._kept[index] for index in range(min(BATCH, len(self._kept)))]
+            problem = self._append(chunk)
+            if not problem:
+                for _ in chunk:
+                    self._kept.popleft()
+                self._tell(chunk, "")
+        if jobs and not problem:
+            problem = self._append(jobs)
+            if not problem:
+                self._tell(jobs, "")
+        if problem:
+            self._tell([job for job in jobs if job.opening], problem)
+            self._kept.extend(job for job in jobs if not job.opening)
+            while len(self._kept) > MOST_KEPT:
+                self._drop_one()
 
     def _append(self, batch: list[_Job]) -> str:
-        if not batch:
-            return ""
         try:
             self._writer.append([job.event for job in batch])
         except StoreUnavailable as error:
             self.failing = error.what
-            return error.what
-        except Exception as error:  # a row that the store cannot take must not stop all others for ever
-            self.failing = f"internal error: {error!r}"
-            return self.failing
-        self.failing = ""
-        return ""
+        except Exception as error:  # one row that the store cannot take must not stop the others for ever
+            if len(batch) > 1:
+                return next(filter(None, [self._append([job]) for job in batch]), "")
+            self.lost += 1
+            sys.stderr.write(f"relay: a row could not be recorded, please report it: {error!r}\n")
+            return "" if not batch[0].opening else "internal error"
+        else:
+            self.failing = ""
+        return self.failing
 
     def _drop_one(self) -> None:
         for index, job in enumerate(self._kept):
@@ -158,7 +167,6 @@ class Recorder:
             self._writer.strangers(counts)
         except StoreUnavailable as error:
             self.failing = error.what
-            self._kept.extend(())
 
     def _tell(self, jobs: list[_Job], problem: str) -> None:
         if jobs:

@@ -87,7 +87,7 @@ class Reports:
             return
         self._bugs.append(now)
         text = "".join(traceback.format_exception(error))[-4000:]
-        print(f"relay worker: a bug of ours, please report it: {escape(str(error), 200)}\n{text}", file=sys.stderr)
+        sys.stderr.write(f"relay worker: a bug of ours, please report it: {escape(str(error), 200)}\n{text}\n")
 
     # ---- what the supervisor answers
 

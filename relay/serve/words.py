@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from relay.core.rules import Reason, Verdict
 
+SHOWN = 12  # places that `ssh relay` names
 BUSY = "the relay cannot take this now, please try again"
 _REFUSED = {
     Reason.BAD_TARGET: "that is not a host and port",
@@ -47,7 +48,7 @@ def no_shell(person: str, expires: str, reach: Sequence[str], public: str, refer
         f"you are {person}, your key is good {expires}",
     ]
     if reach:
-        lines.append("you may reach: " + ", ".join(reach[:12]) + (f" and {len(reach) - 12} more" if reach[12:] else ""))
+        lines.append("you may reach: " + ", ".join(reach) + (" and more" if len(reach) >= SHOWN else ""))
         lines.append(f"  ssh -J {jump} USER@{reach[0].split(':')[0]}")
     else:
         lines.append("you may reach nothing now; ask the administrator")

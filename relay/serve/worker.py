@@ -219,7 +219,9 @@ class Worker:
                 return Connection(self.loop, options, adapter, (limits.keepalive_interval, limits.keepalive_count))
 
             await self.loop.connect_accepted_socket(factory, sock)
-        except (OSError, asyncssh.Error) as error:
+        except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
+            if not isinstance(error, OSError):
+                self.bug(error)
             sock.close()
             adapter.connection_lost(error)
 
@@ -243,7 +245,6 @@ class Worker:
             agent_forwarding=False,
             x11_forwarding=False,
             rdns_lookup=False,
-            reuse_address=False,
             tcp_keepalive=True,
         )
         return self._options

@@ -38,7 +38,7 @@ def load(state: Path) -> tuple[HostKey, ...]:
     found = []
     directory = state / DIRECTORY
     try:
-        names = sorted(path.name for path in directory.iterdir() if path.suffix == ".pub" and not path.name[0] == ".")
+        names = sorted(path.name for path in directory.iterdir() if path.suffix == ".pub" and path.name[0] != ".")
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -80,7 +80,9 @@ def retire(state: Path, which: str) -> HostKey:
     Raises InputRejected when there is no such key or it is the last one.
     """
     keys = load(state)
-    chosen = [key for key in keys if which in (key.name, key.fingerprint) or key.fingerprint.startswith(f"SHA256:{which}")]
+    chosen = [
+        key for key in keys if which in (key.name, key.fingerprint) or key.fingerprint.startswith(f"SHA256:{which}")
+    ]
     if len(chosen) != 1:
         known = ", ".join(key.fingerprint for key in keys) or "none"
         raise InputRejected(f"{which!r} is not one of the host keys", f"there are: {known}")
@@ -106,8 +108,12 @@ def _read_private(file: Path) -> object:
     try:
         data = file.read_bytes()[:_MOST_BYTES]
     except OSError as error:
-        raise InputRejected(f"{file}: {error.strerror}", "run it as root; sshd's keys are /etc/ssh/ssh_host_*_key") from None
-    loader = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else serialization.load_pem_private_key
+        raise InputRejected(
+            f"{file}: {error.strerror}", "run it as root; sshd's keys are /etc/ssh/ssh_host_*_key"
+        ) from None
+    loader = (
+        serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else serialization.load_pem_private_key
+    )
     try:
         key = loader(data, password=None)
     except TypeError:

@@ -1,0 +1,29 @@
+"""`relayctl serve`: becomes the supervisor process, which imports far less than a command does."""
+
+import os
+import sys
+
+import click
+
+from relay.cli import Context
+
+
+@click.command()
+@click.pass_obj
+def serve(ctx: Context) -> None:
+    """Run the relay.
+
+    Serves until SIGTERM or Ctrl-C; SIGHUP is `relayctl reload`. A host key is made on the first start. Under systemd
+    the listening sockets are those of relay.socket, and open forwards outlive a restart.
+
+    \b
+    Example:
+      relayctl --site /etc/relay serve
+    """
+    from relay.store import host_keys
+
+    site = ctx.site()
+    site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    host_keys.ensure(site.state)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)])  # noqa: S606

@@ -1,0 +1,26 @@
+"""Who did this? The fields of an audit row about the administrator at the keyboard."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from relay.core.event import Value
+from relay.core.text import escape
+
+_NOBODY = 4294967295  # (uid_t) -1: nobody logged in, as for a service (proc_pid_loginuid(5))
+
+
+def fields(environ: Mapping[str, str] = os.environ, why: str = "") -> dict[str, Value]:
+    """The real uid, the login uid that the kernel keeps across sudo, and SUDO_USER as a hint; `why` as typed."""
+    found: dict[str, Value] = {"by_uid": os.getuid()}
+    try:
+        login = int(Path("/proc/self/loginuid").read_text())
+        if login != _NOBODY:
+            found["by_login_uid"] = login
+    except (OSError, ValueError):
+        pass  # not Linux, or a kernel without audit
+    if environ.get("SUDO_USER"):
+        found["by_sudo"] = escape(environ["SUDO_USER"], 64)
+    if why:
+        found["why"] = escape(why, 500)
+    return found

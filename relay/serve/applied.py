@@ -1,0 +1,226 @@
+"""What is the law, and how does it change? The applied policy and keys of the supervisor, and where they are kept.
+
+The site's files are the wish. A policy becomes law whole, after a child has compiled and checked it, or not at all;
+the last one is kept in STATE/applied and goes on when the files are broken. Keys: what vanishes from the files or is
+revoked is out at once, what is new waits for `reload` or `add-key`.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relay.core import keyring as keyrings
+from relay.core import snapshot
+from relay.core.keyring import Keyring
+from relay.core.settings import Settings, settings_from_json
+from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
+from relay.site.keyring import read
+from relay.site.locate import Site
+
+DIRECTORY = "applied"
+CURRENT = "current.jsonl"
+KEYS = "keys.jsonl"
+HISTORY = "history"
+KEPT = 500  # applied policies kept to explain old rows
+COMPILE_SECONDS = 60.0
+MOST_BYTES = 256 << 20  # of a compiled site
+
+
+@dataclass(frozen=True)
+class Document:
+    """A compiled site as the child printed it."""
+
+    version: str = ""
+    settings: Settings = field(default_factory=Settings)
+    settings_json: dict[str, Any] = field(default_factory=dict)
+    policy: tuple[str, ...] = ()
+    offsets: tuple[tuple[int, int], ...] = ()
+    warnings: tuple[str, ...] = ()
+    text: bytes = b""  # all of it, as it is kept
+
+
+def parse(data: bytes) -> Document:
+    """What the child printed. Raises SiteInvalid with the site's faults, InputRejected for a broken document."""
+    settings: dict[str, Any] = {}
+    policy: list[str] = []
+    try:
+        for line in data.decode().splitlines():
+            kind, *values = json.loads(line)
+            if kind == "policy":
+                policy.append(values[0])
+            elif kind == "settings":
+                settings = values[0]
+            elif kind == "faults":
+                raise SiteInvalid(tuple(Fault(*fault) for fault in values[0]))
+            elif kind == "done":
+                warnings = tuple(str(warning) for warning in (values[1] if len(values) > 1 else ()))
+                offsets = snapshot.offsets(policy[0])
+                return Document(
+                    values[0], settings_from_json(settings), settings, tuple(policy), offsets, warnings, data
+                )
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputRejected(f"a compiled site is broken: {error}", "relayctl check") from None
+    raise InputRejected("a compiled site ends too early", "relayctl check")
+
+
+async def compile_site(site: Site) -> Document:
+    """Have a child compile and check the site. Raises SiteInvalid, or RelayError when the child fails or is late."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "relay.site.compile",
+        str(site.path),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        limit=MOST_BYTES,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(COMPILE_SECONDS):
+            data = await process.stdout.read(-1)
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise RelayError(f"checking {site.path} took more than {COMPILE_SECONDS:g} s", "relayctl check") from None
+    if not data:
+        raise RelayError(f"the check of {site.path} ended with status {process.returncode}", "relayctl check")
+    return await asyncio.to_thread(parse, data)
+
+
+class Applied:
+    """The law. Reading and writing files happens in threads; switching is one assignment."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.document = Document()
+        self.keyring = Keyring()
+        self._files: Keyring | None = None
+
+    async def start(self) -> tuple[Fault, ...]:
+        """Take the files as law, or with a broken site what was applied last; the faults in that case."""
+        try:
+            document = await compile_site(self.site)
+        except SiteInvalid as error:
+            await asyncio.to_thread(self._load_last)
+            return error.faults
+        except (RelayError, OSError) as error:
+            await asyncio.to_thread(self._load_last)
+            return (Fault(str(self.site.path), 0, str(error), "relayctl check"),)
+        self.document = document
+        self.keyring = await self._read()
+        await asyncio.to_thread(self._keep)
+        return ()
+
+    async def reload(self) -> list[str]:
+        """Make the files law, all or nothing; what changed, in words. Raises SiteInvalid or RelayError."""
+        document = await compile_site(self.site)
+        keyring = await self._read()
+        changed = _differences(self.document, document) + _key_differences(self.keyring, keyring)
+        before = self.document, self.keyring
+        self.document, self.keyring = document, keyring
+        try:
+            await asyncio.to_thread(self._keep)
+        except OSError as error:
+            self.document, self.keyring = before
+            raise RelayError(f"the applied policy cannot be kept: {error.strerror}", "is there room?") from None
+        return changed
+
+    async def narrow(self) -> tuple[str, ...]:
+        """Let what vanished from the files or was revoked take effect; the fingerprints that are out now."""
+        files = await self._read()
+        return self._switch(keyrings.narrowed(self.keyring, files))
+
+    async def apply_keys(self, persons: list[str]) -> tuple[str, ...]:
+        """For these persons the files are the law; for all others only narrowing. The fingerprints that are out."""
+        files = await self._read()
+        return self._switch(keyrings.with_persons(self.keyring, files, persons))
+
+    def _switch(self, keyring: Keyring) -> tuple[str, ...]:
+        if keyring.version == self.keyring.version:
+            return ()
+        gone = tuple(sorted(self.keyring.keys.keys() - keyring.keys.keys()))
+        self.keyring = keyring
+        # not kept on a full disk: then a restart reads the files, which say the same or less
+        self._keep_keys()
+        return gone
+
+    async def _read(self) -> Keyring:
+        document = self.document
+        self._files = await asyncio.to_thread(
+            read,
+            self.site.path,
+            self._files,
+            offsets=document.offsets,
+            rsa_bits=document.settings.limits.rsa_bits,
+        )
+        return self._files
+
+    def _load_last(self) -> None:
+        directory = self.site.state / DIRECTORY
+        try:
+            self.document = parse((directory / CURRENT).read_bytes())
+            last = keyrings.load((directory / KEYS).read_text().splitlines())
+        except (OSError, RelayError, ValueError):
+            return  # nothing was ever applied: nothing is reachable
+        document = self.document
+        files = read(self.site.path, None, offsets=document.offsets, rsa_bits=document.settings.limits.rsa_bits)
+        self.keyring = keyrings.narrowed(last, files)
+
+    def _keep(self) -> None:
+        directory = self.site.state / DIRECTORY
+        history = directory / HISTORY
+        history.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.document.text:
+            old = history / f"{self.document.version}.jsonl"
+            if not old.exists():
+                _write(old, self.document.text)
+            _write(directory / CURRENT, self.document.text)
+        _write(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+        for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            path.unlink(missing_ok=True)
+
+    def _keep_keys(self) -> None:
+        try:
+            (self.site.state / DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+        except OSError:
+            return
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _differences(before: Document, after: Document) -> list[str]:
+    changed = []
+    if before.version != after.version:
+        changed.append(f"policy {before.version or 'none'} -> {after.version}")
+    for name in sorted(before.settings_json.keys() | after.settings_json.keys()):
+        old, new = before.settings_json.get(name), after.settings_json.get(name)
+        if before.settings_json and old != new:
+            restart = "; restart the relay for it" if name in RESTART else ""
+            changed.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}{restart}")
+    return changed
+
+
+RESTART = frozenset({"listen", "workers", "state", "node"})
+
+
+def _key_differences(before: Keyring, after: Keyring) -> list[str]:
+    new = [after.keys[fingerprint] for fingerprint in sorted(after.keys.keys() - before.keys.keys())]
+    gone = [before.keys[fingerprint] for fingerprint in sorted(before.keys.keys() - after.keys.keys())]
+    return [f"key added: {key.person} {key.fingerprint}" for key in new] + [
+        f"key gone: {key.person} {key.fingerprint}" for key in gone
+    ]

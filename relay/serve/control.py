@@ -1,0 +1,92 @@
+"""How the command line speaks to the running relay: one JSON object each way over STATE/run/control.sock.
+
+Only the relay's own user and root can reach the socket (the directory is 0700), and the kernel's word for who
+connected (SO_PEERCRED, unix(7)) is checked as well.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from relay.errors import NobodyAnswers, NotPermitted
+
+SOCKET = "control.sock"
+MOST = 4 << 20  # bytes of a question or an answer
+SECONDS = 70.0  # a reload checks the site in a child, which has 60
+
+Answer = Mapping[str, Any]
+
+
+def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> dict[str, Any]:
+    """Ask the running relay; its answer. Raises NobodyAnswers, or NotPermitted when the socket is another user's."""
+    path = state / "run" / SOCKET
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(path))
+            sock.sendall(json.dumps(question).encode() + b"\n")
+            data = bytearray()
+            while not data.endswith(b"\n"):
+                piece = sock.recv(1 << 16)
+                if not piece:
+                    break
+                data += piece
+            answer = json.loads(data)
+        except PermissionError:
+            raise NotPermitted(f"{path} is not yours", "run it with sudo") from None
+        except (OSError, ValueError):
+            raise NobodyAnswers(
+                f"no relay answers at {path}", "start it: systemctl start relay, or: relayctl serve"
+            ) from None
+    if not isinstance(answer, dict):
+        raise NobodyAnswers(f"{path} gave no answer", "is another program behind it?")
+    return answer
+
+
+class Control:
+    """The supervisor's end."""
+
+    def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
+        self._ask = ask
+        self._server: asyncio.AbstractServer | None = None
+
+    async def listen(self, run: Path) -> None:
+        """Listen at run/control.sock; a socket left by a dead supervisor is replaced."""
+        path = run / SOCKET
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path=str(path), limit=MOST)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            uid = _peer_uid(writer.get_extra_info("socket"))
+            if uid not in (0, os.geteuid()):
+                answer: Answer = {"error": "not permitted"}
+            else:
+                async with asyncio.timeout(10):
+                    line = await reader.readline()
+                question = json.loads(line)
+                answer = await self._ask(question) if isinstance(question, dict) else {"error": "not a question"}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            async with asyncio.timeout(10):
+                await writer.drain()
+        except (OSError, ValueError, TimeoutError):
+            pass  # the caller went away or spoke nonsense; it sees that nobody answered
+        finally:
+            writer.close()
+
+
+def _peer_uid(sock: Any) -> int:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.geteuid()  # not Linux: the directory's mode is what protects the socket
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
