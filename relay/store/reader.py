@@ -12,7 +12,6 @@ copy     there is a log but its -shm can be neither read nor made (a copy on rea
 """
 
 import contextlib
-import errno
 import shutil
 import sqlite3
 import tempfile
@@ -26,6 +25,7 @@ from relay.core.event import Event
 from relay.core.question import Question
 from relay.errors import StoreUnavailable
 from relay.store import dictionary, migrations
+from relay.store.files import unavailable
 from relay.store.query import condition
 from relay.store.strangers import Count
 
@@ -35,23 +35,6 @@ ROW = """SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, e
     LEFT JOIN who w ON w.id = e.who LEFT JOIN target t ON t.id = e.target"""
 
 _Stamp = tuple[tuple[int, int, int], ...]
-
-
-def unavailable(path: Path, error: Exception) -> StoreUnavailable:
-    """SQLite's or the system's complaint about the audit database in words, with the cure."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    base = f"the audit database {path}"
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
-        return StoreUnavailable(f"{base} cannot grow: the disk is full", "make room; nothing else is needed")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreUnavailable(f"{base} is damaged: {error}", "relayctl restore FILE brings a backup back")
-    if isinstance(error, FileNotFoundError):
-        return StoreUnavailable(f"{base} has no directory", f"make {path.parent}; relayctl init does")
-    may_not = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
-    hint = f"look at owner and mode of {path.parent}, or run this as root"
-    return StoreUnavailable(
-        f"{base} cannot be used: {error}", hint if may_not or isinstance(error, PermissionError) else ""
-    )
 
 
 def row_of(columns: Sequence[Any]) -> Row:

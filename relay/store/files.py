@@ -1,0 +1,114 @@
+"""Who may write the audit database's files, how are they made, and how are they replaced?"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from relay.errors import StoreUnavailable
+from relay.store import migrations
+
+
+def unavailable(path: Path, error: Exception) -> StoreUnavailable:
+    """SQLite's or the system's complaint about the audit database in words, with the cure."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    base = f"the audit database {path}"
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
+        return StoreUnavailable(f"{base} cannot grow: the disk is full", "make room; nothing else is needed")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreUnavailable(f"{base} is damaged: {error}", "relayctl restore FILE brings a backup back")
+    if isinstance(error, FileNotFoundError):
+        return StoreUnavailable(f"{base} has no directory", f"make {path.parent}; relayctl init does")
+    may_not = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN)
+    hint = f"look at owner and mode of {path.parent}, or run this as root"
+    return StoreUnavailable(
+        f"{base} cannot be used: {error}", hint if may_not or isinstance(error, PermissionError) else ""
+    )
+
+
+def create(path: Path) -> None:
+    """Make the file with its mode and owner before SQLite does; -wal and -shm take them over from it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        give_to_owner(descriptor, path.parent)
+    finally:
+        os.close(descriptor)
+    sync(path.parent)
+
+
+def sync(directory: Path) -> None:
+    """Make a new name in the directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """What root makes in the state directory belongs to that directory's owner."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def take_lock(path: Path) -> int:
+    """The writer's lock, as a descriptor whose closing lets it go. Raises StoreUnavailable, naming who holds it."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise unavailable(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise unavailable(path, error) from error
+        raise StoreUnavailable(
+            f"another process writes the audit database {path}: {holder or 'it left no name'}",
+            "a running relay is asked by its control socket; stop it first if it does not answer",
+        ) from error
+    with contextlib.suppress(OSError):  # the name of the holder is a courtesy; a full disk must not stop us
+        give_to_owner(descriptor, path.parent)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def put_back(copy: Path, path: Path) -> None:
+    """Put `copy`, made by `Writer.backup` and on the same file system, in the place of the database `path`.
+
+    A log left beside the old database would be folded into the new one, so it goes first. Raises StoreUnavailable:
+    a writer is at work, or `copy` is no sound audit database; then nothing has changed.
+    """
+    lock = take_lock(path)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            if migrations.check(database) == 0 or database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise StoreUnavailable(f"{copy} is not a sound audit database", "restore another backup")
+        if path.exists():
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # whole, should we fall before the end
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        copy.replace(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fchmod(descriptor, 0o600)
+            give_to_owner(descriptor, path.parent)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync(path.parent)
+    except (sqlite3.Error, OSError) as error:
+        raise unavailable(path, error) from error
+    finally:
+        os.close(lock)

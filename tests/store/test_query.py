@@ -1,0 +1,101 @@
+"""Searching by index gives what looking at every row would give."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.question import Question
+from relay.store.database import FILE, Reader, Writer
+from relay.store.query import condition
+from tests.audit_rows import ALICE, BOB, NOON, Relay
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A log with a bit of everything, odd texts among it."""
+    relay, path = Relay(), tmp_path_factory.mktemp("db") / FILE
+    writer = Writer(path, "relay")
+    for person, client, version in (
+        ("alice", "203.0.113.7", "SSH-2.0-OpenSSH_9.2p1"),
+        ("bob", "203.0.114.7", 'SSH-2.0-a "quoted" 100%_\\x1b'),
+        ("bob", "2001:db8::7", "SSH-2.0-Ünïcode"),
+        ("carol", "", None),
+    ):
+        connection = relay.connect(person, client, client_version=version)
+        plain = relay.opened(connection)
+        six = relay.opened(connection, "[fd00::1]:443", "fd00::1")
+        literal = relay.opened(connection, "192.168.1.50:443", "192.168.1.50")
+        writer.append([relay.login(connection), plain, six, literal, relay.closed(six, "target-closed")])
+        writer.append([relay.denied(connection), relay.denied(connection, "192.168.1.50:22", "unknown-target")])
+        writer.append([relay.refused(connection), relay.event("audit.lost", count=3), relay.gone(connection)])
+    writer.close()
+    with Reader(path) as reader:
+        yield reader
+
+
+networks = st.sampled_from(["203.0.113.0/24", "203.0.112.0/20", "0.0.0.0/0", "::/0", "2001:db8::/32", "203.0.113.7/32"])
+targets = st.sampled_from(["192.168.1.0/24", "192.168.1.50/32", "fd00::/8", "0.0.0.0/0"])
+questions = st.builds(
+    lambda address, client, to, since, until, **rest: Question(
+        address=ip_address(address) if address and not rest["host"] else None,
+        client=ip_network(client) if client else None,
+        to=ip_network(to) if to else None,
+        since=None if since is None else NOON + since * 1_000_000,
+        until=None if until is None else NOON + until * 1_000_000,
+        **rest,
+    ),
+    person=st.sampled_from(["", "", "alice", "bob", "nobody"]),
+    fingerprint=st.sampled_from(["", "", ALICE, ALICE[:12], BOB[7:12], "SHA256:", "sha256:"]),
+    host=st.sampled_from(["", "", "remote", "REMOTE", "recorder", "192.168.1.50"]),
+    address=st.sampled_from(["", "", "192.168.1.201", "192.168.1.50", "fd00::1"]),
+    port=st.sampled_from([None, None, 22, 443, 2222]),
+    client=st.one_of(st.none(), networks),
+    to=st.one_of(st.none(), targets),
+    since=st.one_of(st.none(), st.integers(-1, 60)),
+    until=st.one_of(st.none(), st.integers(-1, 60)),
+    verdict=st.sampled_from(["", "", "allowed", "denied"]),
+    name=st.sampled_from(["", "", "", "forward.denied", "forward.opened", "audit.lost", "never.heard"]),
+    text=st.sampled_from(
+        ["", "", "OPENSSH", '"quoted"', "100%", "%", "_", "\\", "ünïcode", "nïc", "person", "w1", "é"]
+    ),
+)
+
+
+@given(questions)
+def test_searching_equals_looking_at_every_row(reader, question):
+    """Whatever is asked, the answer is exactly the rows that match, newest first."""
+    expected = [row for row in reader.after(0, 10_000) if question.matches(row)][::-1]
+    assert reader.search(question, limit=10_000) == expected
+
+
+@given(questions, st.integers(1, 7))
+def test_pages_follow_each_other(reader, question, size):
+    """Asking in pages gives every row once."""
+    found, edge = [], None
+    while page := reader.search(question, edge, size):
+        assert len(page) <= size
+        found += page
+        edge = page[-1].seq
+    assert found == reader.search(question, limit=10_000)
+
+
+@pytest.mark.parametrize(
+    ("question", "index"),
+    [
+        (Question(person="alice"), "events_who"),
+        (Question(fingerprint=ALICE), "events_who"),
+        (Question(client=ip_network("203.0.113.0/24")), "events_who"),
+        (Question(host="remote"), "events_target"),
+        (Question(address=ip_address("192.168.1.50")), "events_target"),
+        (Question(to=ip_network("192.168.1.0/24")), "events_target"),
+        (Question(verdict="denied"), "events_name"),
+        (Question(name="site.applied"), "events_name"),
+    ],
+)
+def test_the_usual_questions_use_an_index(reader, question, index):
+    """One person, key, client, target, or all denials: found without reading the whole log."""
+    where, values = condition(question)
+    plan = reader._ask(f"EXPLAIN QUERY PLAN SELECT e.seq FROM events e WHERE {where} ORDER BY e.seq DESC", *values)
+    assert any(index in step[3] for step in plan), plan
