@@ -106,22 +106,6 @@ class Loader:
         self._inventory = Inventory()
         self._groups: dict[str, str] = {}
         self._tables = Tables()
-        # in the order in which the lines come
-        self._stages: dict[str, Callable[..., None]] = {
-            "head": self._head,
-            "zone": self._zone,
-            "host": self._host,
-            "group": self._group,
-            "persons": self._person_set,
-            "places": self._place_set,
-            "rule": self._rule,
-            "masks": self._masks,
-            "person": self._person,
-            "place": self._place,
-            "ports": self._ports,
-            "end": self._end,
-        }
-        self._order = {kind: stage for stage, kind in enumerate(self._stages)}
 
     def feed(self, line: str) -> None:
         """Take one line, with or without its line feed. Raises InputRejected for what is no such line here."""
@@ -133,14 +117,14 @@ class Loader:
             raise InputRejected(f"line {self._count + 1} of the snapshot is too long, or one too many", _HINT)
         try:
             kind, *row = json.loads(line)
-            stage = self._order[kind]
+            stage = _ORDER[kind]
             if stage < self._stage or (self._stage == -1 and kind != "head"):
                 raise ValueError(f"{kind} does not come here")
             if kind == "rule":
                 _check_rule([kind, *row], len(self._tables.person_sets), len(self._tables.place_sets))
                 self._rule(line)
             else:
-                self._stages[kind](*row)
+                _TAKEN_BY[kind](self, *row)
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, RelayError) as error:
             what = f"line {self._count + 1} of the snapshot is not understood ({type(error).__name__})"
             raise InputRejected(what, _HINT) from error
@@ -222,7 +206,7 @@ class Loader:
         self._tables.port_masks.append(self._mask(mask))
 
     def _end(self, count: int, digest: str) -> None:
-        if self._stage < self._order["masks"] or count != self._count or digest != self._digest.hexdigest():
+        if self._stage < _ORDER["masks"] or count != self._count or digest != self._digest.hexdigest():
             raise ValueError("lines are missing or were changed")
         self._ended = True
 
@@ -231,6 +215,25 @@ class Loader:
         if mask >> len(self._tables.rules):
             raise ValueError("a mask is about rules that are not there")
         return mask
+
+
+# In the order in which the lines come. Not in the loader: bound methods would make a cycle of it, and an old policy
+# would be freed by the garbage collector, all at once, instead of when it is let go.
+_TAKEN_BY: dict[str, Callable[..., None]] = {
+    "head": Loader._head,
+    "zone": Loader._zone,
+    "host": Loader._host,
+    "group": Loader._group,
+    "persons": Loader._person_set,
+    "places": Loader._place_set,
+    "rule": Loader._rule,
+    "masks": Loader._masks,
+    "person": Loader._person,
+    "place": Loader._place,
+    "ports": Loader._ports,
+    "end": Loader._end,
+}
+_ORDER = {kind: stage for stage, kind in enumerate(_TAKEN_BY)}
 
 
 def _check_rule(row: list, person_sets: int, place_sets: int) -> None:  # type: ignore[type-arg]
