@@ -7,6 +7,8 @@ rules never stalls a stream; the switch is one assignment, and the old policy is
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
 
 from relay.core import keyring as keyrings
 from relay.core import policy as policies
@@ -36,6 +38,7 @@ class Law:
         self._key_loader = keyrings.Loader()
         self._own: frozenset[Address] = frozenset()
         self._own_at = float("-inf")
+        self._listening: tuple[tuple[Address, int], ...] = ()
 
     def judge(self, identity: Identity, target: Target | Destination) -> Verdict:
         """Judge one forward by the law of this moment (see core.policy.judge)."""
@@ -49,6 +52,8 @@ class Law:
         kind = message["t"]
         if kind == "settings":
             self.settings = settings_module.settings_from_json(message["settings"])
+            self._listening = tuple((ip_address(address), int(port)) for address, port in message["listening"])
+            self.policy = self._with_listeners(self.policy)
             return True
         if kind == "policy":
             if message.get("first"):
@@ -57,7 +62,7 @@ class Law:
                 self._policy_loader.feed(line)
             if not message.get("last"):
                 return False
-            self.policy = self._policy_loader.finish()
+            self.policy = self._with_listeners(self._policy_loader.finish())
             self._policy_loader = snapshot.Loader()
         else:
             if message.get("first"):
@@ -71,6 +76,13 @@ class Law:
         gc.freeze()  # what lives for days is not looked through by every collection
         self._changed()
         return True
+
+    def _with_listeners(self, policy: Policy) -> Policy:
+        """The policy with the sockets that are really listened at, whatever `listen` says (systemd's may differ)."""
+        extra = tuple((None if address.is_unspecified else address, port) for address, port in self._listening)
+        known = policy.forbidden.listeners
+        listeners = known + tuple(one for one in extra if one not in known)
+        return replace(policy, forbidden=replace(policy.forbidden, listeners=listeners))
 
     def _own_addresses(self) -> frozenset[Address]:
         now = time.monotonic()

@@ -17,7 +17,7 @@ arrive in the order of their frames.
       pong       {n}
     supervisor -> worker
       welcome    {v, slot, node}
-      settings   {settings}
+      settings   {settings, listening}          listening: the addresses and ports of this relay
       policy     {version, lines, first, last}            a slice of the compiled policy
       keys       {version, lines, first, last}            a slice of the compiled keys
       conn       {c, source, port, fd}                    a new client, with its descriptor

@@ -194,8 +194,8 @@ class Supervisor:
 
     def _send_law(self, member: Member) -> None:
         document, keyring = self._applied.document, self._applied.keyring
-        if document.settings_json:
-            member.link.send({"t": "settings", "settings": document.settings_json})
+        listening = [sock.getsockname()[:2] for sock in self._sockets]
+        member.link.send({"t": "settings", "settings": document.settings_json, "listening": listening})
         if document.policy:
             for frame in chunks("policy", document.version, list(document.policy)):
                 member.link.send(frame)
