@@ -11,7 +11,11 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## set everything up, jump through a relay on this machine, show what was recorded (KEEP=1 leaves it running)
+	@tools/packages.sh demo
 	@$(BIN_)/python tools/demo.py $(if $(KEEP),--keep)
+
+demo-stop: ## end what `make demo KEEP=1` left running
+	@python3 tools/demo.py --stop
 
 test: ## every test; installs Debian packages that are missing (STRICT=1: a skipped test is a failure)
 	@tools/packages.sh
@@ -58,4 +62,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help demo test quick lint fuzz coverage bench install uninstall units venv clean
+.PHONY: help demo demo-stop test quick lint fuzz coverage bench install uninstall units venv clean

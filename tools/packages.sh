@@ -1,6 +1,7 @@
 #!/bin/bash
-# Are the programs here that the system tests drive? As root: installs what is missing. On a terminal: asks first.
-# Else: says what to type, and fails.
+# Are the programs here that the system tests drive (or `demo`: the demo)? As root: installs what is missing. On a
+# terminal: asks first. Else: says what to type, and fails.
+#   tools/packages.sh [demo]
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -8,6 +9,11 @@ wanted=( # program:Debian package
     sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client rsync:rsync git:git
     ip:iproute2 ss:iproute2 nft:nftables systemd-analyze:systemd unshare:util-linux ps:procps
 )
+why="the tests need"
+if [[ ${1-} == demo ]]; then
+    wanted=(ssh:openssh-client ssh-keygen:openssh-client)
+    why="the demo needs"
+fi
 missing=()
 for pair in "${wanted[@]}"; do
     command -v "${pair%%:*}" >/dev/null && continue
@@ -17,8 +23,7 @@ done
 
 line="apt-get install -y --no-install-recommends ${missing[*]}"
 if ! command -v apt-get >/dev/null; then
-    echo "the tests need these Debian packages, or what your system calls them: ${missing[*]}" >&2
-    echo "  (make quick needs none of them)" >&2
+    echo "$why these Debian packages, or what your system calls them: ${missing[*]}" >&2
     exit 1
 fi
 # On a machine that runs systemd, Debian starts an sshd on port 22 as soon as it is installed.
@@ -32,17 +37,17 @@ if ((EUID != 0)); then
     sudo=(sudo)
     answer=no
     if [[ -t 0 && -t 1 ]] && command -v sudo >/dev/null; then
-        echo "the tests need Debian packages that are not here: ${missing[*]}"
+        echo "$why Debian packages that are not here: ${missing[*]}"
         [[ -z $note ]] || echo "$note"
         read -r -p "sudo $line? [y/N] " answer
     fi
     if [[ ${answer,,} != y* ]]; then
-        echo "the tests need Debian packages; type this, or take make quick, which needs none:" >&2
+        echo "$why Debian packages that are not here (make quick needs none); type:" >&2
         echo "  sudo apt-get update && sudo $line" >&2
         exit 1
     fi
 else
-    echo "installing Debian packages for the tests: ${missing[*]}"
+    echo "$why Debian packages, installing them: ${missing[*]}"
     [[ -z $note ]] || echo "$note"
 fi
 # an old list of packages names files that are gone from the mirrors, so it is fetched anew

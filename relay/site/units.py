@@ -75,7 +75,7 @@ ExecReload={program} --site {site} reload
 Restart=always
 RestartSec=2
 # Workers with open forwards live on when the supervisor is replaced, and drain; only the supervisor is signalled,
-# and it tells its workers. `systemctl stop` gives open forwards limits.stop, and 15 s more before systemd kills it.
+# and workers join its successor. After a stop for good: systemctl kill --signal=TERM relay.service ends open forwards.
 KillMode=process
 TimeoutStartSec=60
 TimeoutStopSec={patience}
@@ -146,7 +146,8 @@ def render(
     """The units' texts by their path under / (no leading slash).
 
     `listen` as in relay.yaml ("0.0.0.0:22", "[::]:22"), `site` and `state` absolute directories, `program` the relayctl
-    that systemd starts, `stop` is limits.stop in seconds. Raises InputRejected when one of them would need quoting or could smuggle in a line.
+    that systemd starts, `stop` is limits.stop in seconds.
+    Raises InputRejected when one of them would need quoting or could smuggle in a line.
     """
     if not listen:
         raise InputRejected("there is nothing to listen on", 'listen: ["0.0.0.0:2222", "[::]:2222"] in relay.yaml')
