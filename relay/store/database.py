@@ -6,6 +6,7 @@ next call tries anew, so a full disk or a vanished volume heals without a restar
 """
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
