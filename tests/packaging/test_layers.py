@@ -16,8 +16,9 @@ MODULES = {path.relative_to(CHECKOUT).as_posix(): path for path in sorted(PACKAG
 
 # Everything that starts a program, by the module that may. No client's byte reaches any of these.
 STARTERS = {
-    "relay/serve/supervisor.py": "its own workers and the compiling child",
-    "relay/serve/children.py": "its own workers and the compiling child",
+    "relay/serve/crew.py": "the supervisor's own workers",
+    "relay/serve/applied.py": "the compiling child",
+    "relay/cli/serve.py": "becomes the supervisor",
     "relay/site/units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
 }
 STARTING = {
