@@ -77,14 +77,27 @@ class Tables:
             mask |= prefixes.get(value >> shift, 0)
         return mask
 
+    def covering(self, zone: str, net: Network) -> int:
+        """The mask of the rules whose `to` holds the whole of this network in this zone."""
+        mask = 0
+        least = net.max_prefixlen - net.prefixlen
+        value = int(net.network_address)
+        for shift, prefixes in self._places.get((zone, net.version), {}).items():
+            if shift >= least:
+                mask |= prefixes.get(value >> shift, 0)
+        return mask
+
+    def ports(self, port: int) -> int:
+        """The mask of the rules that hold this port, whatever person and place."""
+        return self.port_masks[bisect_right(self.port_starts, port) - 1]
+
     def of(self, person: str) -> int:
         """The mask of the rules that apply to this person, whatever place and port."""
         return self.persons.get(person, self.everyone)
 
     def candidates(self, person: str, zone: str, address: Address, port: int) -> int:
         """The mask of the rules that apply unless a condition of theirs does not hold."""
-        ports = self.port_masks[bisect_right(self.port_starts, port) - 1]
-        return self.of(person) & self.at(zone, address) & ports
+        return self.of(person) & self.at(zone, address) & self.ports(port)
 
     def first(self, mask: int, source: Address | None, now: int, local_now: int) -> tuple[int, int]:
         """The lowest rule of `mask` whose conditions hold, and the lowest whose do not (looked at before it).

@@ -39,9 +39,15 @@ def days_mask(window: Window) -> int:
     return sum(1 << day for day in window.days)
 
 
+def moment_text(now: int, offsets: Offsets) -> str:
+    """A moment on the site's own clock: `Mon 2026-11-23 09:30`."""
+    moment = _moment(now, offsets)
+    return f"{DAYS[moment.weekday()]} {moment:%Y-%m-%d %H:%M}"
+
+
 def until_text(until: int, offsets: Offsets) -> str:
     """The end of a rule as a person wrote it: `2026-12-31` when that day is its last one, else with the time."""
-    moment = _EPOCH + timedelta(seconds=min(max(local(until, offsets), 86400), _LAST))
+    moment = _moment(until, offsets)
     if moment.hour == moment.minute == moment.second == 0:
         return (moment - timedelta(days=1)).strftime("%Y-%m-%d")
     return moment.strftime("%Y-%m-%d %H:%M")
@@ -75,6 +81,10 @@ def ports_text(ports: Sequence[tuple[int, int]]) -> str:
     if list(ports) == [(1, 65535)]:
         return "any port"
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ports) or "no port"
+
+
+def _moment(now: int, offsets: Offsets) -> datetime:
+    return _EPOCH + timedelta(seconds=min(max(local(now, offsets), 86400), _LAST))
 
 
 def _clock(minute: int) -> str:
