@@ -92,5 +92,14 @@ def test_asking_for_help_imports_no_command(arguments: list[str]) -> None:
         "from relay.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
     )
-    forbidden = ("pydantic", "rich", "yaml", "asyncssh", "cryptography", "sqlite3", "relay.store.database", "relay.people")
+    forbidden = (
+        "pydantic",
+        "rich",
+        "yaml",
+        "asyncssh",
+        "cryptography",
+        "sqlite3",
+        "relay.store.database",
+        "relay.people",
+    )
     assert refused(statement, forbidden) == []

@@ -16,9 +16,9 @@ MODULES = {path.relative_to(CHECKOUT).as_posix(): path for path in sorted(PACKAG
 
 # Everything that starts a program, by the module that may. No client's byte reaches any of these.
 STARTERS = {
-    "relay/serve/crew.py": "the supervisor's own workers",
-    "relay/serve/applied.py": "the compiling child",
-    "relay/cli/serve.py": "becomes the supervisor",
+    "relay/serve/crew.py": "the workers",
+    "relay/serve/applied.py": "the child that compiles the site",
+    "relay/cli/serve.py": "the supervisor, in its own place",
     "relay/site/units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
 }
 STARTING = {
