@@ -90,15 +90,25 @@ def _days_kept(given: str) -> int:
     return int(seconds // 86400)
 
 
-def _count(low: int, high: int) -> PlainValidator:
-    def parse(value: object) -> int:
+class _Count:
+    """A whole number within bounds."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return handler.generate_schema(Annotated[Any, _read(self._parse)])
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return {"type": "integer", "minimum": self._low, "maximum": self._high}
+
+    def _parse(self, value: object) -> int:
+        low, high = self._low, self._high
         if not isinstance(value, int) or isinstance(value, bool):
             raise InputRejected(f"{str(value)[:40]!r} is not a whole number", f"write a number from {low} to {high}")
         if not low <= value <= high:
             raise InputRejected(f"{str(value)[:20]} is out of bounds", f"from {low} to {high}")
         return value
-
-    return _read(parse)
 
 
 def _workers(value: object) -> int:
@@ -256,21 +266,21 @@ class LimitsEntry(_Strict):
     login_grace: Annotated[float, _duration(1, 600), _DURATION_SCHEMA] = Field(
         default=_L.login_grace, description="from accept to proven key"
     )
-    unauthenticated: Annotated[int, _count(1, 100_000)] = Field(
+    unauthenticated: Annotated[int, _Count(1, 100_000)] = Field(
         default=_L.unauthenticated, description="connections before log-in, in all"
     )
-    unauthenticated_per_source: Annotated[int, _count(1, 100_000)] = Field(
+    unauthenticated_per_source: Annotated[int, _Count(1, 100_000)] = Field(
         default=_L.unauthenticated_per_source, description="the same, of one source"
     )
-    unknown_keys: Annotated[int, _count(1, 1000)] = Field(
+    unknown_keys: Annotated[int, _Count(1, 1000)] = Field(
         default=_L.unknown_keys, description="offered keys that are not known"
     )
-    forwards_per_connection: Annotated[int, _count(1, 100_000)] = _L.forwards_per_connection
-    forwards_per_person: Annotated[int, _count(1, 1_000_000)] = _L.forwards_per_person
-    forwards_per_key: Annotated[int, _count(1, 1_000_000)] = _L.forwards_per_key
-    forwards_per_target: Annotated[int, _count(1, 1_000_000)] = _L.forwards_per_target
+    forwards_per_connection: Annotated[int, _Count(1, 100_000)] = _L.forwards_per_connection
+    forwards_per_person: Annotated[int, _Count(1, 1_000_000)] = _L.forwards_per_person
+    forwards_per_key: Annotated[int, _Count(1, 1_000_000)] = _L.forwards_per_key
+    forwards_per_target: Annotated[int, _Count(1, 1_000_000)] = _L.forwards_per_target
     keepalive_interval: Annotated[float, _duration(1, 3600), _DURATION_SCHEMA] = _L.keepalive_interval
-    keepalive_count: Annotated[int, _count(1, 100)] = _L.keepalive_count
+    keepalive_count: Annotated[int, _Count(1, 100)] = _L.keepalive_count
     dial_timeout: Annotated[float, _duration(0.5, 300), _DURATION_SCHEMA] = _L.dial_timeout
     row_timeout: Annotated[float, _duration(0.5, 300), _DURATION_SCHEMA] = Field(
         default=_L.row_timeout, description="a forward waits so long for its audit row, then is refused as busy"
@@ -281,7 +291,7 @@ class LimitsEntry(_Strict):
     stop: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
         default=_L.stop, description="open forwards outlive a stop so long"
     )
-    rsa_bits: Annotated[int, _count(2048, 16384)] = Field(
+    rsa_bits: Annotated[int, _Count(2048, 16384)] = Field(
         default=_L.rsa_bits, description="shorter RSA keys are refused"
     )
     buffer: Annotated[

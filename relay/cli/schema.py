@@ -1,0 +1,20 @@
+"""`relayctl schema`: JSON Schema for editors."""
+
+import click
+
+
+@click.command()
+@click.argument("document", type=click.Choice(["relay", "policy"]))
+def schema(document: str) -> None:
+    """Print the JSON Schema of the site's files.
+
+    `relay` is the schema of relay.yaml, `policy` that of policies/*.yaml. `relayctl init` writes both into the site,
+    and its files name them in their first line, so editors with a YAML language server complete and check them.
+
+    \b
+    Example:
+      relayctl schema policy > policies/policy.schema.json
+    """
+    from relay.site import schema as schemas
+
+    click.echo(schemas.text(document), nl=False)

@@ -1,0 +1,47 @@
+"""What do editors need to know of relay.yaml and policies/*.yaml? JSON Schema from the models that validate them."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from relay.site.models import PolicyFile, SettingsFile
+
+# which document -> where `relayctl init` writes its schema, relative to the site
+FILES = {"relay": "relay.schema.json", "policy": "policies/policy.schema.json"}
+_MODELS: dict[str, type[BaseModel]] = {"relay": SettingsFile, "policy": PolicyFile}
+
+
+def schema(which: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `relay` (relay.yaml) or `policy` (policies/*.yaml)."""
+    made: dict[str, Any] = _cleaned(_MODELS[which].model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def text(which: str) -> str:
+    """The schema as the text of its file."""
+    return json.dumps(schema(which), indent=2, ensure_ascii=False) + "\n"
+
+
+def hint(which: str) -> str:
+    """The first line of a document that tells the editor where its schema is (both are in one directory)."""
+    return f"# yaml-language-server: $schema={FILES[which].rpartition('/')[2]}\n"
+
+
+def _cleaned(node: Any) -> Any:
+    """Without pydantic's titles and defaults (ours are values, not what is typed), and without null: see NOTHING."""
+    if isinstance(node, list):
+        return [_cleaned(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "anyOf" in node:
+        choices = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
+        node = {**{key: value for key, value in node.items() if key != "anyOf"}}
+        node |= choices[0] | node if len(choices) == 1 else {"anyOf": choices}
+    kept = {}
+    for key, value in node.items():
+        if key == "properties":  # below it, keys are names and not words of the schema
+            kept[key] = {name: _cleaned(item) for name, item in value.items()}
+        elif key not in ("title", "default"):
+            kept[key] = value if key in ("examples", "enum", "const") else _cleaned(value)
+    return kept
