@@ -6,11 +6,13 @@ log-ins carry the address where packaging/fail2ban looks for it; a stranger's lo
 length and a salted hash, because people type passwords there.
 """
 
+import re
 from dataclasses import dataclass
 
 from relay.core.event import Event, Value
 from relay.core.text import escape
 
+_SPACES = re.compile(r"[^\S ]")
 # kinds of strangers' attempts whose connection was well-formed SSH and ended without a proof
 _TIMEOUT = "timeout"
 _JUNK = ("junk", "not-ssh", "bad-version", "protocol-error")
@@ -103,7 +105,13 @@ def _word(value: Value) -> str:
     """A value as one word: nothing in it can end the word or the line."""
     if value is None or value == "":
         return "-"
-    return escape(str(value)).replace(" ", "\\x20")
+    return _visible(str(value)).replace(" ", "\\x20")
+
+
+def _visible(text: str) -> str:
+    """Escaped, and with every space but the plain one written out: they are taken for the end of a word by some."""
+    shown = escape(text)
+    return shown if shown.isprintable() else _SPACES.sub(lambda space: f"\\u{{{ord(space[0]):x}}}", shown)
 
 
 def _from(event: Event) -> str:
@@ -131,7 +139,7 @@ def _more(event: Event, *keys: str) -> str:
 
 def _detail(event: Event) -> str:
     detail = event.fields.get("detail")
-    return f": {escape(str(detail))}" if detail not in (None, "") else ""
+    return f": {_visible(str(detail))}" if detail not in (None, "") else ""
 
 
 def _seconds(value: Value) -> str:

@@ -245,9 +245,9 @@ def test_a_full_disk_refuses_and_recovers(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "relay-test", disk], check=True)
+    relay, writer = Relay(), Writer(disk / FILE, "relay")
     try:
         (disk / "ballast").write_bytes(b"x" * 400_000)
-        relay, writer = Relay(), Writer(disk / FILE, "relay")
         taken = []
         with pytest.raises(StoreUnavailable):
             while True:
@@ -265,6 +265,7 @@ def test_a_full_disk_refuses_and_recovers(tmp_path):
         assert [row.event.id for row in found] == [event.id for event in taken + day]
         assert first_break(found) is None
     finally:
+        writer.close()
         subprocess.run(["umount", disk], check=True)
 
 

@@ -1,0 +1,80 @@
+"""What a reviewer asks for, and which rows answer (the database's way to them is in tests/store/test_query.py)."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from relay.core.chain import GENESIS, link
+from relay.core.question import Question, full_fingerprint, host_of, port_of
+from tests.audit_rows import ALICE, NOON, Relay
+
+relay = Relay()
+alice = relay.connect()
+OPENED = link("relay", 1, GENESIS, relay.opened(alice, "192.168.1.50:443", "192.168.1.50"))
+DENIED = link("relay", 2, OPENED.hash, relay.denied(alice, "[fd00::1]:22"))
+STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0.1.0"))
+
+
+@pytest.mark.parametrize(
+    ("question", "answers"),
+    [
+        (Question(), "ods"),
+        (Question(person="alice"), "od"),
+        (Question(person="Alice"), ""),
+        (Question(fingerprint=ALICE), "od"),
+        (Question(fingerprint="uNiV"), "od"),
+        (Question(fingerprint="NiV"), ""),
+        (Question(host="192.168.1.50"), "o"),
+        (Question(host="192.168.1.5"), ""),
+        (Question(address=ip_address("192.168.1.50"), port=443), "o"),
+        (Question(address=ip_address("192.168.1.50"), port=444), ""),
+        (Question(address=ip_address("fd00::1")), "d"),
+        (Question(port=22), "d"),
+        (Question(client=ip_network("203.0.113.0/24")), "od"),
+        (Question(client=ip_network("203.0.112.0/24")), ""),
+        (Question(to=ip_network("192.168.1.0/24")), "o"),
+        (Question(to=ip_network("fd00::/8")), ""),
+        (Question(verdict="allowed"), "o"),
+        (Question(verdict="denied"), "d"),
+        (Question(name="server.started"), "s"),
+        (Question(since=STARTED.event.time), "s"),
+        (Question(until=STARTED.event.time), "od"),
+        (Question(text="OPENSSH"), "od"),
+        (Question(text="0.1.0"), "s"),
+        (Question(text="version"), ""),
+        (Question(person="alice", verdict="denied"), "d"),
+    ],
+)
+def test_all_that_is_asked_must_hold(question, answers):
+    """Each part narrows; a near miss (another case, a neighbour's port) does not answer."""
+    rows = {"o": OPENED, "d": DENIED, "s": STARTED}
+    assert "".join(letter for letter, row in rows.items() if question.matches(row)) == answers
+
+
+@pytest.mark.parametrize(
+    ("asked", "host", "port"),
+    [
+        ("Remote:22", "remote", 22),
+        ("[fd00::1]:22", "fd00::1", 22),
+        ("remote", "remote", None),
+        ("remote:x", "remote", None),
+        ("remote:999999", "remote", None),
+        (None, None, None),
+        (7, None, None),
+    ],
+)
+def test_a_target_as_asked_has_host_and_port(asked, host, port):
+    """However odd the text, there is a host and a port or none."""
+    assert (host_of(asked), port_of(asked)) == (host, port)
+
+
+def test_a_fingerprint_may_be_typed_without_its_kind():
+    """SHA256: is added when it was left out."""
+    assert full_fingerprint("abc") == full_fingerprint("SHA256:abc") == "SHA256:abc"
+
+
+def test_times_are_half_open():
+    """since is inclusive, until exclusive."""
+    row = link("relay", 1, GENESIS, Relay().event("server.stopped"))
+    assert Question(since=NOON + 1_000_000, until=NOON + 1_000_001).matches(row)
+    assert not Question(until=NOON + 1_000_000).matches(row)
