@@ -1,3 +1,3 @@
-"""A jump relay for OpenSSH clients: direct-tcpip to allow-listed hosts, and nothing else, with every forward on record."""
+"""A jump relay for OpenSSH clients: direct-tcpip to allow-listed hosts, nothing else, every forward on record."""
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from relay import __version__
 from relay.errors import RelayError
 from relay.site import locate
 
-# name -> (module, attribute, the one line that `relayctl --help` shows); a test compares the line with the command's own
+# name -> (module, attribute, the line that `relayctl --help` shows); a test compares it with the command's own
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Make a new site."),
     "serve": ("serve", "serve", "Run the relay."),

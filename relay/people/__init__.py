@@ -1,1 +1,1 @@
-"""The people: letting them in, shutting them out, telling them how to connect. Edits key files, returns what was done."""
+"""The people: letting them in, shutting them out, telling them how to connect. Edits key files; returns what it did."""

@@ -1,4 +1,4 @@
-"""Which algorithms the relay speaks: explicit lists, never the library's defaults (facts: group14-sha1 is among them)."""
+"""Which algorithms does the relay speak? Explicit lists; the library's defaults have group14-sha1 among them."""
 
 from collections.abc import Sequence
 from pathlib import Path

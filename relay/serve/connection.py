@@ -30,11 +30,33 @@ from asyncssh.constants import (
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_CHANNEL_TYPE,
 )
-from asyncssh.packet import SSHPacket
+from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.serve.pipe import Pipe
 
-TOUCHED = ["_auth_complete", "_cleanup", "_client_version", "_deferred_packets", "_finish_recv_packet", "_force_close", "_inpbuf", "_kex_complete", "_loop", "_make_global_request", "_packet_handlers", "_process_channel_open", "_process_global_request", "_process_hostkeys_prove_00_at_openssh_dot_com_global_request", "_process_kexinit", "_send_disconnect", "_send_kexinit", "_server_host_key_algs", "_session_id", "_transport", "_username"]
+TOUCHED = [
+    "_auth_complete",
+    "_cleanup",
+    "_client_version",
+    "_deferred_packets",
+    "_finish_recv_packet",
+    "_force_close",
+    "_inpbuf",
+    "_kex_complete",
+    "_loop",
+    "_make_global_request",
+    "_packet_handlers",
+    "_process_channel_open",
+    "_process_global_request",
+    "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
+    "_process_kexinit",
+    "_send_disconnect",
+    "_send_kexinit",
+    "_server_host_key_algs",
+    "_session_id",
+    "_transport",
+    "_username",
+]
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
@@ -400,6 +422,12 @@ class Connection(SSHServerConnection):
         import sys
 
         error = exc_info[1] if exc_info else sys.exc_info()[1]
+        if isinstance(error, (PacketDecodeError, UnicodeDecodeError)):
+            # asyncssh lets a packet without a type and a version line that is not ASCII escape: no bug of ours, and
+            # a stranger must not be able to fill the log with tracebacks
+            self._send_disconnect(DISC_PROTOCOL_ERROR, "", "")
+            self._force_close(asyncssh.ProtocolError("a packet that cannot be read"))
+            return
         if self._owner is not None:
             self.owner.bug(error)
         self._force_close(error if isinstance(error, Exception) else None)

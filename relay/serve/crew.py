@@ -54,6 +54,8 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self.stopping = False
+        self.empty = asyncio.Event()  # no worker is joined
+        self.empty.set()
 
     def listen(self) -> None:
         """Listen for workers at run/workers.sock; a socket left by a dead supervisor is replaced."""
@@ -159,6 +161,7 @@ class Crew:
         slot = wanted if isinstance(wanted, int) and wanted not in taken else free
         member = Member(name, link, int(message["pid"]), slot, name in self._started)
         self.members[name] = member
+        self.empty.clear()
         self._joined(member)
 
     def _gone(self, link: Link) -> None:
@@ -166,6 +169,8 @@ class Crew:
         member = next((member for member in self.members.values() if member.link is link), None)
         if member is not None:
             del self.members[member.name]
+            if not self.members:
+                self.empty.set()
             self._lost(member)
 
 

@@ -7,8 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from relay.core.rules import Destination, Zone
-from relay.errors import InputRejected
-from relay.net import interfaces, routes
+from relay.net import routes
 
 USER_TIMEOUT_MS = 30_000  # unacknowledged data this old means the path is gone (a bound flow hangs otherwise)
 KEEPALIVE = (60, 15, 3)  # idle s, interval s, probes: a silent dead target is noticed after about 105 s
@@ -42,37 +41,43 @@ async def dial(destination: Destination, zone: Zone, timeout: float) -> socket.s
     The kernel is asked before and after connecting which way packets of that socket go (relay.net.routes), so
     a vanished route or another gateway refuses instead of leaking. `timeout` in seconds. Raises DialFailed.
     """
-    try:
-        interface = interfaces.find(zone.interface)
-    except (InputRejected, OSError) as error:
-        raise DialFailed("overlay-down", str(error)) from None
-    _guard(interface, destination, zone)
+    before = _guard(zone, destination)
     family = socket.AF_INET if destination.address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _failure(error) from None
     try:
         sock.setblocking(False)
-        _prepare(sock, interface)
+        _prepare(sock, before.interface)
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.get_running_loop().sock_connect(sock, (str(destination.address), destination.port))
         except TimeoutError:
             raise DialFailed("target-silent", f"no answer within {timeout:g} s") from None
         except OSError as error:
-            reason = _REASONS.get(error.errno or 0, "target-failed")
-            raise DialFailed(reason, f"{errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}") from None
-        _guard(interface, destination, zone)
+            raise _failure(error) from None
+        after = _guard(zone, destination)
+        if (after.interface, after.index) != (before.interface, before.index):
+            raise DialFailed("overlay-down", f"{before.interface} was made anew while the target was dialled")
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _guard(interface: str, destination: Destination, zone: Zone) -> None:
+def _guard(zone: Zone, destination: Destination) -> routes.Guard:
     if sys.platform != "linux":
-        return
-    guard = routes.guard(interface, destination.address, zone.gateway)
+        return routes.Guard(None)
+    guard = routes.guard(zone.interface, destination.address, zone.gateway)
     if not guard.ok:
         raise DialFailed("overlay-down", f"{guard.reason}: {guard.detail}")
+    return guard
+
+
+def _failure(error: OSError) -> DialFailed:
+    number = error.errno or 0
+    return DialFailed(_REASONS.get(number, "target-failed"), f"{errno.errorcode.get(number, '?')}: {error.strerror}")
 
 
 def _prepare(sock: socket.socket, interface: str) -> None:

@@ -134,8 +134,9 @@ class Supervisor:
             for member in tuple(self._crew.members.values()):
                 member.link.send({"t": "stop", "seconds": seconds})
             deadline = self._loop.time() + seconds + 8
-            while self._crew.members and self._loop.time() < deadline:
-                await asyncio.sleep(0.02)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._crew.empty.wait()
         self._note("server.stopped", {"version": __version__, "pid": os.getpid()})
         if self._recorder is not None:
             self._recorder.strangers(self._tally.take())
@@ -266,9 +267,9 @@ class Supervisor:
                     str(message["kind"]),
                     str(message["source"]),
                     int(message["port"]),
-                    str(message["id"]),
-                    str(message["fingerprint"]),
-                    str(message["login"]),
+                    number=str(message["id"]),
+                    fingerprint=str(message["fingerprint"]),
+                    login=str(message["login"]),
                 )
             case _:
                 pass  # of a newer worker
@@ -309,7 +310,7 @@ class Supervisor:
             self._journal.event(lines.line(event))
 
     def _stranger(
-        self, kind: str, address: str, port: int, number: str = "", fingerprint: str = "", login: str = ""
+        self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""
     ) -> None:
         parsed = ip_address(address)
         parsed = getattr(parsed, "ipv4_mapped", None) or parsed

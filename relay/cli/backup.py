@@ -1,0 +1,61 @@
+"""`relayctl backup` and `relayctl restore`: site, keys, host keys and audit log in one file."""
+
+from pathlib import Path
+
+import click
+
+from relay import __version__
+from relay.cli import Context
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def backup(ctx: Context, file: Path) -> None:
+    """Save the site and its state to one file.
+
+    Holds the private host keys, so the file is readable by its owner only; the relay may run meanwhile.
+
+    \b
+    Example:
+      sudo relayctl backup /root/relay-2026-11-23.tar.gz
+    """
+    from relay.cli import record
+    from relay.store import backup as backups
+
+    site = ctx.site(announce=True)
+    contents = backups.make(site.path, site.state, file, __version__)
+    click.echo(f"saved {len(contents.files)} files to {file}")
+    problem = record.record(site, "backup.made", {"file": str(file), "detail": f"{len(contents.files)} files"})
+    if problem:
+        click.echo(f"relayctl: done, but not on record: {problem}", err=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def restore(ctx: Context, file: Path, yes: bool) -> None:
+    """Bring a backup back.
+
+    The relay must be stopped and the site's directory must exist (relayctl init DIR makes one). What is there is moved
+    aside, not deleted. Clients find the same host keys afterwards.
+
+    \b
+    Example:
+      sudo systemctl stop relay relay.socket
+      sudo relayctl restore /root/relay-2026-11-23.tar.gz
+    """
+    from relay.cli import record
+    from relay.store import backup as backups
+
+    site = ctx.site(announce=True)
+    if not yes:
+        click.confirm(f"replace what is in {site.path} and {site.state}", abort=True)
+    contents, moved = backups.restore(file, site.path, site.state)
+    for path in moved:
+        click.echo(f"moved aside: {path}")
+    click.echo(f"restored {len(contents.files)} files, saved by version {contents.version}")
+    problem = record.record(site, "backup.restored", {"file": str(file), "detail": f"made {contents.made}"})
+    if problem:
+        click.echo(f"relayctl: done, but not on record: {problem}", err=True)

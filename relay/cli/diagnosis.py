@@ -1,0 +1,228 @@
+"""What is wrong with this relay, and what is the first cure? The checks behind `relayctl doctor`.
+
+Each check looks at one thing and gives a finding; none changes anything, none needs another to succeed.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from relay.core.settings import Settings
+from relay.errors import RelayError
+from relay.net import routes
+from relay.serve import algorithms, control
+from relay.site import locate, survey
+from relay.site.locate import Site
+from relay.store import host_keys
+from relay.store.database import FILE, Reader
+
+State = Literal["ok", "warning", "fault"]
+LITTLE_ROOM = 200 << 20  # bytes free below which the audit log's disk is a warning: a busy month
+SECONDS = 5.0  # for anything that is asked of another process
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: how it is, and what to type if it is not well."""
+
+    name: str
+    state: State
+    what: str
+    cure: str = ""
+
+
+def look(site: Site) -> Iterator[Finding]:
+    """Every finding, in the order in which things depend on each other."""
+    found = survey.look(site, now=int(time.time()))
+    settings = found.examination.settings
+    yield from _guarded("modes", lambda: _modes(site))
+    yield from _files(found)
+    yield from _guarded("host keys", lambda: _host_keys(site))
+    yield from _guarded("clock", lambda: _clock(site))
+    yield from _guarded("database", lambda: _database(site))
+    try:
+        status = control.call(site.state, {"do": "status"}, timeout=SECONDS)
+    except RelayError as error:
+        yield Finding("relay", "fault", error.what, error.hint)
+        status = {}
+    else:
+        yield from _running(status, found, settings)
+    yield from _zones(found)
+    for address in status.get("listening", [])[:1]:
+        yield from _guarded("algorithms", partial(_algorithms, address))
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except RelayError as error:
+        yield Finding(name, "fault", error.what, error.hint)
+    except OSError as error:
+        yield Finding(name, "fault", f"{error.filename or name}: {error.strerror}", "run it as root")
+
+
+def _modes(site: Site) -> Iterator[Finding]:
+    wrong = [
+        (path, why)
+        for path in [site.path, *(path for path in site.path.rglob("*") if site.state not in path.parents)]
+        if (why := locate.writable_by_others(path))
+    ]
+    for path, why in wrong[:5]:
+        yield Finding("modes", "fault", f"{path} {why}", f"chmod go-w {path}")
+    if site.state.exists():
+        mode = site.state.stat().st_mode & 0o777
+        if mode & 0o077:
+            yield Finding("modes", "fault", f"{site.state} has mode {mode:o}", f"chmod 700 {site.state}")
+            return
+    if not wrong:
+        yield Finding("modes", "ok", f"only the owner can write {site.path}")
+
+
+def _files(found: survey.Survey) -> Iterator[Finding]:
+    for fault in found.faults[:5]:
+        yield Finding("site", "fault", str(fault), "relayctl check shows all")
+    for failure in found.examination.failures[:5]:
+        yield Finding("site", "fault", str(failure.fault()), "relayctl check")
+    for warning in found.warnings[:5]:
+        yield Finding("site", "warning", str(warning))
+    if found.good:
+        keys = len(found.keys.keys)
+        yield Finding("site", "ok", f"policy {found.examination.version} is valid, {keys} keys")
+        if not keys:
+            yield Finding("site", "warning", "nobody has a key", "relayctl add-key PERSON FILE.pub")
+    for different in found.differences[:3]:
+        yield Finding("applied", "warning", f"not as applied: {different}", "relayctl reload")
+
+
+def _host_keys(site: Site) -> Iterator[Finding]:
+    keys = host_keys.load(site.state)
+    if not keys:
+        yield Finding("host keys", "warning", "there is none yet", "it is made at the first start")
+    for key in keys:
+        yield Finding("host keys", "ok", f"{key.algorithm} {key.fingerprint}")
+    if keys and keys[0].algorithm != "ssh-ed25519":
+        yield Finding("host keys", "warning", "there is no Ed25519 host key", "relayctl host-key add")
+
+
+def _clock(site: Site) -> Iterator[Finding]:
+    now = time.time()
+    newest = 0.0
+    if (site.state / FILE).exists():
+        with Reader(site.state / FILE) as reader:
+            newest = max((row.event.time / 1e6 for row in reader.after(reader.head() - 1)), default=0.0)
+    if newest > now + 2:
+        yield Finding(
+            "clock", "fault", f"the newest audit row lies {newest - now:.0f} s in the future", "timedatectl status"
+        )
+    elif Path("/run/systemd/timesync").is_dir() and not Path("/run/systemd/timesync/synchronized").exists():
+        yield Finding("clock", "warning", "it is not synchronised", "timedatectl set-ntp true")
+    else:
+        yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def _database(site: Site) -> Iterator[Finding]:
+    path = site.state / FILE
+    if not path.exists():
+        yield Finding("database", "warning", f"{path} is not there yet", "it is made at the first start")
+        return
+    room = os.statvfs(site.state)
+    free = room.f_bavail * room.f_frsize
+    if free < LITTLE_ROOM:
+        yield Finding(
+            "database", "warning", f"only {free >> 20} MiB are free below {site.state}", f"df -h {site.state}"
+        )
+    with Reader(path) as reader:
+        rows = reader.head()
+    yield Finding("database", "ok", f"{rows} rows, {path.stat().st_size >> 10} KiB")
+
+
+def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -> Iterator[Finding]:
+    workers = status.get("workers", [])
+    yield Finding(
+        "relay",
+        "ok" if workers else "fault",
+        f"version {status.get('version')}, {len(workers)} workers, {status.get('connections')} connections, "
+        f"{status.get('forwards')} forwards",
+        "" if workers else "journalctl -u relay",
+    )
+    if status.get("faults"):
+        yield Finding("relay", "fault", f"it goes on with an older policy: {status['faults'][0]}", "relayctl check")
+    if status.get("database"):
+        yield Finding(
+            "database", "fault", f"rows cannot be written, so forwards are refused: {status['database']}", "df -h"
+        )
+    if status.get("rows_lost"):
+        yield Finding("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
+    listening, wanted = set(status.get("listening", [])), set(settings.listen)
+    if listening == wanted:
+        yield Finding("sockets", "ok", f"listening at {' '.join(sorted(listening))}")
+    elif missing := wanted - listening - ({"[::]:" + settings.listen[0].rpartition(":")[2]} & wanted):
+        yield Finding(
+            "sockets",
+            "fault",
+            f"not listening at {' '.join(sorted(missing))}, but at {' '.join(sorted(listening))}",
+            "systemctl restart relay.socket relay: `listen` and relay.socket must say the same",
+        )
+    if status.get("policy") != found.examination.version and not found.differences:
+        yield Finding("applied", "warning", "the files are not what is applied", "relayctl reload")
+
+
+def _zones(found: survey.Survey) -> Iterator[Finding]:
+    compiled = found.examination.compiled
+    if compiled is None:
+        return
+    inventory = compiled.policy.inventory
+    for zone in inventory.zones.values():
+        hosts = [host.address for host in inventory.hosts.values() if host.zone == zone.name]
+        network = zone.networks[0]
+        address = hosts[0] if hosts else network.network_address + (1 if network.num_addresses > 2 else 0)
+        guard = routes.guard(zone.interface, address, zone.gateway)
+        if guard.ok:
+            yield Finding(f"zone {zone.name}", "ok", f"{address} goes by {guard.interface}")
+            continue
+        via = f" via {zone.gateway}" if zone.gateway else ""
+        cure = f"ip route replace {zone.networks[0]}{via} dev {guard.interface or zone.interface}"
+        if guard.reason in (routes.Obstacle.INTERFACE_MISSING, routes.Obstacle.INTERFACE_DOWN):
+            cure = "is the overlay up? zerotier-cli info; ip link"
+        yield Finding(f"zone {zone.name}", "fault", f"{guard.reason}: {guard.detail}", cure)
+
+
+def _algorithms(address: str) -> Iterator[Finding]:
+    """Ask the relay itself: its KEXINIT says in clear what it offers (RFC 4253 7.1)."""
+    kex, host_key_algorithms, ciphers = offered(address)
+    if algorithms.KEX[0] in kex:
+        yield Finding("algorithms", "ok", f"post-quantum key exchange {kex[0]}: OpenSSH 10.1 and newer do not warn")
+    else:
+        yield Finding(
+            "algorithms",
+            "warning",
+            "no post-quantum key exchange: OpenSSH 10.1 and newer warn people",
+            "pip install -U cryptography",
+        )
+    yield Finding("algorithms", "ok", f"host keys {' '.join(host_key_algorithms)}; ciphers {' '.join(ciphers)}")
+
+
+def offered(address: str) -> tuple[list[str], list[str], list[str]]:
+    """Key exchanges, host key algorithms and ciphers that the server at ADDRESS:PORT offers. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not listened at
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as sock, sock.makefile("rb") as stream:
+        sock.sendall(b"SSH-2.0-relayctl-doctor\r\n")
+        line = stream.readline(255)
+        if not line.startswith(b"SSH-2.0-"):
+            raise OSError(0, f"{address} does not speak SSH")
+        size = int.from_bytes(stream.read(4), "big")
+        packet = stream.read(min(size, 35000))
+    payload = packet[1 + 1 + 16 :]  # padding length, message number, cookie
+    lists = []
+    for _ in range(3):
+        length = int.from_bytes(payload[:4], "big")
+        lists.append(payload[4 : 4 + length].decode("ascii", "replace").split(","))
+        payload = payload[4 + length :]
+    return lists[0], lists[1], lists[2]

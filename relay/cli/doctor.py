@@ -1,0 +1,40 @@
+"""`relayctl doctor`: the one command for "it does not work"."""
+
+import click
+
+from relay.cli import Context
+from relay.cli.output import json_option, print_json
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def doctor(ctx: Context, as_json: bool) -> None:
+    """Find out why it does not work.
+
+    Looks at modes, files, keys, host keys, clock, audit database, the running relay and its sockets, every zone's
+    interface and route, and the algorithms on offer; prints the first cure last. Changes nothing. Exit status 1 for
+    any fault.
+
+    \b
+    Example:
+      sudo relayctl doctor
+    """
+    from dataclasses import asdict
+
+    from relay.cli import diagnosis
+
+    site = ctx.site()
+    findings = []
+    for finding in diagnosis.look(site):
+        findings.append(finding)
+        if not as_json:
+            colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.state]
+            cure = f"\n           -> {finding.cure}" if finding.cure else ""
+            click.echo(f"{click.style(f'{finding.state:8}', fg=colour)} {finding.name}: {finding.what}{cure}")
+    faults = [finding for finding in findings if finding.state == "fault"]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    elif faults:
+        click.echo(f"first: {faults[0].cure or faults[0].what}", err=True)
+    raise SystemExit(1 if faults else 0)
