@@ -28,7 +28,7 @@ def instant(text: str, now_us: int, zone: tzinfo, *, end: bool = False) -> int:
             return now_us
         if found := _AGO.fullmatch(typed):
             ago = timedelta(**{_UNITS[found[2]]: int(found[1])})
-            return now_us - ago // timedelta(microseconds=1)
+            return max(now_us - ago // timedelta(microseconds=1), 0)
         if found := _DAY.fullmatch(typed):
             day = _day(found[1], now) + timedelta(days=1 if end else 0)
             return _us(day.replace(tzinfo=zone))

@@ -82,7 +82,7 @@ def test_a_text_from_outside_is_one_word(text):
     relay = Relay()
     connection = relay.connect(client_version=text)
     said = line(relay.login(connection))
-    assert said.split(" ")[9:11] == ["id", connection["connection"]]
+    assert said.split(" ")[10:12] == ["id", connection["connection"]]
     denied = line(relay.denied(relay.connect(), asked=text))
     assert re.search(r" to (\S+) reason deny-rule id ", denied)
 
