@@ -143,7 +143,7 @@ def parse_file(
                 break
             keys[key.fingerprint] = key
             warnings += (Fault(file, number, what, cure) for what, cure in advice(key))
-        elif _conditions(first) == _conditions(key):
+        elif conditions(first) == conditions(key):
             warnings.append(Fault(file, number, f"the same key as on line {first.line}", "remove one of the two"))
         else:
             differing.add(key.fingerprint)
@@ -152,6 +152,11 @@ def parse_file(
             faults.append(Fault(file, first.line, f"the key of line {number} again, with other options", cure))
     kept = tuple(key for key in keys.values() if key.fingerprint not in differing)
     return kept, tuple(sorted(set(faults), key=lambda fault: fault.line)), tuple(warnings)
+
+
+def conditions(key: Key) -> tuple[object, ...]:
+    """What a line asks for: two lines of one key mean the same when these are equal."""
+    return key.sources, key.expires, key.permitopen, key.forwarding, key.verify_required
 
 
 def advice(key: Key) -> tuple[tuple[str, str], ...]:
@@ -235,7 +240,3 @@ def _permits(permit: Permit, destination: Destination, resolve: Resolve) -> bool
 def _words(text: str, most: int) -> list[str]:
     """The first `most` words of `text` and, if there is one, the rest; only space and tab part them, as in OpenSSH."""
     return re.split("[ \t]+", text, maxsplit=most)
-
-
-def _conditions(key: Key) -> tuple[object, ...]:
-    return key.sources, key.expires, key.permitopen, key.forwarding, key.verify_required

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay.core.keyring import Keyring
-from relay.core.keys import Key, advice, parse_line
+from relay.core.keys import Key, advice, conditions, parse_line
 from relay.core.target import EVERYONE, name_fault
 from relay.core.text import escape
 from relay.core.when import Offsets
@@ -138,11 +138,6 @@ def refuse_revoked(key: Key, ring: Keyring) -> None:
             f"{key.fingerprint} was revoked: {gone.file}:{gone.line}" + (f" ({escape(said, 200)})" if said else ""),
             "a revoked key never gets in again; make a new one: ssh-keygen -t ed25519",
         )
-
-
-def conditions(key: Key) -> tuple[object, ...]:
-    """What makes two lines of one key mean the same."""
-    return key.sources, key.expires, key.permitopen, key.forwarding, key.verify_required
 
 
 def _placed(key: Key, file: str, line: int) -> Key:

@@ -1,6 +1,7 @@
 """Who did this? The fields of an audit row about the administrator at the keyboard."""
 
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,3 +25,18 @@ def fields(environ: Mapping[str, str] = os.environ, why: str = "") -> dict[str, 
     if why:
         found["why"] = escape(why, 500)
     return found
+
+
+def word(found: Mapping[str, Value]) -> str:
+    """One word for who did it, from `fields`: the name at log-in, with the user acted as if that is another."""
+    uid, login = found["by_uid"], found.get("by_login_uid")
+    name = _name(uid)
+    return name if login is None or login == uid else f"{_name(login)}/{name}"
+
+
+def _name(uid: Value) -> str:
+    assert isinstance(uid, int)
+    try:
+        return escape(pwd.getpwuid(uid).pw_name, 40)
+    except (KeyError, OverflowError):
+        return f"uid{uid}"

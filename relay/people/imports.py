@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay.core.keyring import Keyring
-from relay.core.keys import Key, parse_line
+from relay.core.keys import Key, conditions, parse_line
 from relay.core.target import name_fault
 from relay.core.text import escape
 from relay.core.when import Offsets
@@ -161,7 +161,7 @@ def _check_holder(key: Key, holder: key_file.Seen, ring: Keyring) -> None:
     if holder.person != key.person:
         raise InputRejected(f"the key is {escape(holder.person, 40)}'s already ({place})", "one key, one person")
     present = ring.keys.get(key.fingerprint)
-    if present is None or add.conditions(present) != add.conditions(key):
+    if present is None or conditions(present) != conditions(key):
         raise InputRejected(f"the key stands in {place} with other options", "edit that line")
 
 

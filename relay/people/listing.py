@@ -14,6 +14,7 @@ IN_FORCE = "in force"
 WAITING = "waits for reload"
 EXPIRED = "expired"
 REVOKED = "revoked"
+_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z, the last moment that datetime can show
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def limits(row: Row, offsets: Offsets) -> str:
         found.append(f"from {', '.join(row.sources)}")
     if row.until is not None:
         instant = int(datetime.fromisoformat(row.until).timestamp())
-        wall = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=local(instant, offsets))
+        wall = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=min(local(instant, offsets), _LAST))
         found.append(f"until {wall:%Y-%m-%d %H:%M}")
     if row.permitopen is not None:
         found.append(f"to {', '.join(row.permitopen)}")
