@@ -72,6 +72,7 @@ class Relay:
         self.process: subprocess.Popen[bytes] | None = None
         self._log = directory / "relay.log"
         self.key = directory / "alice"
+        self.config = ""  # more of `~/.ssh/config`: the hosts behind the relay
         self.public = self.person("alice")
 
     def settings(self, text: str) -> None:
@@ -192,12 +193,14 @@ class Relay:
     def ssh_options(self, person: str = "alice") -> list[str]:
         """Options for ssh towards this relay, without any configuration file of the user."""
         config = self.directory / f"{person}.config"
-        config.write_text(
+        text = (
             f"Host relay\n  HostName 127.0.0.1\n  Port {self.port}\n  User {person}\n"
-            f"Host *\n  IdentityFile {self.directory / person}\n  IdentitiesOnly yes\n  BatchMode yes\n"
+            f"{self.config}Host *\n  IdentityFile {self.directory / person}\n  IdentitiesOnly yes\n  BatchMode yes\n"
             f"  UserKnownHostsFile {self.directory / 'known_hosts'}\n  StrictHostKeyChecking accept-new\n"
             "  ConnectTimeout 20\n  LogLevel INFO\n"
         )
+        if not config.exists() or config.read_text() != text:  # another ssh may be reading it
+            config.write_text(text)
         return ["-F", str(config)]
 
     def ssh(
