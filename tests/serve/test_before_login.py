@@ -187,12 +187,11 @@ def test_only_keys_are_offered_and_other_methods_refused(one: Relay) -> None:
 )
 def test_what_is_not_ssh_ends_quietly(one: Relay, data: bytes) -> None:
     """Scanners and broken packets get the door, never a traceback in the log."""
-    with Client(one.port, exchange=False) as client:
-        with pytest.raises(Gone):
-            client.send_raw(data)
-            client.sock.shutdown(socket.SHUT_WR)
-            while True:
-                client._need(len(client._in) + 1)
+    with Client(one.port, exchange=False) as client, pytest.raises(Gone):
+        client.send_raw(data)
+        client.sock.shutdown(socket.SHUT_WR)
+        while True:
+            client._need(len(client._in) + 1)
     assert "Traceback" not in one.log()
 
 
