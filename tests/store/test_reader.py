@@ -86,6 +86,18 @@ def test_it_cannot_write(writer, path):
             reader._database.execute("DELETE FROM events")
 
 
+def test_a_group_that_may_read_the_database_may_read_its_log(writer, path):
+    """The log and index files that SQLite makes anew at each start take over the database's mode."""
+    writer.append(Relay().day())
+    writer.close()
+    path.chmod(0o640)
+    writer = Writer(path, "relay")
+    writer.append(Relay(10**15 * 2).day())
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    writer.close()
+    assert modes == {FILE: 0o640, f"{FILE}-wal": 0o640, f"{FILE}-shm": 0o640, f"{FILE}.lock": 0o600}
+
+
 def test_a_reviewer_may_write_nothing_while_the_relay_runs(shelf):
     """With read permission alone, the log's newest rows are seen while the relay holds it open."""
     relay, writer = Relay(), Writer(shelf / FILE, "relay")

@@ -1,0 +1,38 @@
+"""docs/audit.md says which events and fields there are: the tables of relay/core/event.py, word for word."""
+
+import re
+from pathlib import Path
+
+from relay.core.event import FIELDS, NAMES
+
+PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
+BEGIN, END = re.compile(r"<!-- events: [^\n]*-->\n"), "<!-- end of events -->"
+
+
+def tables() -> str:
+    """The tables as the page must have them."""
+    lines = ["| event | what happened | always has | may have |", "|---|---|---|---|"]
+    for name, entry in NAMES.items():
+        always, maybe = (" ".join(f"`{field}`" for field in fields) for fields in (entry.always, entry.maybe))
+        lines.append(f"| `{name}` | {entry.meaning} | {always} | {maybe} |")
+    lines += ["", "| field | | meaning |", "|---|---|---|"]
+    lines += [f"| `{name}` | {field.kind} | {field.meaning} |" for name, field in FIELDS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def parts() -> tuple[str, str, str]:
+    """The page before, between and after its two marks."""
+    text = PAGE.read_text()
+    begin = BEGIN.search(text)
+    assert begin, "the page has lost its mark"
+    return text[: begin.end()], text[begin.end() : text.index(END)], text[text.index(END) :]
+
+
+def test_the_page_has_the_tables_of_the_code():
+    """Whoever adds an event or a field writes it down: python -m tests.core.test_audit_page."""
+    assert parts()[1] == tables()
+
+
+if __name__ == "__main__":
+    before, _, after = parts()
+    PAGE.write_text(before + tables() + after)
