@@ -33,7 +33,10 @@ def matches(rule: Rule, person: str, source: Address | None, to: Destination, at
 
 def holds(window: Window, at: datetime) -> bool:
     """The window began on a day of its own, today or yesterday, and is not over."""
-    for midnight in (at.replace(hour=0, minute=0, second=0), at.replace(hour=0, minute=0, second=0) - timedelta(days=1)):
+    for midnight in (
+        at.replace(hour=0, minute=0, second=0),
+        at.replace(hour=0, minute=0, second=0) - timedelta(days=1),
+    ):
         length = window.end - window.start + (0 if window.end > window.start else 1440)
         begin = midnight + timedelta(minutes=window.start)
         if midnight.weekday() in window.days and begin <= at < begin + timedelta(minutes=length):

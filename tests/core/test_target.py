@@ -129,7 +129,9 @@ def test_the_first_and_the_last_port_are_ports(port: int) -> None:
     assert target.parse("remote", port).port == port
 
 
-@pytest.mark.parametrize("spec", ["remote", "remote:", "remote:0", "remote:022", "remote:123456", "remote:+22", "a:２２"])
+@pytest.mark.parametrize(
+    "spec", ["remote", "remote:", "remote:0", "remote:022", "remote:123456", "remote:+22", "a:２２"]
+)
 def test_a_spec_ends_in_a_port(spec: str) -> None:
     """HOST:PORT as people write it, the port in plain digits."""
     with pytest.raises(InputRejected, match="does not end in a port"):
