@@ -24,7 +24,6 @@ from relay.core.event import Value
 from relay.core.keys import Key
 from relay.core.reach import reach
 from relay.core.rules import Address, Identity, Reason, Verdict
-from relay.core.target import Target
 from relay.core.text import escape
 from relay.serve import words
 from relay.serve.algorithms import SIGNATURES
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 OFFERS = 100  # of keys in all, known ones too; a full agent has a dozen
 BAD_SIGNATURES = 6  # as sshd's MaxAuthTries
 KINDS = 64  # different refused requests kept apart per connection; the rest is counted as one
+DENIALS = 1024  # different refused targets likewise: a person with a valid key cannot fill the disk with refusals
+OTHERS = "(others)"
 
 
 class Adapter(asyncssh.SSHServer):
@@ -64,6 +65,7 @@ class Adapter(asyncssh.SSHServer):
         self.opened = 0
         self._forwards: set[Forward] = set()
         self._denied: dict[tuple[str, Reason], str] = {}
+        self._denied_again: Counter[tuple[str, Reason]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._end = ""
         self._since = worker.now_us()
@@ -222,15 +224,17 @@ class Adapter(asyncssh.SSHServer):
     def _writable(self) -> bool:
         return self._connection is not None and self._connection.writable
 
-    def denied(self, asked: str, verdict: Verdict, target: Target | None) -> str:
+    def denied(self, asked: str, verdict: Verdict) -> str:
         """Record a denied forward; equal ones within this connection are one row. Gives the id for the person."""
         key = asked, verdict.reason
+        if key not in self._denied and len(self._denied) >= DENIALS:
+            key = OTHERS, verdict.reason  # a scan: its first targets are on record, the rest is counted
         reference = self._denied.get(key)
-        if reference is None:
-            reference = self._worker.make_id()
-            if len(self._denied) >= KINDS:
-                self._denied.pop(next(iter(self._denied)))
-            self._denied[key] = reference
+        if reference is not None:
+            self._denied_again[key] += 1
+        else:
+            reference = self._denied[key] = self._worker.make_id()
+            asked = key[0]
             fields: dict[str, Value] = {**self.facts(), "asked": asked, "reason": verdict.reason.value}
             if verdict.destination is not None:
                 fields |= {
@@ -248,7 +252,7 @@ class Adapter(asyncssh.SSHServer):
         """Record what is not direct-tcpip; equal ones of this connection become one row. The text for the person."""
         shown = escape(name, 64)
         if (kind, shown) not in self._refused and len(self._refused) >= KINDS:
-            shown = "(others)"
+            shown = OTHERS
         self._refused[kind, shown] += 1
         reference = self.id
         if self._refused[kind, shown] == 1:
@@ -299,9 +303,12 @@ class Adapter(asyncssh.SSHServer):
         if self.identity is not None:
             for (kind, shown), count in self._refused.items():
                 if count > 1:
-                    fields: dict[str, Value] = {**self.facts(), "kind": kind, "type": shown, "count": count}
+                    fields: dict[str, Value] = {**self.facts(), "kind": kind, "type": shown, "count": count - 1}
                     self._worker.reports.note("request.refused", fields)
-            reason = self._end or ("client-closed" if exc is None else "connection-lost")
+            for (asked, refusal), again in self._denied_again.items():
+                more: dict[str, Value] = {"asked": asked, "reason": refusal.value, "count": again}
+                self._worker.reports.note("forward.denied", {**self.facts(), **more})
+            reason = self._end or _why_ended(exc)
             detail = escape(str(exc), 200) if exc is not None else ""
             self._worker.reports.note(
                 "connection.closed",
@@ -313,15 +320,14 @@ class Adapter(asyncssh.SSHServer):
                     "forwards": self.opened,
                 },
             )
+        elif isinstance(exc, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
+            self._stranger("protocol-error")
         elif not self._unknown and not self._bad_signatures:
             self._stranger("timeout" if "imeout" in str(exc) else "no-key")
         elif not self._told:
             self._stranger("unknown-key")
         self._worker.gone(self)
         self._connection = None
-
-    def lost(self, error: Exception | None) -> None:
-        """The connection is over (see connection_lost)."""
 
     def _session_id(self) -> bytes:
         assert self._connection is not None
@@ -330,6 +336,17 @@ class Adapter(asyncssh.SSHServer):
     def _stranger(self, kind: str) -> str:
         fingerprint = next(iter(self._unknown), "")
         return self._worker.reports.stranger(kind, str(self.source), self._port, fingerprint, self._login)
+
+
+def _why_ended(exc: Exception | None) -> str:
+    """The stable word of connection.closed for what asyncssh says."""
+    if exc is None:
+        return "client-closed"
+    if isinstance(exc, asyncssh.ProtocolError):
+        return "protocol-error"
+    if "keepalive" in str(exc):
+        return "client-silent"
+    return "client-gone" if isinstance(exc, asyncssh.ConnectionLost) else "connection-lost"
 
 
 def _verify(blob: bytes, username: str, message: bytes, signature: bytes, session: bytes) -> int | None:

@@ -146,8 +146,6 @@ class Applied:
             return ()
         gone = tuple(sorted(self.keyring.keys.keys() - keyring.keys.keys()))
         self.keyring = keyring
-        # not kept on a full disk: then a restart reads the files, which say the same or less
-        self._keep_keys()
         return gone
 
     async def _read(self) -> Keyring:
@@ -185,7 +183,8 @@ class Applied:
         for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             path.unlink(missing_ok=True)
 
-    def _keep_keys(self) -> None:
+    def keep_keys(self) -> None:
+        """Keep the applied keys; not on a full disk: then a restart reads the files, which say the same or less."""
         try:
             (self.site.state / DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())

@@ -32,6 +32,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
+from relay.core.settings import Limits
 from relay.serve.pipe import Pipe
 
 TOUCHED = [
@@ -99,9 +100,6 @@ class Owner(Protocol):
     def bug(self, error: BaseException | None) -> None:
         """An exception of ours ended the connection."""
 
-    def lost(self, error: Exception | None) -> None:
-        """The connection is over."""
-
 
 class Channel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
@@ -155,7 +153,7 @@ class Connection(SSHServerConnection):
     """One client's SSH connection in a worker."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, options: Any, owner: asyncssh.SSHServer, keepalive: tuple[float, int]
+        self, loop: asyncio.AbstractEventLoop, options: Any, owner: asyncssh.SSHServer, limits: Limits
     ) -> None:
         super().__init__(loop, options)
         self._protocol_factory = lambda: owner
@@ -166,7 +164,8 @@ class Connection(SSHServerConnection):
         self._server_host_key_algs = list(self._server_host_keys)
         self.pipes: set[Pipe] = set()
         self.ended = False
-        self._keepalive = keepalive
+        self._keepalive = limits.keepalive_interval, limits.keepalive_count
+        self._buffer = limits.buffer  # bytes of all channels together that wait for the client's windows
         self._unheard = 0
         self._heard = False
         self._beat: asyncio.TimerHandle | None = None
@@ -262,7 +261,7 @@ class Connection(SSHServerConnection):
             return
         window_ours = CHANNEL_WINDOW if self.owner.forwards < CROWDED else CROWDED_WINDOW
         channel = Channel(self, self._loop, None, "strict", window_ours, CHANNEL_PACKET)
-        channel.set_write_buffer_limits(CHANNEL_BUFFER)
+        channel.set_write_buffer_limits(min(CHANNEL_BUFFER, self._buffer // max(self.owner.forwards, 1)))
         channel.process_open(number, window, size, self.owner.forward(host, port, channel))
 
     def _process_global_request(self, _type: int, _id: int, packet: SSHPacket) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.serve.protocol import Link, Message
+from relay.core.ids import SLOTS
+from relay.serve.protocol import VERSION, Link, Message
 
 BACKOFF = (0.2, 30.0)  # seconds before a worker that died is replaced: first, and most
 HEALTHY_SECONDS = 60.0  # a worker that lived that long resets the back-off
@@ -147,7 +148,7 @@ class Crew:
         member = next((member for member in self.members.values() if member.link is link), None)
         if member is not None:
             self._received(member, message)
-        elif message.get("t") == "hello":
+        elif message.get("t") == "hello" and message.get("v") == VERSION:
             self._strangers.discard(link)
             self._hello(link, message)
         else:
@@ -157,7 +158,7 @@ class Crew:
         name = str(message["name"])
         taken = {member.slot for member in self.members.values()}
         wanted = message.get("slot")
-        free = next(slot for slot in range(1, 512) if slot not in taken)
+        free = next(slot for slot in range(1, SLOTS - 1) if slot not in taken)
         slot = wanted if isinstance(wanted, int) and wanted not in taken else free
         member = Member(name, link, int(message["pid"]), slot, name in self._started)
         self.members[name] = member

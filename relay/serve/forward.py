@@ -61,7 +61,7 @@ class Forward:
             raise NotOpened(words.BUSY)
         verdict, asked = self._judge(identity)
         if not verdict.allowed or verdict.destination is None:
-            raise NotOpened(words.refused(verdict, self._owner.denied(asked, verdict, None)), prohibited=True)
+            raise NotOpened(words.refused(verdict, self._owner.denied(asked, verdict)), prohibited=True)
         self.destination = destination = verdict.destination
         self.id = worker.make_id()
         self._since = worker.now_us()
@@ -101,7 +101,7 @@ class Forward:
             if not again.allowed or again.destination != destination:
                 sock.close()
                 self._close("policy-changed", again.detail)
-                reference = self._owner.denied(asked, again, None)
+                reference = self._owner.denied(asked, again)
                 raise NotOpened(words.refused(again, reference), prohibited=True)
         if self._is_cut():
             sock.close()

@@ -92,7 +92,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone: closed by either side, or with its connection."""
         self._chan = None
-        self._finish(self._reason or ("connection-lost" if exc is not None else "client-closed"))
+        self._finish(self._reason or ("client-gone" if exc is not None else "client-closed"))
 
     # the connection's side
 

@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from relay.errors import StoreUnavailable
 from relay.store.database import Writer
 from relay.store.strangers import Count
 
+Errand = Callable[[Writer], object]  # done by the thread between two groups of rows
 Answer = Callable[[str], None]  # called in the loop: "" when durable, else why it never will be
 
 MOST_OPENINGS = 4096  # waiting at once; later ones are refused at once: at 10,000 rows a second they would wait 0.4 s
@@ -44,7 +45,7 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(path, node)
         self._written = written
-        self._jobs: queue.SimpleQueue[_Job | tuple[Count, ...] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | Errand | None] = queue.SimpleQueue()
         self._openings = 0
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
         self.failing = ""  # why rows cannot be written now; "" when they can
@@ -59,10 +60,6 @@ class Recorder:
     def salt(self) -> bytes:
         """The database's salt for strangers' names; only before `start`."""
         return self._writer.salt
-
-    def prune(self, now_us: int, days: int) -> None:
-        """Delete old counters of strangers; only before `start`."""
-        self._writer.prune(now_us, days)
 
     def start(self) -> None:
         """Begin to write."""
@@ -82,7 +79,11 @@ class Recorder:
 
     def strangers(self, counts: tuple[Count, ...]) -> None:
         """Add strangers' counters, outside the chain; lost while the database cannot be written."""
-        self._jobs.put(counts)
+        self._jobs.put(lambda writer: writer.strangers(counts))
+
+    def prune(self, now_us: int, days: int) -> None:
+        """Delete strangers' counters older than `days`."""
+        self._jobs.put(lambda writer: writer.prune(now_us, days))
 
     async def close(self) -> None:
         """Write what waits, then let the database go."""
@@ -95,16 +96,16 @@ class Recorder:
         over = False
         while not over:
             jobs: list[_Job] = []
-            counts: list[Count] = []
+            errands: list[Errand] = []
             try:
                 job = self._jobs.get(timeout=RETRY_SECONDS if self._kept or self.failing else None)
                 while True:
                     if job is None:
                         over = True
-                    elif isinstance(job, tuple):
-                        counts += job
-                    else:
+                    elif isinstance(job, _Job):
                         jobs.append(job)
+                    else:
+                        errands.append(job)
                     if over or len(jobs) >= BATCH:
                         break
                     job = self._jobs.get_nowait()
@@ -113,8 +114,8 @@ class Recorder:
             if not jobs and not self._kept:
                 self.failing = ""  # a second has passed: let the next row find out whether it works again
             self._write(jobs)
-            if counts and not self.failing:
-                self._count(counts)
+            if not self.failing:
+                self._run_errands(errands)
         self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
@@ -162,9 +163,10 @@ class Recorder:
             self._kept.popleft()
         self.lost += 1
 
-    def _count(self, counts: Iterable[Count]) -> None:
+    def _run_errands(self, errands: list[Errand]) -> None:
         try:
-            self._writer.strangers(counts)
+            for errand in errands:
+                errand(self._writer)
         except StoreUnavailable as error:
             self.failing = error.what
 

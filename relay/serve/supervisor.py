@@ -39,6 +39,7 @@ from relay.store.strangers import Tally, veiled
 ACCEPTS = 64  # per turn of the loop and listener
 KEYS_SECONDS = 1.0  # how often the key files are looked at
 STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
+PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
 NO_ROOM_SECONDS = 0.5  # after running out of descriptors
 SHOUT_SECONDS = 600.0  # how often a broken site is said again
 JOIN_SECONDS = 5.0  # how long workers of a former supervisor have to join before this is looked into
@@ -77,11 +78,12 @@ class Supervisor:
         for directory in (state, state / "run"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._faults = await self._applied.start()
+        if self._faults and not self._applied.document.version:
+            raise SiteInvalid(self._faults, "nothing was applied earlier, so there is nothing to go on with")
         settings = self._applied.document.settings
         self._recorder = Recorder(state / FILE, settings.node, self._written)
         self._salt = self._recorder.salt
         self._tally = Tally(self._salt)
-        self._recorder.prune(self._now_us(), settings.strangers_keep_days)
         self._orphans = {
             number: str(event.fields.get("worker", "")) for number, event in self._recorder.open_forwards().items()
         }
@@ -323,7 +325,11 @@ class Supervisor:
         )
 
     async def _store_strangers(self) -> None:
+        pruned = float("-inf")
         while True:
+            if self._recorder is not None and self._loop.time() - pruned > PRUNE_SECONDS:
+                pruned = self._loop.time()
+                self._recorder.prune(self._now_us(), self._applied.document.settings.strangers_keep_days)
             await asyncio.sleep(STRANGERS_SECONDS)
             counts = self._tally.take()
             if counts and self._recorder is not None:
@@ -370,7 +376,9 @@ class Supervisor:
                 except Exception as error:  # the watch must go on: a revocation may come next
                     self._journal.say(f"the key files cannot be looked at: {error!r}")
                     continue
-            self._keys_gone(gone, frozenset())
+            if gone:
+                self._keys_gone(gone, frozenset())
+                await asyncio.to_thread(self._applied.keep_keys)
 
     def _keys_gone(self, gone: tuple[str, ...], said: frozenset[str]) -> None:
         """Tell the workers about keys that are out; `said` are those whose row somebody else has sent."""
@@ -441,6 +449,7 @@ class Supervisor:
             for member in self._crew.members.values():
                 self._send_keys(member, self._applied.keyring)
         self._keys_gone(gone, said)
+        await asyncio.to_thread(self._applied.keep_keys)
         assert self._recorder is not None
         for event in events:
             self._recorder.note(event)
@@ -525,8 +534,8 @@ def main() -> None:
     # a worker may use 256 forwards for each of its connections: take as many descriptors as the system allows
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError):  # a unit's system call filter may forbid asking
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
@@ -537,6 +546,11 @@ def main() -> None:
     except RelayError as error:
         sys.stderr.write(f"relay: {error.what}\n" + (f"  {error.hint}\n" if error.hint else ""))
         sys.exit(error.exit_status)
+    except OSError as error:
+        sys.stderr.write(
+            f"relay: {error.filename or sys.argv[1]}: {error.strerror}\n  run it as root or as the relay's user\n"
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,9 @@ class Worker:
             link.send({"t": "joined"})
             await self._link_lost.wait()
             self.reports.disconnected()
-            self._draining = True  # the next supervisor starts its own workers; this one serves what it has
+            if not self._draining:  # the next supervisor starts its own workers; this one serves what it has
+                self._draining = True
+                self.loop.call_later(self.law.settings.limits.drain, self._stop, 5.0)
             # a client that has not proven its key yet was counted by the lost supervisor: nobody bounds it now
             for adapter in tuple(self.connections.values()):
                 if adapter.identity is None:
@@ -216,7 +218,7 @@ class Worker:
             limits = self.law.settings.limits
 
             def factory() -> Connection:
-                return Connection(self.loop, options, adapter, (limits.keepalive_interval, limits.keepalive_count))
+                return Connection(self.loop, options, adapter, limits)
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
