@@ -175,6 +175,13 @@ def test_a_deny_rule_with_conditions() -> None:
     assert not closed.judge_person("alice", HERE, parse_spec("remote:22"), NOW + 46800).allowed
 
 
+def test_a_deny_rule_is_never_what_nearly_allowed() -> None:
+    """When nothing holds, the detail names the allow rule, although a deny rule stands before it."""
+    over = replace(RECORDER, to=OPS.to, until=NOW, line=1)
+    verdict = build(over, CONTRACTOR).judge_person("carol", None, parse_spec("remote:22"), NOW)
+    assert "'the contractor' (policies/main.yaml:14) would" in verdict.detail
+
+
 def test_hours_are_the_sites() -> None:
     """09:30 in UTC is 17:30 in Shanghai, and an hour later the day is over there."""
     shanghai = build(CONTRACTOR, offsets=[(0, 8 * 3600)])

@@ -82,3 +82,12 @@ def test_it_promises_exactly_what_is_allowed(rules: list[Rule], now: int, person
         for port in {1, 9993, 65535, *reference.PORTS, *(port + 1 for port in reference.PORTS[:-1])}:
             allowed = policy.judge_person(person, source, Destination(host.zone, host.address, port), now).allowed
             assert any(low <= port <= high for low, high in promised.get(host.name, ())) is allowed
+
+
+def test_a_part_of_a_network_is_not_the_whole() -> None:
+    """What is allowed in its first half is promised for that half only."""
+    half = replace(OPS, name="half", to=(("office", ip_network("192.168.1.0/25")),), ports=((80, 80),))
+    assert shown("alice", build(OPS, half, hosts=())) == [
+        "192.168.1.0/24 in office:22",
+        "192.168.1.0/25 in office:22, 80",
+    ]
