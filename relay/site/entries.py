@@ -77,7 +77,8 @@ def settings(document: Document) -> tuple[SettingsFile, list[Fault]]:
             return SettingsFile.model_validate(data), faults
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            faults += _faults(errors, document, SettingsFile)
+            if document.whole:
+                faults += _faults(errors, document, SettingsFile)
             for found in errors:
                 data.pop(str(found["loc"][0]), None)
 
@@ -95,7 +96,8 @@ def policy(document: Document, into: Entries) -> None:
             break
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            into.faults += _faults(errors, document, PolicyFile)
+            if document.whole:  # else what the parser had to leave out would be called missing
+                into.faults += _faults(errors, document, PolicyFile)
             _drop(data, kept, {found["loc"][:2] for found in errors}, document, into)
     for name, zone in model.zones.items():
         into.zones.append((name, zone, Place(document.file, document.line(("zones", name)))))

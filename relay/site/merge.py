@@ -131,34 +131,37 @@ class _Merger:
         for *_, zone, place, net in networks:
             while stack and not (stack[-1][0].version == net.version and stack[-1][0].overlaps(net)):
                 stack.pop()
-            for held, other, there in stack:
-                if (
-                    other is not zone
-                    and other.name != zone.name
-                    and ((id(other) in first) != (id(zone) in first) or not first)
-                ):
-                    what = f"{net} of the zone {zone.name} overlaps {held} of the zone {other.name} ({there})"
-                    cure = f"both are on the interface {zone.interface!r}: give each network to one zone"
-                    if zone.interface != other.interface:
-                        cure = f"{zone.interface!r} and {other.interface!r} may be one interface: name them apart"
-                    self._fault(place, what, cure)
+            for held, other, there in reversed(stack):  # the nearest holder is enough: one fault per network
+                apart = other.name == zone.name or (first and (id(other) in first) == (id(zone) in first))
+                if not apart:
+                    self._overlapping((place, zone, net), (there, other, held))
+                    break
             stack.append((net, zone, place))
+
+    def _overlapping(self, *both: tuple[Place, Zone, Network]) -> None:
+        (there, other, held), (place, zone, net) = sorted(both, key=lambda found: (found[0].file, found[0].line))
+        cure = f"both are on the interface {zone.interface!r}: give each network to one zone"
+        if zone.interface != other.interface:
+            cure = f"{zone.interface!r} and {other.interface!r} may be one interface: name them apart"
+        self._fault(place, f"{net} of the zone {zone.name} overlaps {held} of the zone {other.name} ({there})", cure)
 
     def hosts(self) -> None:
         """The hosts: that the zone of each is known and holds its address."""
-        by_name = {zone.name: zone for zone, _ in self._zones}
+        by_name: dict[str, list[Zone]] = {}
+        for zone, _ in self._zones:
+            by_name.setdefault(zone.name, []).append(zone)
         for name, entry, place in self.entries.hosts:
             host = Host(name, entry.zone, entry.address, entry.user, entry.port)
-            zone = by_name.get(entry.zone)
-            if zone is None:
+            zones = by_name.get(entry.zone, [])
+            networks = [network for zone in zones for network in zone.networks]
+            if not zones:
                 if self.entries.whole and entry.zone not in self.entries.broken:
                     what = f"the host {name} is in the zone {entry.zone}, which is not defined"
                     self._fault(place, what, nearest(entry.zone, by_name, "define it under `zones:`"))
                 self.entries.broken.add(name)
-            elif not any(host.address in network for network in zone.networks):
-                networks = ", ".join(map(str, zone.networks))
-                what = f"the address {host.address} of the host {name} is not in the zone {zone.name}"
-                self._fault(place, what, f"that zone holds {networks}")
+            elif not any(host.address in network for network in networks):
+                what = f"the address {host.address} of the host {name} is not in the zone {entry.zone}"
+                self._fault(place, what, f"that zone holds {', '.join(map(str, networks))}")
                 self.entries.broken.add(name)
             else:
                 self._hosts.append((host, place))

@@ -29,7 +29,9 @@ def text(value: object, cure: str = "") -> str:
     if value is None:
         raise InputRejected("no value stands here", cure or "write one, or remove the key")
     if isinstance(value, (list, dict)):
-        raise InputRejected(f"a {'list' if isinstance(value, list) else 'mapping'} where text must stand", cure)
+        raise InputRejected(
+            f"a {'list' if isinstance(value, list) else 'mapping'} where text must stand", cure or "write one value"
+        )
     shown = str(value).lower() if isinstance(value, bool) else str(value)
     raise InputRejected(f"{shown[:40]} is not text", cure or f'put it in quotes: "{shown[:40]}"')
 
