@@ -91,7 +91,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             mkdir -m 700 /root/.ssh
             ssh-keygen -q -t ed25519 -N '' -C alice@laptop -f /root/.ssh/id_ed25519
             cp /root/.ssh/id_ed25519.pub /tmp/relay/alice.pub
-            useradd --create-home --shell /bin/bash ubuntu
+            useradd --create-home --shell /bin/bash --password '*' ubuntu
             install -d -m 700 -o ubuntu /home/ubuntu/.ssh
             install -m 600 -o ubuntu /root/.ssh/id_ed25519.pub /home/ubuntu/.ssh/authorized_keys
             rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -A
