@@ -144,6 +144,7 @@ def await_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> None
                 if sock.recv(4) == b"SSH-":
                     return
         except OSError:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.1)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise SystemExit(f"{process.args!r} does not answer on port {port}:\n{tail}")

@@ -31,20 +31,20 @@ def cpu_now(pids: list[int]) -> float:
     """Seconds on a CPU of all threads of these processes, to a microsecond. Processes that ended do not count."""
     spent = 0
     for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
                 spent += int((task / "schedstat").read_text().split()[0])
     return spent / 1e9
 
 
 def cpu_with_ended(pids: list[int]) -> float:
-    """Seconds on a CPU of these processes and of their children that ended, to a clock tick (10 ms) each."""
-    spent = 0
+    """As `cpu_now`, and that of their children that ended, those to a clock tick (10 ms) per parent."""
+    ended = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            spent += sum(map(int, fields[11:15]))  # utime stime cutime cstime
-    return spent / TICKS
+            ended += int(fields[13]) + int(fields[14])  # cutime, cstime
+    return cpu_now(pids) + ended / TICKS
 
 
 def memory(pids: list[int]) -> float | None:
