@@ -86,7 +86,7 @@ def test_it_promises_exactly_what_is_allowed(rules: list[Rule], now: int, person
 
 def test_a_part_of_a_network_is_not_the_whole() -> None:
     """What is allowed in its first half is promised for that half only."""
-    half = replace(OPS, name="half", to=(("office", ip_network("192.168.1.0/25")),), ports=((80, 80),))
+    half = replace(OPS, line=99, name="half", to=(("office", ip_network("192.168.1.0/25")),), ports=((80, 80),))
     assert shown("alice", build(OPS, half, hosts=())) == [
         "192.168.1.0/24 in office:22",
         "192.168.1.0/25 in office:22, 80",
