@@ -159,12 +159,12 @@ def _notes(one: Client, windows: bool) -> list[str]:
     for place in one.places:
         ports = when.ports_text(place.ports)
         if place.host is None:
-            out.append(f"also {place.name}, {ports}: ssh -J {one.alias} ADDRESS")
+            out.append(f"also {place.name} ({ports}): ssh -J {one.alias} ADDRESS")
         elif place.name not in ssh or place.ports != ((place.host.port, place.host.port),):
             first = next((low for low, high in place.ports if not low == high == place.host.port), 22)
             local = first if first > 1023 else first + 8000
             forward = f"ssh -N -L {local}:{_bracketed(place.name)}:{first} {one.alias}"
-            out.append(f"{place.name}, {ports}: {forward}")
+            out.append(f"{place.name} ({ports}): {forward}")
     names = [name for name, _ in one.hosts()]
     if names:
         out += ["", f"ssh {names[0]}, scp, sftp, rsync and git work as if {names[0]} were near"]
