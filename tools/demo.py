@@ -1,10 +1,10 @@
 """`make demo`: a relay, a LAN host behind it and a person, all on this machine; what works, what is refused,
 what is on record.
 
-    python tools/demo.py [--keep | --stop]
+    python tools/demo.py [--keep] [--stand-in] | --stop [NUMBER...]
 
 Everything lies in .demo/NUMBER and goes with it. Nothing is dialled but 127.0.0.0/8. `--keep` leaves it running,
-`--stop` ends what was left running. Standard library only: `make demo-stop` works without the virtual environment.
+`--stop` ends what was left running, `--stand-in` does without the machine's sshd. Standard library only: `make demo-stop` works without the virtual environment.
 """
 
 import contextlib
@@ -174,7 +174,7 @@ class Demo:
         run(f"ssh-keygen -q -t ed25519 -N '' -C lan-host -f {key}", silent=True)
         (self.here / "lan_known_hosts").write_text(f"[{LAN_HOST}]:{port} {key.with_suffix('.pub').read_text()}")
         sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if sshd:
+        if sshd and "--stand-in" not in sys.argv:
             config = self.here / "sshd_config"
             config.write_text(SSHD_CONFIG.format(lan_host=LAN_HOST, port=port, here=self.here))
             if os.getuid() == 0:  # what Debian's own start script does; sshd refuses to start as root without it
@@ -190,7 +190,11 @@ class Demo:
         standin = CHECKOUT / "tools" / "standin.py"
         process = self.start("lan_host.log", sys.executable, standin, LAN_HOST, str(port), key, self.here / "alice.pub")
         self.wait_for(LAN_HOST, port, process, "lan_host.log")
-        why = "the sshd of this machine would not let us in" if sshd else "there is no sshd on this machine"
+        why = (
+            "the sshd of this machine is not asked, or would not let us in"
+            if sshd
+            else "there is no sshd on this machine"
+        )
         say(f"   {why}: a stand-in of ours listens on {LAN_HOST}:{port}")
         return port
 
@@ -280,15 +284,19 @@ class Demo:
         self.recorded(closed=1, denied=1, refused=1)
         self.relayctl("audit search")
         if KEEP:
-            self.say_what_to_type(typed)
+            self.say_what_to_type(typed, lan_port)
 
-    def say_what_to_type(self, ssh: str) -> None:
+    def say_what_to_type(self, ssh: str, lan_port: int) -> None:
         """It is left running."""
         relayctl = (
             f"{Path(sys.executable).parent.relative_to(CHECKOUT)}/relayctl --site {self.site.relative_to(CHECKOUT)}"
         )
         say("\nIt is left running. From this directory:")
-        for line in (f"{ssh} -J relay remote", f"{relayctl} audit tail -f", f"{relayctl} explain alice {LAN_HOST}:22"):
+        for line in (
+            f"{ssh} -J relay remote",
+            f"{relayctl} audit tail -f",
+            f"{relayctl} explain alice remote:{lan_port}",
+        ):
             say(f"  {line}")
         say("To end it:\n  make demo-stop")
 
@@ -319,8 +327,11 @@ def end(pid: int, since: str) -> None:
 
 
 def stop() -> None:
-    """End every demo that was left running here."""
+    """End the demos that were left running here, or those of the numbers given."""
+    numbers = [argument for argument in sys.argv if argument.isdigit()]
     for directory in sorted(HOME.glob("[0-9]*")):
+        if numbers and directory.name not in numbers:
+            continue
         demo = Demo.__new__(Demo)
         demo.here, demo.site = directory, directory / "site"
         demo.clear()
@@ -337,6 +348,9 @@ def main() -> int:
     try:
         demo.play()
         kept = KEEP
+    except BrokenPipeError:  # whoever read us has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (Failure, subprocess.TimeoutExpired, OSError) as error:
         say(f"\nthe demo failed: {error}")
         for log in ("relay.log", "lan_host.log"):
