@@ -4,7 +4,8 @@ what is on record.
     python tools/demo.py [--keep] [--stand-in] | --stop [NUMBER...]
 
 Everything lies in .demo/NUMBER and goes with it. Nothing is dialled but 127.0.0.0/8. `--keep` leaves it running,
-`--stop` ends what was left running, `--stand-in` does without the machine's sshd. Standard library only: `make demo-stop` works without the virtual environment.
+`--stop` ends what was left running, `--stand-in` does without the machine's sshd. Standard library only:
+`make demo-stop` works without the virtual environment.
 """
 
 import contextlib
