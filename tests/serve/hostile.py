@@ -82,8 +82,21 @@ def public_blob(key: Key) -> bytes:
 class Client:
     """One connection. Everything received waits in `receive`; nothing is answered by itself."""
 
-    def __init__(self, port: int, *, exchange: bool = True, source: str = "127.0.0.1", seconds: float = 20.0) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=seconds, source_address=(source, 0))
+    def __init__(
+        self,
+        port: int,
+        *,
+        exchange: bool = True,
+        source: str = "127.0.0.1",
+        seconds: float = 20.0,
+        receive_buffer: int = 0,
+    ) -> None:
+        self.sock = socket.socket()
+        self.sock.settimeout(seconds)
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.bind((source, 0))
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._in = bytearray()
         self._seal: tuple[AESGCM, bytes, int] | None = None
