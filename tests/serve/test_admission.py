@@ -1,0 +1,91 @@
+"""Who may wait at the door, and who holds how many forwards."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.settings import Limits
+from relay.serve.admission import Door, Slot, Slots, source_of
+
+LIMITS = Limits(unauthenticated=5, unauthenticated_per_source=3)
+
+
+def test_one_source_is_bounded_and_others_are_not_touched() -> None:
+    """The fourth connection of a source is refused while another source still gets in."""
+    door = Door()
+    assert [door.enter(str(n), "198.51.100.1", LIMITS)[0] for n in range(4)] == [True, True, True, False]
+    assert door.enter("other", "198.51.100.2", LIMITS) == (True, None)
+
+
+def test_a_full_house_lets_the_newcomer_in_and_the_oldest_of_the_fullest_source_go() -> None:
+    """Strangers of one source cannot keep a newcomer of another one out."""
+    door = Door()
+    for number in ("a1", "a2", "a3"):
+        door.enter(number, "a", LIMITS)
+    for number in ("b1", "b2"):
+        door.enter(number, "b", LIMITS)
+    assert door.enter("c1", "c", LIMITS) == (True, "a1")
+    assert len(door) == 5
+
+
+def test_who_leaves_makes_room() -> None:
+    """A place is free again after a log-in or an end, and leaving twice frees one place."""
+    door = Door()
+    for number in ("1", "2", "3"):
+        door.enter(number, "a", LIMITS)
+    door.leave("2")
+    door.leave("2")
+    assert door.enter("4", "a", LIMITS) == (True, None)
+    assert door.enter("5", "a", LIMITS) == (False, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=80))
+def test_the_bounds_hold_whatever_comes(steps: list[tuple[int, int, bool]]) -> None:
+    """No order of coming and going ever exceeds the bounds or forgets somebody."""
+    door, inside = Door(), {}
+    for number, (who, source, comes) in enumerate(steps):
+        if comes:
+            name = f"{number}"
+            stays, evicted = door.enter(name, str(source), LIMITS)
+            if evicted is not None:
+                del inside[evicted]
+            if stays:
+                inside[name] = source
+        elif inside:
+            name = sorted(inside)[who % len(inside)]
+            del inside[name]
+            door.leave(name)
+        assert len(door) == len(inside) <= 5
+        assert max(Counter(inside.values()).values(), default=0) <= 3
+
+
+def test_a_source_is_an_address_or_a_64() -> None:
+    """IPv4 is counted by address, mapped or not; IPv6 by /64, because one machine has all of it."""
+    assert source_of("192.0.2.7") == source_of("::ffff:192.0.2.7") == "192.0.2.7"
+    assert source_of("2001:db8::1") == source_of("2001:db8::ffff:1") != source_of("2001:db8:0:1::1")
+
+
+def test_slots_are_exact_for_person_key_and_target() -> None:
+    """The limit of each is reached exactly, named in the answer, and free again after an end."""
+    slots = Slots()
+    limits = Limits(forwards_per_person=2, forwards_per_key=9, forwards_per_target=3)
+    assert slots.take("1", Slot("w", "c", "alice", "k", "t"), limits) == ""
+    assert slots.take("2", Slot("w", "c", "alice", "k", "t"), limits) == ""
+    assert "person alice has 2" in slots.take("3", Slot("w", "c", "alice", "k", "u"), limits)
+    assert slots.take("4", Slot("w", "c", "bob", "l", "t"), limits) == ""
+    assert "target t has 3" in slots.take("5", Slot("w", "c", "carol", "m", "t"), limits)
+    slots.free("1")
+    slots.free("1")
+    assert slots.take("6", Slot("w", "c", "alice", "k", "t"), limits) == ""
+    assert "person alice" in slots.take("7", Slot("w", "c", "alice", "k", "z"), limits)
+
+
+def test_a_slot_that_lives_on_is_taken_in_any_case() -> None:
+    """What a worker holds after a change of supervisors counts, even over the limit, and once."""
+    slots = Slots()
+    for _ in range(2):
+        for number in range(3):
+            assert slots.take(str(number), Slot("w", "c", "alice", "k", "t"), None) == ""
+    assert len(slots.held) == 3
+    assert slots.take("new", Slot("w", "c", "alice", "k", "t"), Limits(forwards_per_person=3)) != ""

@@ -1,0 +1,105 @@
+"""Group commit: what is durable when, and what happens while the database cannot be written."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from relay.core.event import Event
+from relay.core.ids import Ids
+from relay.serve.recorder import Recorder
+from relay.store.database import FILE, Reader
+
+IDS = Ids(1)
+NOW = 1_790_000_000_000_000
+
+
+def event(name: str = "server.started", **fields: str | int) -> Event:
+    """An event with an id of its own."""
+    return Event(IDS.make(NOW), NOW, name, {"version": "0", **fields})
+
+
+def opening(number: int) -> Event:
+    """An opening row."""
+    fields: dict[str, str | int] = {
+        "forward": f"f{number}",
+        "connection": "c",
+        "person": "alice",
+        "fingerprint": "SHA256:x",
+        "client": "192.0.2.1",
+        "asked": "remote:22",
+        "zone": "office",
+        "address": "192.168.1.201",
+        "port": 22,
+    }
+    return Event(IDS.make(NOW), NOW, "forward.opened", fields)
+
+
+async def answered(recorder: Recorder, one: Event, *, is_opening: bool = True) -> str:
+    """What the recorder says to a row, "" when it is durable."""
+    done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    (recorder.opening if is_opening else recorder.note)(one, done.set_result)
+    async with asyncio.timeout(20):
+        return await done
+
+
+def rows(path: Path) -> list[str]:
+    """The ids of all rows."""
+    with Reader(path) as reader:
+        return [row.event.id for row in reader.after(0, 10_000)]
+
+
+async def test_an_answer_means_that_the_row_can_be_read(tmp_path: Path) -> None:
+    """When an opening is answered, another process can read its row; the journal is told afterwards."""
+    written: list[Event] = []
+    recorder = Recorder(tmp_path / FILE, "n", written.extend)
+    recorder.start()
+    one = opening(1)
+    assert await answered(recorder, one) == ""
+    assert rows(tmp_path / FILE) == [one.id]
+    assert written == [one]
+    await recorder.close()
+
+
+async def test_many_at_once_are_all_answered_in_order(tmp_path: Path) -> None:
+    """A thousand openings at once become a few transactions, each answered once, in their order."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    recorder.start()
+    events = [opening(number) for number in range(1000)]
+    assert set(await asyncio.gather(*(answered(recorder, one) for one in events))) == {""}
+    assert rows(tmp_path / FILE) == [one.id for one in events]
+    await recorder.close()
+
+
+async def test_while_the_database_is_locked_openings_are_refused_and_the_rest_is_kept(tmp_path: Path) -> None:
+    """A database that cannot be written refuses openings; closings are kept and written when it can be again."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    recorder.start()
+    assert await answered(recorder, opening(1)) == ""
+    blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    blocker.execute("BEGIN EXCLUSIVE")  # like a disk that takes nothing
+    refusal = await answered(recorder, opening(2))
+    assert refusal
+    closing = event("forward.closed", forward="f1", reason="client-closed", sent=1, received=2, duration=3)
+    kept = asyncio.create_task(answered(recorder, closing, is_opening=False))
+    await asyncio.sleep(0)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert await kept == ""
+    assert recorder.failing == ""
+    assert closing.id in rows(tmp_path / FILE)
+    assert await answered(recorder, opening(3)) == ""
+    await recorder.close()
+
+
+async def test_a_row_that_cannot_be_stored_does_not_stop_the_others(tmp_path: Path) -> None:
+    """A row of a kind that the store cannot take is left out, said, and its neighbours are durable."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    recorder.start()
+    good, bad = event(), Event(IDS.make(NOW), NOW, "server.started", {"version": object()})  # type: ignore[dict-item]
+    answers = await asyncio.gather(
+        answered(recorder, bad, is_opening=False), answered(recorder, good, is_opening=False)
+    )
+    assert answers == ["", ""]
+    assert rows(tmp_path / FILE) == [good.id]
+    assert recorder.lost == 1
+    await recorder.close()
