@@ -116,6 +116,7 @@ class Loader:
         if len(line) > LINE_MOST or self._count >= LINES_MOST:
             raise InputRejected(f"line {self._count + 1} of the snapshot is too long, or one too many", _HINT)
         try:
+            data = line.encode()  # fails for half a surrogate pair
             kind, *row = json.loads(line)
             stage = _ORDER[kind]
             if stage < self._stage or (self._stage == -1 and kind != "head"):
@@ -129,7 +130,7 @@ class Loader:
             what = f"line {self._count + 1} of the snapshot is not understood ({type(error).__name__})"
             raise InputRejected(what, _HINT) from error
         self._stage = stage
-        self._digest.update(line.encode())
+        self._digest.update(data)
         self._digest.update(b"\n")
         self._count += 1
         self._broken = False

@@ -207,6 +207,12 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         load(LINES)
 
 
+def test_half_a_surrogate_pair_is_rejected() -> None:
+    """Text that has no bytes has no digest."""
+    with pytest.raises(InputRejected, match="not understood"):
+        Loader().feed('["head",1,"\ud800","",[],[]]')
+
+
 def test_a_loader_gives_one_policy() -> None:
     """What was given away is not touched again."""
     loader = Loader()

@@ -1,0 +1,38 @@
+"""bench/decision.py: the benchmark of a decision still runs, and a site like its own decides as the reference does."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+
+from bench import decision
+from relay.core import target
+from relay.core.rules import Destination
+from tests.core import reference
+
+
+def test_it_prints_a_row_per_number_of_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a second or two, so that it cannot rot."""
+    assert decision.main(["--rules", "10,50", "--decisions", "100"]) == 0
+    assert [line.split("|")[0].strip() for line in capsys.readouterr().out.splitlines()[2:]] == ["10", "50"]
+
+
+def test_a_large_site_decides_as_the_reference_does() -> None:
+    """Five hundred rules, a thousand people and hosts."""
+    compiled = decision.site(500)
+    rules = list(compiled.rules())
+    source = ip_address("203.0.113.9")
+    at = datetime.fromtimestamp(decision.NOW, UTC) + timedelta(hours=8)
+    # the site's clock is eight hours ahead; `until` is a moment and moves along
+    moved = [replace(rule, until=rule.until and rule.until + 8 * 3600) for rule in rules]
+    allowed = 0
+    for number in range(0, decision.HOSTS, 7):
+        person = f"person{number * 13 % decision.PEOPLE}"
+        to = compiled.resolve(target.parse(f"host{number}", 22))
+        assert isinstance(to, Destination)
+        verdict = compiled.judge_person(person, source, to, decision.NOW)
+        expected = reference.decide(moved, person, source, to, at)
+        assert (verdict.rule and verdict.rule.name) == (expected and expected.name)
+        allowed += verdict.allowed
+    assert allowed
