@@ -100,8 +100,8 @@ NAMES: Mapping[str, Name] = {
     ),
     "forward.closed": Name(
         "a forward ended (a failed dial too); exactly one for each opened",
-        ("forward", "reason", "sent", "received", "duration"),
-        (*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "detail", "worker"),
+        ("forward", "reason"),  # the rest is not known where the worker that carried it was lost
+        (*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "sent", "received", "duration", "detail", "worker"),
     ),
     "request.refused": Name(
         "something that is no direct-tcpip was asked for; equal ones of a connection are one row with a count",

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from relay.errors import InputRejected, RelayError
-from relay.store.database import FILE, Writer
+from relay.store.database import FILE
+from relay.store.files import retire_log, take_lock
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -78,23 +79,21 @@ def restore(file: Path, site: Path, state: Path) -> tuple[Contents, tuple[Path, 
     InputRejected for a file that is no whole backup, StoreUnavailable while a relay runs on that state.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    writer = Writer(state / FILE, "relay")  # holds the lock: no relay may start meanwhile
+    lock = take_lock(state / FILE)  # no relay may start meanwhile; a damaged database is no hindrance
     moved: list[Path] = []
     try:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=state) as scratch:
             contents = _unpack(file, Path(scratch))
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            writer.close()
             _give(Path(scratch) / "state", state)
             site.mkdir(mode=0o750, parents=True, exist_ok=True)
             _give(Path(scratch) / "site", site)
+            retire_log(state / FILE, state / f"{FILE}.before-{stamp}")
             for place, root, names in ((site, "site", _SITE), (state, "state", (*_STATE, FILE))):
                 for name in names:
                     _replace(Path(scratch) / root / name, place / name, stamp, moved)
-            for suffix in ("-wal", "-shm"):
-                (state / (FILE + suffix)).unlink(missing_ok=True)
     finally:
-        writer.close()
+        os.close(lock)
     return contents, tuple(moved)
 
 

@@ -1,4 +1,4 @@
-"""Who may write the audit database's files, how are they made, and how are they replaced?"""
+"""Who may write the audit database's files, how are they made, and how do they make room for others?"""
 
 import contextlib
 import errno
@@ -8,7 +8,6 @@ import sqlite3
 from pathlib import Path
 
 from relay.errors import StoreUnavailable
-from relay.store import migrations
 
 
 def unavailable(path: Path, error: Exception) -> StoreUnavailable:
@@ -83,32 +82,30 @@ def take_lock(path: Path) -> int:
     return descriptor
 
 
-def put_back(copy: Path, path: Path) -> None:
-    """Put `copy`, made by `Writer.backup` and on the same file system, in the place of the database `path`.
+def retire_log(path: Path, aside: Path) -> None:
+    """Before the database `path` is moved to `aside` and another takes its place: its log must not stay behind.
 
-    A log left beside the old database would be folded into the new one, so it goes first. Raises StoreUnavailable:
-    a writer is at work, or `copy` is no sound audit database; then nothing has changed.
+    SQLite would fold a log that lies beside the new database into that one. Folded in where it belongs if that can be
+    done (a damaged database is often why it is replaced), else moved to lie beside `aside`. Hold the writer's lock.
+    Raises OSError.
     """
-    lock = take_lock(path)
+    if _is_sqlite(path):  # SQLite deletes a log beside what it takes for no database
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    log = path.with_name(f"{path.name}-wal")
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size:
+            log.rename(aside.with_name(f"{aside.name}-wal"))
+        else:
+            log.unlink()
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Whether the file begins as a database with a log does (sqlite.org/fileformat.html, 1.3)."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{copy.absolute().as_uri()}?mode=rw", uri=True)) as database:
-            if migrations.check(database) == 0 or database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise StoreUnavailable(f"{copy} is not a sound audit database", "restore another backup")
-        if path.exists():
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as database:
-                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # whole, should we fall before the end
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        copy.replace(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            os.fchmod(descriptor, 0o600)
-            give_to_owner(descriptor, path.parent)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync(path.parent)
-    except (sqlite3.Error, OSError) as error:
-        raise unavailable(path, error) from error
-    finally:
-        os.close(lock)
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return False
+    return header.startswith(b"SQLite format 3\0") and header[18:] == b"\2\2"

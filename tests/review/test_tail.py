@@ -7,7 +7,7 @@ import pytest
 from relay.core.question import Question
 from relay.review.tail import SLOWEST, follow, newest
 from relay.store.database import FILE
-from relay.store.files import put_back
+from relay.store.files import retire_log
 
 
 class Script:
@@ -93,6 +93,7 @@ def test_a_restored_log_is_followed_from_its_beginning(writer, reader, relay, tm
 
     def restore():
         writer.close()
-        put_back(tmp_path / "copy.db", tmp_path / FILE)
+        retire_log(tmp_path / FILE, tmp_path / "aside.db")
+        (tmp_path / "copy.db").rename(tmp_path / FILE)
 
     assert [row.seq for row in followed(reader, Question(), head, Script(restore))] == list(range(1, 12))

@@ -13,7 +13,7 @@ from relay.core.chain import first_break
 from relay.core.question import Question
 from relay.errors import StoreUnavailable
 from relay.store.database import FILE, Reader, Writer
-from relay.store.files import put_back
+from relay.store.files import retire_log
 from tests.audit_rows import Relay
 
 NOBODY = 65534
@@ -27,6 +27,14 @@ def shelf():
         path.chmod(0o755)
         yield path
         path.chmod(0o755)
+
+
+def replace(path: Path, copy: Path) -> None:
+    """Another database takes this one's place, as `relayctl restore` does it."""
+    aside = path.with_name("aside.db")
+    retire_log(path, aside)
+    path.rename(aside)
+    copy.rename(path)
 
 
 @contextlib.contextmanager
@@ -168,31 +176,39 @@ def test_a_restored_database_is_noticed(writer, path, tmp_path):
     with Reader(path) as reader:
         assert reader.head() == 22
         writer.close()
-        put_back(tmp_path / "copy.db", path)
+        replace(path, tmp_path / "copy.db")
         assert reader.head() == 11
 
 
-def test_a_backup_is_put_back_whole_or_not_at_all(writer, path, tmp_path):
-    """Not under a running writer, not from a damaged file; and afterwards a writer goes on from its last row."""
-    relay, copy = Relay(), tmp_path / "copy.db"
+def test_no_old_log_creeps_into_a_restored_database(path, tmp_path):
+    """After a crash the old log goes with the old database, and the writer goes on from the restored one's last row."""
+    relay, copy, crashed = Relay(), tmp_path / "copy.db", tmp_path / "crashed"
+    crashed.mkdir()
+    writer = Writer(path, "relay")
     writer.append(relay.day())
     writer.backup(copy)
     writer.append(relay.day())
-    with pytest.raises(StoreUnavailable, match="another process"):
-        put_back(copy, path)
+    for name in (FILE, f"{FILE}-wal"):
+        shutil.copy(path.with_name(name), crashed / name)
     writer.close()
-    (tmp_path / "bad.db").write_bytes(copy.read_bytes()[:30_000] + b"x" * 30_000)
-    with pytest.raises(StoreUnavailable):
-        put_back(tmp_path / "bad.db", path)
-    with Reader(path) as reader:
-        assert reader.head() == 22
-    put_back(copy, path)
+    path = crashed / FILE
+    replace(path, copy)
     writer = Writer(path, "relay")
     writer.append(relay.day())
     writer.close()
-    with Reader(path) as reader:
-        assert reader.head() == 22
-        assert first_break(reader.after(0)) is None
+    for file in (path, path.with_name("aside.db")):
+        with Reader(file) as reader:
+            assert reader.head() == 22
+            assert first_break(reader.after(0)) is None
+
+
+def test_the_log_of_a_damaged_database_is_kept_beside_it(path):
+    """Nothing is thrown away: what could not be folded in may still be wanted."""
+    path.write_bytes(b"damaged " * 1000)
+    path.with_name(f"{FILE}-wal").write_bytes(b"rows")
+    path.with_name(f"{FILE}-shm").write_bytes(b"index")
+    retire_log(path, path.with_name("aside.db"))
+    assert {file.name for file in path.parent.iterdir()} == {FILE, "aside.db-wal"}
 
 
 @pytest.mark.parametrize(
