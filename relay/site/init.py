@@ -139,7 +139,9 @@ def _proposed(ways: Iterable[Way]) -> list[str]:
     ]
     taken: list[Way] = []
     lines: list[str] = []
-    for way in sorted(wanted, key=lambda way: (way.interface, way.network.version, way.network.prefixlen)):
+    for way in sorted(
+        wanted, key=lambda way: (way.interface, way.network.version, way.network.prefixlen, way.network.network_address)
+    ):
         gateway = f", gateway: {way.gateway}" if way.gateway is not None else ""
         body = f'{{networks: ["{way.network}"], interface: "{way.interface}"{gateway}}}'
         if any(

@@ -1,6 +1,7 @@
 """What do editors need to know of relay.yaml and policies/*.yaml? JSON Schema from the models that validate them."""
 
 import json
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ def schema(which: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
+@cache
 def text(which: str) -> str:
     """The schema as the text of its file."""
     return json.dumps(schema(which), indent=2, ensure_ascii=False) + "\n"
