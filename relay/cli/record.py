@@ -13,12 +13,13 @@ from relay.site.locate import Site
 from relay.store.database import FILE, Writer
 
 SLOT = 511  # of ids: no worker has it, and only one writer makes ids at a time
+_IDS = Ids(SLOT)  # one for all rows of a command: two made within a tick would else be one id, and one row
 
 
 def event(name: str, fields: Mapping[str, Value], why: str = "") -> Event:
     """An event of this moment, with who is at the keyboard."""
     now_us = time.time_ns() // 1000
-    return Event(Ids(SLOT).make(now_us), now_us, name, {**fields, **doer.fields(why=why)})
+    return Event(_IDS.make(now_us), now_us, name, {**fields, **doer.fields(why=why)})
 
 
 def tell(site: Site, question: Mapping[str, Any], events: list[Event]) -> dict[str, Any]:

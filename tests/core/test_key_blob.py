@@ -224,3 +224,27 @@ def test_any_damage_is_a_key_or_refused(name: str, data: st.DataObject) -> None:
         assert key_blob.parse_blob(algorithm, changed).blob == changed
     except InputRejected as error:
         assert error.hint
+
+
+def test_what_is_longer_than_any_real_key_is_not_looked_at() -> None:
+    """Bounds come before any work."""
+    with pytest.raises(InputRejected, match="longer than any real key"):
+        key_blob.parse("ssh-rsa", "A" * 6000)
+    with pytest.raises(InputRejected, match="longer than any real key"):
+        key_blob.parse_blob("ssh-rsa", b"\0" * 4097)
+
+
+def test_a_signature_name_is_no_key_type() -> None:
+    """rsa-sha2-512 is how an ssh-rsa key signs; the cure says so."""
+    with pytest.raises(InputRejected, match="names a signature") as caught:
+        key_blob.parse("rsa-sha2-512", "AAAA")
+    assert "ssh-rsa" in caught.value.hint
+
+
+def test_points_of_another_length_or_curve() -> None:
+    """An Ed25519 key has 32 bytes, and an ECDSA key names the same curve outside and inside."""
+    for size in (31, 33):
+        with pytest.raises(InputRejected, match="32 bytes"):
+            key_blob.parse_blob("ssh-ed25519", packed(b"ssh-ed25519", b"\1" * size))
+    with pytest.raises(InputRejected, match="another curve"):
+        key_blob.parse_blob("ecdsa-sha2-nistp256", packed(b"ecdsa-sha2-nistp256", b"nistp384", b"\4" + b"\0" * 96))

@@ -240,3 +240,10 @@ def test_no_options_do_away_with_the_touch(text: str) -> None:
         return
     if key is not None:
         assert reason(key) is not None
+
+
+def test_one_person_has_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last key that is taken a file is not read; the fault says so."""
+    monkeypatch.setattr(keys, "FILE_KEYS_MOST", 1)
+    found, faults, _ = keys.parse_file(f"{ED25519}\n{RSA_2048}\nrubbish", "alice", "f")
+    assert ([key.line for key in found], [fault.line for fault in faults]) == ([1], [2])
