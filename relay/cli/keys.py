@@ -58,7 +58,7 @@ def add_key(ctx: Context, person: str, file: str) -> None:
         offsets=known.offsets,
         rsa_bits=known.rsa_bits,
     )
-    _show_added(added)
+    _show_added(added, known)
     _applied(site, [added])
     _show_reach(known, person)
 
@@ -154,6 +154,8 @@ def list_keys(ctx: Context, as_json: bool) -> None:
 
     known = law.of(ctx.site())
     listed = listing.rows(known.files, known.applied, int(time.time()))
+    for note in known.notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
         print_json(listing.as_json(known.files, listed))
         return
@@ -244,14 +246,18 @@ def _read(file: str) -> bytes:
         raise InputRejected(what, "give the .pub file, or - and paste the key") from None
 
 
-def _show_added(done: "Addition") -> None:
+def _show_added(done: "Addition", known: "Law") -> None:
     from relay.core.key_blob import TYPE_NAMES
+    from relay.people import listing
 
     for key in done.already:
         click.echo(f"already there: {done.person} {key.fingerprint} ({key.place})")
     for key in done.added:
         comment = f" {escape(key.comment, 80)}" if key.comment else ""
         click.echo(f"added: {done.person} {key.fingerprint} {TYPE_NAMES[key.algorithm]} {key.bits}{comment}")
+        limits = listing.limits(listing.row_of(key, ""), known.offsets)
+        if limits:
+            click.echo(f"  limits of the key: {limits}")
         if key.without_effect:
             click.echo(f"  without effect here: {escape(', '.join(key.without_effect), 300)}", err=True)
     for warning in done.warnings:

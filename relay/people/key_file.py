@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 20  # of one file, as relay.site.keyring reads it
 _LOCK_SECONDS = 5.0
 
 # a key wherever it stands in a line, also behind options that nobody could parse
-_KEY = re.compile(rb"(?:^|[ \t,\"])((?:ssh|ecdsa|sk)-[!-~]{1,60})[ \t]+([A-Za-z0-9+/]{20,}={0,3})")
+_KEY = re.compile(rb"(?<![A-Za-z0-9-])((?:ssh|ecdsa|sk)-[!-~]{1,60})[ \t]+([A-Za-z0-9+/]{20,}={0,3})")
 
 
 @dataclass(frozen=True, slots=True)

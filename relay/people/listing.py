@@ -43,7 +43,7 @@ class Row:
 
 def rows(files: Keyring, applied: Keyring | None, now: int) -> tuple[Row, ...]:
     """The keys of the files, by person and place, then the revoked ones. `applied` None: nothing was applied yet."""
-    listed = [_row(key, _state(key, applied, now)) for key in files.keys.values()]
+    listed = [row_of(key, _state(key, applied, now)) for key in files.keys.values()]
     gone = [_revoked(one) for one in files.revocations.values()]
     return tuple(sorted(listed, key=lambda row: (row.person, row.file, row.line)) + sorted(gone, key=_when))
 
@@ -76,7 +76,8 @@ def limits(row: Row, offsets: Offsets) -> str:
     return "; ".join(found)
 
 
-def _row(key: Key, state: str) -> Row:
+def row_of(key: Key, state: str) -> Row:
+    """How a key is listed."""
     return Row(
         person=key.person,
         fingerprint=key.fingerprint,
