@@ -164,8 +164,12 @@ class Lan:
 def connect_unix(path: Path | str) -> socket.socket:
     """A connection to a forward that ssh offers as a Unix socket (no two tests can race for its name)."""
     sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(str(path))  # without a timeout: with one, ssh's full backlog would be an error instead of a wait
+    except OSError:
+        sock.close()
+        raise
     sock.settimeout(30)
-    sock.connect(str(path))
     return sock
 
 
@@ -175,6 +179,17 @@ def exactly(sock: socket.socket, count: int) -> bytes:
     while len(data) < count and (more := sock.recv(min(1 << 16, count - len(data)))):
         data += more
     return bytes(data)
+
+
+def ended(sock: socket.socket) -> bytes:
+    """What still comes until the other side ends or resets the connection."""
+    data = b""
+    try:
+        while more := sock.recv(1 << 16):
+            data += more
+    except ConnectionResetError:
+        pass
+    return data
 
 
 def echoes(sock: socket.socket, data: bytes = b"still here") -> bool:
