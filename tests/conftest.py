@@ -17,6 +17,21 @@ settings.load_profile(os.environ.get("RELAY_HYPOTHESIS", "ci"))
 STRICT = os.environ.get("RELAY_STRICT", "") not in ("", "0")
 
 
+# A test that starts a relay takes a second or two, on a busy machine five: in the inner loop one file of them is enough
+STARTS_A_RELAY = "tests.relay_process"
+QUICK_ALL_THE_SAME = "test_first_jump.py"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that start a relay as slow, so that nobody has to remember it."""
+    for item in items:
+        names = vars(getattr(item, "module", None) or object).values()
+        starts = any(getattr(value, "__module__", "") == STARTS_A_RELAY for value in names)
+        if starts and item.path.name != QUICK_ALL_THE_SAME:
+            item.add_marker(pytest.mark.slow)
+
+
 def _refuse_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if STRICT and report.skipped and not hasattr(report, "wasxfail"):
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
