@@ -211,7 +211,8 @@ def give(site: Path, owner: Owner) -> tuple[str, ...]:
     Only directories and plain files of the site, no links. Gives one line per thing that was changed.
     """
     done = []
-    for path in (site, *sorted(site.glob("*.yaml")), *_below(site / locate.POLICIES), *_below(site / locate.KEYS)):
+    known = [path for path in (site / locate.SETTINGS, site / schema.FILES["relay"]) if path.exists()]
+    for path in (site, *known, *_below(site / locate.POLICIES), *_below(site / locate.KEYS)):
         found = path.lstat()
         mode = 0o750 if stat.S_ISDIR(found.st_mode) else 0o640
         if stat.S_ISLNK(found.st_mode):
