@@ -137,7 +137,10 @@ class Relay:
         """The processes that hold one of this relay's worker locks."""
         found = []
         for path in (self.site / "state" / "run").glob("w*.lock"):
-            inode = path.stat().st_ino
+            try:
+                inode = path.stat().st_ino
+            except FileNotFoundError:  # it has just ended
+                continue
             for line in Path("/proc/locks").read_text().splitlines():
                 fields = line.split()
                 if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}") and int(fields[4]) > 0:
