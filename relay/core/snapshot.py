@@ -15,7 +15,7 @@ A snapshot is a list of lines, each the JSON text of an array whose first entry 
     ports   first port, mask
     end     number of lines before it, SHA-256 of them with their line feeds
 
-The masks are ready, so that reading a line costs microseconds (the longest, of a megabyte, about two milliseconds).
+The masks are ready, so that reading a line costs microseconds (the longest, of 256 KiB, about half a millisecond).
 A policy comes out of a loader only after the whole of it went in and the digest fits.
 """
 

@@ -1,0 +1,47 @@
+"""relay.serve.protocol: frames between supervisor and workers, and how much of them one turn of the loop takes."""
+
+import asyncio
+import json
+import socket
+
+from relay.serve import protocol
+from relay.serve.protocol import Link, Message
+
+
+async def test_a_slice_of_the_law_is_a_turn_of_its_own() -> None:
+    """Many slices come with one read, and the streams have their turn between any two of them."""
+    ours, theirs = socket.socketpair()
+    seen: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def received(_: Link, message: Message, __: int | None) -> None:
+        seen.append(message["t"])
+        loop.call_soon(seen.append, "stream")
+
+    link = Link(ours, received, lambda _: None)
+    frames = protocol.chunks("policy", "v", ["x" * 300] * 100, most=1 << 11)
+    with theirs:
+        for frame in frames:
+            body = json.dumps(frame).encode()
+            theirs.sendall(len(body).to_bytes(4, "big") + body)
+        async with asyncio.timeout(10):
+            while seen.count("policy") < len(frames):
+                await asyncio.sleep(0)
+        link.close()
+        await asyncio.sleep(0)
+    assert len(frames) > 20
+    assert "policy policy" not in " ".join(seen)
+
+
+def test_slices_are_bounded_by_what_they_cost() -> None:
+    """Short lines cost as much as some bytes more; the first and the last slice say so; nothing is lost."""
+    lines = ["x"] * 1000 + ["y" * 100_000, "z"]
+    frames = protocol.chunks("keys", "v7", lines)
+    assert [line for frame in frames for line in frame["lines"]] == lines
+    assert max(len(frame["lines"]) for frame in frames) <= 64
+    assert [frame.get("first", False) for frame in frames] == [True] + [False] * (len(frames) - 1)
+    assert [frame.get("last", False) for frame in frames] == [False] * (len(frames) - 1) + [True]
+    assert {(frame["t"], frame["version"]) for frame in frames} == {("keys", "v7")}
+    assert protocol.chunks("keys", "v7", []) == [
+        {"t": "keys", "version": "v7", "lines": [], "first": True, "last": True}
+    ]
