@@ -169,15 +169,14 @@ class Relay:
         """The audit rows of that name, oldest first: every field, with `name` and `id`."""
         from relay.store.database import FILE, Reader
 
-        reader = Reader(self.site / "state" / FILE)
         found = []
-        seq = 0
-        while rows := reader.after(seq, 1000):
-            for row in rows:
-                seq = row.seq
-                event = row.event
-                if not name or event.name == name:
-                    found.append({**event.fields, "name": event.name, "id": event.id})
+        with Reader(self.site / "state" / FILE) as reader:
+            seq = 0
+            while rows := reader.after(seq, 1000):
+                for row in rows:
+                    seq = row.seq
+                    if not name or row.event.name == name:
+                        found.append({**row.event.fields, "name": row.event.name, "id": row.event.id})
         return found
 
     def wait_row(self, name: str, **fields: Any) -> dict[str, Any]:

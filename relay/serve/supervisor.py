@@ -41,6 +41,7 @@ KEYS_SECONDS = 1.0  # how often the key files are looked at
 STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
 PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
 NO_ROOM_SECONDS = 0.5  # after running out of descriptors
+NO_WORKER_SECONDS = 0.1  # while no worker of ours is ready
 SHOUT_SECONDS = 600.0  # how often a broken site is said again
 JOIN_SECONDS = 5.0  # how long workers of a former supervisor have to join before this is looked into
 
@@ -153,6 +154,10 @@ class Supervisor:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS):
+            if self._crew.least_loaded() is None:  # all are being replaced: who comes waits in the listener's backlog
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(NO_WORKER_SECONDS, self._accept_again, listener)
+                return
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -230,7 +235,7 @@ class Supervisor:
             self._slots.free(number)
 
     def _close_for(self, forward: str, reason: str) -> None:
-        self._note("forward.closed", {"forward": forward, "reason": reason, "sent": 0, "received": 0, "duration": 0})
+        self._note("forward.closed", {"forward": forward, "reason": reason})
 
     async def _settle_orphans(self) -> None:
         """Forwards that an earlier supervisor left open: their workers join again, or are gone."""
@@ -259,7 +264,8 @@ class Supervisor:
                 self._slots.take(message["f"], slot, None)
             case "joined":
                 member.ready = True
-                self._ready.set()
+                if member.ours:  # one of a former supervisor takes no new clients
+                    self._ready.set()
             case "open":
                 self._open(member, _event(message["e"]))
             case "note":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.chain import GENESIS, Break, canonical, digest, first_break, link
+from relay.core.chain import GENESIS, Break, canonical, compact, digest, first_break, link
 from relay.core.event import Event
 from tests.audit_rows import NOON, Relay
 
@@ -79,3 +79,10 @@ def test_two_events_have_one_text_only_when_they_are_equal(first, second):
     same = first == second and all(type(first[key]) is type(second[key]) for key in first)
     assert (texts[0] == texts[1]) == same
     assert texts[0] == canonical("relay", 1, Event("x", NOON, "n.v", dict(reversed(first.items()))))
+
+
+def test_compact_text_has_one_form():
+    """Equal fields give equal text whatever their order was, and a number that JSON does not have is refused."""
+    assert compact({"b": 1, "a": "é"}) == compact({"a": "é", "b": 1}) == '{"a":"é","b":1}'
+    with pytest.raises(ValueError, match="Out of range"):
+        compact({"a": float("nan")})

@@ -78,3 +78,24 @@ def test_times_are_half_open():
     row = link("relay", 1, GENESIS, Relay().event("server.stopped"))
     assert Question(since=NOON + 1_000_000, until=NOON + 1_000_001).matches(row)
     assert not Question(until=NOON + 1_000_000).matches(row)
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        (Question(), ()),
+        (Question(name="key.added", verdict="denied"), ("key.added",)),
+        (Question(verdict="allowed"), ("forward.opened", "forward.closed")),
+        (Question(verdict="denied"), ("forward.denied", "request.refused")),
+    ],
+)
+def test_which_names_can_answer(question: Question, names: tuple[str, ...]) -> None:
+    """A named event answers alone; a verdict is answered by the events that carry one."""
+    assert set(question.names()) >= set(names[:1])
+    assert bool(question.names()) == bool(names)
+
+
+def test_a_client_that_is_no_address_lies_in_no_network() -> None:
+    """A row whose client cannot be read is never taken for one of a network."""
+    odd = link("relay", 9, GENESIS, relay.event("login.succeeded", client="not an address"))
+    assert not Question(client=ip_network("0.0.0.0/0")).matches(odd)
