@@ -37,12 +37,12 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 VERSION = 1
 MOST = 1 << 20  # bytes in one frame
-HELD = 32 << 20  # bytes waiting to be sent: a peer that reads nothing for that long is given up
+HELD = 32 << 20  # bytes of messages waiting to be sent: a peer that reads nothing for that long is given up
 _TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
 
 Message = dict[str, Any]
@@ -65,6 +65,7 @@ class Link:
         self._fds: deque[int] = deque()
         self._out: deque[tuple[memoryview, int | None]] = deque()
         self._held = 0
+        self._law = 0
         self._more: asyncio.Handle | None = None
         self.open = True
         sock.setblocking(False)
@@ -74,13 +75,23 @@ class Link:
         """Send one frame, now or when there is room. `descriptor` is duplicated; the caller keeps its own."""
         if not self.open:
             return
-        body = json.dumps(message, separators=(",", ":")).encode()
-        frame = memoryview(len(body).to_bytes(4, "big") + body)
+        frame = memoryview(encode(message))
         self._out.append((frame, os.dup(descriptor) if descriptor is not None else None))
         self._held += len(frame)
-        if self._held > HELD:
+        if self._held > HELD + self._law:
             self.close()
         elif len(self._out) == 1:
+            self._flush()
+
+    def send_law(self, frames: Sequence[bytes]) -> None:
+        """Send ready frames of a compiled document. They are shared by all links, so they do not count as held."""
+        if not self.open:
+            return
+        idle = not self._out
+        self._law = sum(map(len, frames))  # an upper bound of what of them still waits
+        self._held += self._law
+        self._out.extend((memoryview(frame), None) for frame in frames)
+        if idle:
             self._flush()
 
     def close(self) -> None:
@@ -174,6 +185,12 @@ class Link:
         if self.open and done == _TURN:
             self._loop.remove_reader(self._sock.fileno())
             self._more = self._loop.call_soon(self._frames)
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One message as a frame."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return len(body).to_bytes(4, "big") + body
 
 
 def chunks(kind: str, version: str, lines: list[str], most: int = 1 << 14) -> list[Message]:

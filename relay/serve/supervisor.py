@@ -30,7 +30,7 @@ from relay.serve.applied import Applied
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.journal import Journal
-from relay.serve.protocol import Message, chunks
+from relay.serve.protocol import Message, chunks, encode
 from relay.serve.recorder import Recorder
 from relay.site import locate
 from relay.store.database import FILE
@@ -65,6 +65,8 @@ class Supervisor:
         self._salt = b""
         self._orphans: dict[str, str] = {}  # open forwards of an earlier supervisor -> their worker
         self._faults: tuple[Fault, ...] = ()
+        self._policy_frames: list[bytes] = []
+        self._key_frames: list[bytes] = []
         self._changing = asyncio.Lock()
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
@@ -91,6 +93,7 @@ class Supervisor:
         self._recorder.start()
         self._sockets = listeners.inherited(os.environ, os.getpid()) or listeners.bind(settings.listen)
         where = " ".join(_where(sock) for sock in self._sockets)
+        await self._send_all()
         self._crew.listen()
         await self._control.listen(state / "run")
         for number, handler in (
@@ -201,17 +204,26 @@ class Supervisor:
         self._send_law(member)
 
     def _send_law(self, member: Member) -> None:
-        document, keyring = self._applied.document, self._applied.keyring
         listening = [sock.getsockname()[:2] for sock in self._sockets]
-        member.link.send({"t": "settings", "settings": document.settings_json, "listening": listening})
-        if document.policy:
-            for frame in chunks("policy", document.version, list(document.policy)):
-                member.link.send(frame)
-        self._send_keys(member, keyring)
+        settings = self._applied.document.settings_json
+        member.link.send({"t": "settings", "settings": settings, "listening": listening})
+        member.link.send_law(self._policy_frames)
+        member.link.send_law(self._key_frames)
 
-    def _send_keys(self, member: Member, keyring: keyrings.Keyring) -> None:
-        for frame in chunks("keys", keyring.version, list(keyrings.dump(keyring))):
-            member.link.send(frame)
+    def _send_keys(self) -> None:
+        """Tell all workers about the keys: a few milliseconds for a thousand of them, and a revocation cannot wait."""
+        self._key_frames = _frames("keys", self._applied.keyring.version, list(keyrings.dump(self._applied.keyring)))
+        for member in self._crew.members.values():
+            member.link.send_law(self._key_frames)
+
+    async def _send_all(self) -> None:
+        """Tell all workers about policy, settings and keys; a large policy is made ready beside the loop."""
+        document, keyring = self._applied.document, self._applied.keyring
+        lines = list(document.policy)
+        self._policy_frames = await asyncio.to_thread(_frames, "policy", document.version, lines)
+        self._key_frames = _frames("keys", keyring.version, list(keyrings.dump(keyring)))
+        for member in self._crew.members.values():
+            self._send_law(member)
 
     def _lost(self, member: Member) -> None:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
@@ -390,8 +402,7 @@ class Supervisor:
         """Tell the workers about keys that are out; `said` are those whose row somebody else has sent."""
         if not gone:
             return
-        for member in self._crew.members.values():
-            self._send_keys(member, self._applied.keyring)
+        self._send_keys()
         for fingerprint in gone:
             revocation = self._applied.keyring.revocations.get(fingerprint)
             if fingerprint in said:
@@ -431,8 +442,7 @@ class Supervisor:
                 self._note("site.rejected", {"detail": error.what, **by})
                 return {"ok": False, "problem": error.what, "hint": error.hint}
             self._faults = ()
-        for member in self._crew.members.values():
-            self._send_law(member)
+            await self._send_all()
         document, keyring = self._applied.document, self._applied.keyring
         detail = "; ".join(changed)[:900] or "nothing changed"
         self._note("site.applied", {"policy": document.version, "keys": len(keyring.keys), "detail": detail, **by})
@@ -452,8 +462,7 @@ class Supervisor:
         async with self._changing:
             gone = await self._applied.apply_keys([str(person) for person in question.get("persons", [])])
         if self._applied.keyring.version != before and not gone:
-            for member in self._crew.members.values():
-                self._send_keys(member, self._applied.keyring)
+            self._send_keys()
         self._keys_gone(gone, said)
         await asyncio.to_thread(self._applied.keep_keys)
         assert self._recorder is not None
@@ -524,6 +533,10 @@ class Supervisor:
 def _event(raw: list[Any]) -> Event:
     number, at, name, fields = raw
     return Event(str(number), int(at), str(name), fields)
+
+
+def _frames(kind: str, version: str, document: list[str]) -> list[bytes]:
+    return [encode(frame) for frame in chunks(kind, version, document)]
 
 
 def _where(sock: socket.socket) -> str:
