@@ -42,9 +42,12 @@ class Context:
 
     site_option: str | None = None
 
-    def site(self, *, announce: bool = False) -> locate.Site:
-        """The site to work on; `announce` prints it first, for commands that change something."""
-        site = locate.find(self.site_option, os.environ)
+    def site(self, *, announce: bool = False, narrowing: bool = False) -> locate.Site:
+        """The site to work on; `announce` prints it first, for commands that change something.
+
+        `narrowing`: for a command that only takes away, which works on a site that is refused otherwise.
+        """
+        site = locate.find(self.site_option, os.environ, narrowing=narrowing)
         if announce:
             click.echo(f"site {site.path}", err=True)
         return site

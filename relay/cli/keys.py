@@ -213,7 +213,7 @@ def revoke_key(ctx: Context, who: str, reason: str) -> None:
     from relay.people import doer, revoke
     from relay.site import keyring
 
-    site = ctx.site(announce=True)
+    site = ctx.site(announce=True, narrowing=True)
     directory = site.path / "keys"
     files = keyring.read(site.path)
     condemned = revoke.find(directory, who, (files, *law.applied_keys(site)))

@@ -36,10 +36,11 @@ class Site:
     state: Path
 
 
-def find(option: str | None, environ: Mapping[str, str]) -> Site:
+def find(option: str | None, environ: Mapping[str, str], *, narrowing: bool = False) -> Site:
     """The site to work on: `option` (--site), else RELAY_SITE, else /etc/relay; never the current directory unasked.
 
-    Raises RelayError when there is none, NotPermitted when others than its owner could write it.
+    Raises RelayError when there is none, NotPermitted when others than its owner could write it; the latter not when
+    `narrowing`, because a revocation has to go through in any state of the site.
     """
     chosen = option or environ.get("RELAY_SITE") or str(SYSTEM)
     if "\0" in chosen:
@@ -57,7 +58,7 @@ def find(option: str | None, environ: Mapping[str, str]) -> Site:
     if not stat.S_ISDIR(found.st_mode):
         raise RelayError(f"the site {path} is not a directory", "name the directory that holds relay.yaml: --site DIR")
     for part in (path, path / SETTINGS, path / POLICIES, path / KEYS):
-        fault = writable_by_others(part)
+        fault = "" if narrowing else writable_by_others(part)
         if fault:
             raise NotPermitted(f"{part} {fault}: whoever can write it decides who gets in", f"chmod go-w {part}")
     return Site(path, state_directory(path, scan_state(path)))

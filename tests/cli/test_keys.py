@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.store.database import FILE, Reader, Writer
+from tests.relay_process import Relay
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "keys"
 ED25519 = (FIXTURES / "ed25519.pub").read_text()
@@ -183,3 +184,15 @@ def test_fingerprints_are_those_of_a_live_ssh_keygen(site: Path, tmp_path: Path)
         assert said[1] in ctl(site, "add-key", name, "-", stdin=block)[0]
         _, err = ctl(site, "add-key", name, tmp_path / name, status=1)
         assert "is a private key" in err
+
+
+def test_revoking_works_on_a_site_that_everybody_can_write(tmp_path: Path) -> None:
+    """A site whose modes refuse every other command still takes a revocation."""
+    one = Relay(tmp_path)
+    try:
+        one.site.chmod(0o777)
+        assert "chmod go-w" in one.ctl("add-key", "alice", status=1)
+        one.ctl("revoke-key", "alice")
+        assert "SHA256:" in (one.site / "keys" / "revoked").read_text()
+    finally:
+        one.end()
