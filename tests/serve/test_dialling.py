@@ -88,7 +88,7 @@ def test_a_client_that_vanishes_during_the_dial_leaves_nothing_behind(one: Relay
             lambda: len(one.rows("forward.opened")) == len(one.rows("forward.closed")), "an opening has no closing row"
         )
         rows = [row for row in one.rows("forward.closed") if row.get("port") == port]
-        assert {row["reason"] for row in rows} == {"connection-lost"}
+        assert {row["reason"] for row in rows} <= {"connection-lost", "client-gone"}
         assert len(rows) == 40
 
 
