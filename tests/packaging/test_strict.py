@@ -19,6 +19,7 @@ SKIPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strict", "status"), [("1", 1), ("0", 0), ("", 0)])
 def test_a_skip_is_a_failure_when_strict(tmp_path: Path, strict: str, status: int) -> None:
     """Every way to skip fails the run under the switch, with its reason, and none does without."""

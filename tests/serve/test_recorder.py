@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from relay.core.event import Event
 from relay.core.ids import Ids
 from relay.serve.recorder import Recorder
@@ -70,6 +72,7 @@ async def test_many_at_once_are_all_answered_in_order(tmp_path: Path) -> None:
     await recorder.close()
 
 
+@pytest.mark.slow
 async def test_while_the_database_is_locked_openings_are_refused_and_the_rest_is_kept(tmp_path: Path) -> None:
     """A database that cannot be written refuses openings; closings are kept and written when it can be again."""
     recorder = Recorder(tmp_path / FILE, "n", lambda events: None)

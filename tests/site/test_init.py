@@ -111,6 +111,7 @@ _WAYS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_WAYS, max_size=5))
 def test_any_routes(ways: list[Way]) -> None:
     """Whatever the kernel's routes are, a new site is valid."""

@@ -38,6 +38,7 @@ def rows(path):
         return reader.after(0, 1_000_000)
 
 
+@pytest.mark.slow
 @given(st.lists(events, max_size=8, unique_by=lambda event: event.id))
 def test_random_fields_come_back_as_they_were(tmp_path_factory, given_events):
     """Whatever an event's fields are, types and all, they come back the same and the chain over them holds."""
@@ -301,6 +302,7 @@ def test_files_are_for_their_owner_only(writer, path):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
+@pytest.mark.slow
 def test_the_log_file_is_cut_again(writer, path):
     """A burst that grew the write-ahead log past 1 MiB does not keep that disk space for ever."""
     relay = Relay()

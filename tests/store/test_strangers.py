@@ -66,6 +66,7 @@ def test_the_salt_is_the_databases_own(writer, path, tmp_path):
     other.close()
 
 
+@pytest.mark.slow
 def test_a_wide_flood_is_bounded_in_memory_and_keeps_its_sum():
     """100,000 attempts of as many networks and kinds in one minute: few counts, and not one attempt uncounted."""
     tally = Tally(b"salt")
@@ -76,6 +77,7 @@ def test_a_wide_flood_is_bounded_in_memory_and_keeps_its_sum():
     assert sum(count.count for count in counts) == 100_000
 
 
+@pytest.mark.slow
 def test_junk_costs_next_to_nothing_on_disk(writer, path):
     """10^5 attempts from everywhere, over ten minutes and every second stored: well under 1 MB more on disk."""
     chance, tally, before = random.Random(1), Tally(writer.salt), size(path)
