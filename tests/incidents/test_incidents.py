@@ -136,7 +136,7 @@ def test_warpgate_ghsa_3cjp_w4cp_m9c8(one: Relay) -> None:
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_asyncssh_until_2_24_0_and_russh_ghsa_vgvv_x7xg_6cqg(one: Relay, exchanged: bool) -> None:
     """A header that announces 2 GiB before log-in is refused when it is read; nothing is set aside for it."""
-    before = rss(one.worker_pids())
+    before = rss(one)
     with Client(one.port, exchange=exchanged) as client:
         if not exchanged:
             client.hello()
@@ -144,7 +144,7 @@ def test_asyncssh_until_2_24_0_and_russh_ghsa_vgvv_x7xg_6cqg(one: Relay, exchang
             client.send_raw(b"\x7f\xff\xff\xf0" + bytes(MIB))
             while True:
                 client.send_raw(bytes(MIB))
-    assert rss(one.worker_pids()) - before < 8 * MIB
+    assert rss(one) - before < 8 * MIB
 
 
 def test_regresshion_cve_2024_6387(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_openssh_cve_2025_26465(one: Relay) -> None:
 
 def test_openssh_cve_2025_26466(one: Relay) -> None:
     """PINGs during the key exchange are neither answered from a growing queue nor endless."""
-    before = rss(one.worker_pids())
+    before = rss(one)
     for exchanged in (False, True):
         with Client(one.port, exchange=exchanged) as client:
             if not exchanged:
@@ -197,7 +197,7 @@ def test_openssh_cve_2025_26466(one: Relay) -> None:
                 client.flood(bytes([192]) + string(b"x" * 16), 100_000)
                 client.gone()
                 raise Gone("")
-    assert rss(one.worker_pids()) - before < 4 * MIB
+    assert rss(one) - before < 4 * MIB
 
 
 # ---- what may be asked for
@@ -341,7 +341,7 @@ def test_warpgate_ghsa_qw79_rh95_853p(one: Relay) -> None:
     """A target that sends without end, or resets, is as bounded as a client is."""
     over = threading.Event()
     with socket.create_server(("127.0.0.2", 0)) as listener, logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         client.open("remote", listener.getsockname()[1], window=0xFFFFFFFF)
         sock, _ = listener.accept()
         sock.settimeout(0.5)
@@ -349,7 +349,7 @@ def test_warpgate_ghsa_qw79_rh95_853p(one: Relay) -> None:
         with pytest.raises(TimeoutError):
             while sent < 200 * MIB:
                 sent += sock.send(bytes(1 << 17))
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
         over.set()

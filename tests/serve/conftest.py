@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.relay_process import Relay, echo_server, relay
+from tests.relay_process import Relay, echo_server, relay, wait_for
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """A running relay that is shared by the file, and must be as alive after its tests as before."""
     with relay(tmp_path_factory.mktemp("relay"), settings="workers: 1\n") as shared:
-        before = shared.worker_pids()
+        before = wait_for(shared.worker_pids, "there is no worker")
         yield shared
-        assert shared.worker_pids() == before, shared.log()
+        wait_for(lambda: shared.worker_pids() == before, "the worker is not the same any more", 5)
         assert "a bug of ours" not in shared.log(), shared.log()[-5000:]
 
 

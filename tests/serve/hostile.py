@@ -8,7 +8,6 @@ import hashlib
 import os
 import socket
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.relay_process import Relay, wait_for
 
 DISCONNECT, IGNORE, UNIMPLEMENTED, DEBUG, SERVICE_REQUEST, SERVICE_ACCEPT, EXT_INFO = 1, 2, 3, 4, 5, 6, 7
 KEXINIT, NEWKEYS, ECDH_INIT, ECDH_REPLY = 20, 21, 30, 31
@@ -346,16 +347,22 @@ def _nonce(iv: bytes, count: int) -> bytes:
     return iv[:4] + ((int.from_bytes(iv[4:], "big") + count) & (2**64 - 1)).to_bytes(8, "big")
 
 
-def rss(pids: Iterable[int]) -> int:
-    """Bytes that these processes have in memory."""
+def _workers(one: Relay) -> list[int]:
+    """The relay's workers; /proc/locks is not read in one piece, so on a busy machine a line may be missed once."""
+    found: list[int] = wait_for(one.worker_pids, "there is no worker")
+    return found
+
+
+def rss(one: Relay) -> int:
+    """Bytes that this relay's workers have in memory."""
     total = 0
-    for pid in pids:
+    for pid in _workers(one):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 total += int(line.split()[1]) << 10
     return total
 
 
-def descriptors(pids: Iterable[int]) -> int:
-    """Open descriptors of these processes."""
-    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
+def descriptors(one: Relay) -> int:
+    """Open descriptors of this relay's workers."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in _workers(one))

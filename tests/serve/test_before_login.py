@@ -56,7 +56,7 @@ def test_messages_for_after_log_in_end_the_connection_before_it(one: Relay, kind
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_a_header_of_two_gib_costs_nothing(one: Relay, exchanged: bool) -> None:
     """A packet length beyond the protocol's ends the connection at once; memory stays as it was."""
-    before = rss(one.worker_pids())
+    before = rss(one)
     for _ in range(10):
         with Client(one.port, exchange=exchanged) as client:
             if not exchanged:
@@ -67,7 +67,7 @@ def test_a_header_of_two_gib_costs_nothing(one: Relay, exchanged: bool) -> None:
                     client.send_raw(bytes(MIB))
                 client.gone()
                 raise Gone("")
-    assert rss(one.worker_pids()) - before < 16 * MIB
+    assert rss(one) - before < 16 * MIB
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_a_header_of_two_gib_costs_nothing(one: Relay, exchanged: bool) -> None:
 )
 def test_a_flood_before_log_in_is_cut_off(one: Relay, payload: bytes) -> None:
     """CVE-2025-26466: nothing tiny can be sent for ever before log-in, and none of it is kept."""
-    before = rss(one.worker_pids())
+    before = rss(one)
     with Client(one.port) as client:
         client.service()
         with pytest.raises(Gone):
             client.flood(payload, 100_000)
             client.gone()
             raise Gone("")
-    assert rss(one.worker_pids()) - before < 4 * MIB
+    assert rss(one) - before < 4 * MIB
 
 
 def test_many_bytes_before_log_in_are_cut_off(one: Relay) -> None:

@@ -261,26 +261,28 @@ def test_channel_opens_that_end_too_early_are_protocol_errors(one: Relay, cut: i
         assert client.gone() == "protocol error"
 
 
-def test_a_packet_size_of_zero_is_refused(one: Relay, echo: int) -> None:
-    """A client that takes packets of no bytes could never be sent anything."""
+def test_tiny_packet_sizes_are_refused(one: Relay, echo: int) -> None:
+    """Packets of no bytes could carry nothing, and packets of one byte would cost the relay 65,536 for one read."""
     with logged_in(one) as client:
-        assert client.refused("remote", echo, size=0)[0] == hostile.SHORTAGE
+        for size in (0, 1):
+            assert client.refused("remote", echo, size=size)[0] == hostile.SHORTAGE
         client.echo("remote", echo)
 
 
 def test_small_packets_and_windows_are_kept_to(one: Relay, echo: int) -> None:
-    """A client with a window of 10 bytes and packets of 3 gets exactly that, and more only when it grants more."""
+    """A client with a window of 1,000 bytes and packets of 256 gets that, and more only when it grants more."""
     with logged_in(one) as client:
-        number, channel = client.open("remote", echo, window=10, size=3)
-        client.write(channel, b"0123456789abcdef")
+        data = bytes(range(256)) * 8
+        number, channel = client.open("remote", echo, window=1000, size=256)
+        client.write(channel, data)
         found = b""
-        while len(found) < 10:
+        while len(found) < 1000:
             packet = client.expect(hostile.DATA)
             piece = hostile.strings(packet[5:])[0]
-            assert len(piece) <= 3
+            assert len(piece) <= 256
             found += piece
-        client.send(bytes([hostile.WINDOW_ADJUST]) + uint32(channel, 100))
-        assert found + client.read(number, 6) == b"0123456789abcdef"
+        client.send(bytes([hostile.WINDOW_ADJUST]) + uint32(channel, 10_000))
+        assert found + client.read(number, len(data) - 1000) == data
 
 
 def test_forwards_in_one_connection_are_bounded(one: Relay, echo: int) -> None:

@@ -74,7 +74,7 @@ def test_a_client_that_vanishes_during_the_dial_leaves_nothing_behind(one: Relay
         client.echo("remote", echo)
     one.wait_row("connection.closed")
     wait_for(lambda: one.rows("forward.closed"), "no closing row")
-    before = descriptors(one.worker_pids())
+    before = descriptors(one)
     with silent_target() as (port, _):
         for turn, rough in enumerate((False, True, False, True)):
             with logged_in(one) as client:
@@ -83,7 +83,7 @@ def test_a_client_that_vanishes_during_the_dial_leaves_nothing_behind(one: Relay
                 asked(one, port, 10 * (turn + 1))
                 if rough:
                     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        wait_for(lambda: descriptors(one.worker_pids()) <= before, "a descriptor stays open")
+        wait_for(lambda: descriptors(one) <= before, "a descriptor stays open")
         wait_for(
             lambda: len(one.rows("forward.opened")) == len(one.rows("forward.closed")), "an opening has no closing row"
         )
@@ -94,14 +94,14 @@ def test_a_client_that_vanishes_during_the_dial_leaves_nothing_behind(one: Relay
 
 def test_a_channel_closed_by_the_client_before_its_answer_leaves_nothing_behind(one: Relay) -> None:
     """CLOSE for a number that is not confirmed yet is a broken client; its dial ends with it."""
-    before = descriptors(one.worker_pids())
+    before = descriptors(one)
     with silent_target() as (port, _), logged_in(one) as client:
         client.send(client.ask("remote", port)[1])
         asked(one, port)
         client.send(bytes([hostile.CLOSE]) + uint32(0))
         client.gone()
         one.wait_row("forward.closed", port=port)
-        wait_for(lambda: descriptors(one.worker_pids()) <= before, "a descriptor stays open")
+        wait_for(lambda: descriptors(one) <= before, "a descriptor stays open")
 
 
 def test_a_refused_dial_says_so_and_is_on_record(one: Relay) -> None:

@@ -90,24 +90,24 @@ def stalled(taken: list[int]) -> None:
 def test_floods_after_log_in_keep_nothing(one: Relay, echo: int, payload: bytes) -> None:
     """10,000 idle messages cost no memory, and the connection either lives on or is cut with a reason."""
     with logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         try:
             client.flood(payload, 10_000)
             client.echo("remote", echo)
         except Gone as end:
             assert str(end) == "protocol error"
-        assert rss(one.worker_pids()) - before < 4 * MIB
+        assert rss(one) - before < 4 * MIB
 
 
 @pytest.mark.slow
 def test_answers_that_nobody_reads_are_not_gathered(one: Relay, echo: int) -> None:
     """A client that asks and asks and never reads is no longer read itself: its TCP connection fills up."""
     with Client(one.port, receive_buffer=1 << 14).login("alice", load_key(one.key)) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         client.sock.settimeout(1)
         with pytest.raises(TimeoutError):
             client.flood(bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1", 1_000_000)
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         with logged_in(one) as other:
             other.echo("remote", echo)
 
@@ -115,10 +115,10 @@ def test_answers_that_nobody_reads_are_not_gathered(one: Relay, echo: int) -> No
 def test_a_client_that_does_not_read_stops_its_target(one: Relay, echo: int) -> None:
     """A window of 4 GiB is no reason to buffer: when TCP to the client is full, the target is not read."""
     with flooding_target() as (port, taken), logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         client.open("remote", port, window=0xFFFFFFFF)
         stalled(taken)
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         with logged_in(one) as other:
             other.echo("remote", echo)
         # and when the client reads again, it all comes
@@ -130,23 +130,23 @@ def test_a_client_that_does_not_read_stops_its_target(one: Relay, echo: int) -> 
 def test_sixty_targets_of_a_client_that_does_not_read_are_all_stopped(one: Relay) -> None:
     """The bound is for the connection, not for each of its forwards."""
     with flooding_target() as (port, taken), logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         packets = [client.ask("remote", port, window=0xFFFFFFFF)[1] for _ in range(60)]
         client.send(*packets)
         wait_for(lambda: len(taken) == 60, "not all were opened")
         stalled(taken)
-        assert rss(one.worker_pids()) - before < 24 * MIB
+        assert rss(one) - before < 24 * MIB
 
 
 def test_a_target_that_never_reads_stops_the_client(one: Relay, echo: int) -> None:
     """The client's window is not refilled while the target takes nothing: one window in memory at most."""
     with socket.create_server(("127.0.0.2", 0), backlog=1) as deaf, logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         _, channel = client.open("remote", deaf.getsockname()[1])
         accepted, _ = deaf.accept()
         client.write(channel, bytes((1 << 21) - 100))
         client.echo("remote", echo)
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         client.sock.settimeout(0.3)
         granted = 0
         with pytest.raises(TimeoutError):
@@ -162,12 +162,12 @@ def test_a_half_finished_rekey_stops_every_target(one: Relay, echo: int) -> None
     with flooding_target() as (port, taken), logged_in(one) as client:
         for _ in range(8):
             client.open("remote", port, window=0xFFFFFFFF)
-        before = rss(one.worker_pids())
+        before = rss(one)
         client.send(client.kexinit())
         while client.receive()[0] != hostile.KEXINIT:
             pass
         stalled(taken)
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         with logged_in(one) as other:
             other.echo("remote", echo)
 
@@ -175,13 +175,13 @@ def test_a_half_finished_rekey_stops_every_target(one: Relay, echo: int) -> None
 def test_packets_kept_back_in_a_half_finished_rekey_are_bounded(one: Relay) -> None:
     """Provoking answers during a key exchange of one's own ends the connection, not the memory."""
     with logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         client.send(client.kexinit())
         with pytest.raises(Gone):
             client.flood(bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1", 100_000)
             client.gone()
             raise Gone("")
-        assert rss(one.worker_pids()) - before < 4 * MIB
+        assert rss(one) - before < 4 * MIB
 
 
 @pytest.mark.slow
@@ -209,13 +209,13 @@ def test_a_rekey_in_the_middle_loses_no_byte(one: Relay, echo: int) -> None:
 def test_opens_by_the_ten_thousand_are_refused_and_keep_nothing(one: Relay, echo: int) -> None:
     """10,000 opens of refused targets in one connection: all are answered, memory is flat, two rows tell of them."""
     with logged_in(one) as client:
-        before = rss(one.worker_pids())
+        before = rss(one)
         denied = len(one.rows("forward.denied"))
         for _ in range(10):
             client.send(*(client.ask("nowhere", 22)[1] for _ in range(1000)))
             for _ in range(1000):
                 client.expect(hostile.OPEN_FAILURE)
-        assert rss(one.worker_pids()) - before < 8 * MIB
+        assert rss(one) - before < 8 * MIB
         client.echo("remote", echo)
     assert len(one.rows("forward.denied")) - denied <= 2  # the first at once, the rest with their count at the end
 
@@ -223,7 +223,7 @@ def test_opens_by_the_ten_thousand_are_refused_and_keep_nothing(one: Relay, echo
 def test_denied_targets_by_the_thousand_do_not_flood_the_log(one: Relay, echo: int) -> None:
     """A person who scans leaves a row for each target, and neither memory nor other forwards suffer."""
     with logged_in(one) as client, logged_in(one) as other:
-        before = rss(one.worker_pids())
+        before = rss(one)
         for start in range(0, 3000, 250):
             client.send(
                 *(client.ask(f"10.0.{start >> 8}.{number & 255}", 22)[1] for number in range(start, start + 250))
@@ -231,7 +231,7 @@ def test_denied_targets_by_the_thousand_do_not_flood_the_log(one: Relay, echo: i
             for _ in range(250):
                 client.expect(hostile.OPEN_FAILURE)
             other.echo("remote", echo)
-        assert rss(one.worker_pids()) - before < 16 * MIB
+        assert rss(one) - before < 16 * MIB
 
 
 def disk(one: Relay) -> int:
@@ -272,6 +272,6 @@ def test_junk_connections_leave_no_rows(one: Relay, echo: int) -> None:
 def test_a_hundred_thousand_junk_connections_add_less_than_a_megabyte(tmp_path: Path, echo: int) -> None:
     """10^5 connections without a key: under 1 MB on the disk, no forward is delayed, memory is flat."""
     with relay(tmp_path, settings="workers: 1\n") as own:
-        before = rss(own.worker_pids())
+        before = rss(own)
         junk(own, 100_000, echo)
-        assert rss(own.worker_pids()) - before < 32 * MIB
+        assert rss(own) - before < 32 * MIB
