@@ -117,10 +117,13 @@ class Applied:
         await asyncio.to_thread(self._keep)
         return ()
 
-    async def reload(self) -> list[str]:
-        """Make the files law, all or nothing; what changed, in words. Raises SiteInvalid or RelayError."""
-        document = await compile_site(self.site)
-        keyring = await self._read()
+    async def reload(self, document: Document | None = None) -> list[str]:
+        """Make the files law, all or nothing; what changed, in words. Raises SiteInvalid or RelayError.
+
+        `document` is what `compile_site` gave, for who must not let narrowing wait for a compilation.
+        """
+        document = document or await compile_site(self.site)
+        keyring = await self._read(document)
         changed = _differences(self.document, document) + _key_differences(self.keyring, keyring)
         before = self.document, self.keyring
         self.document, self.keyring = document, keyring
@@ -148,8 +151,8 @@ class Applied:
         self.keyring = keyring
         return gone
 
-    async def _read(self) -> Keyring:
-        document = self.document
+    async def _read(self, document: Document | None = None) -> Keyring:
+        document = document or self.document  # its time zone is the one that expiry-time= is read in
         self._files = await asyncio.to_thread(
             read,
             self.site.path,

@@ -71,6 +71,7 @@ CHANNEL_WINDOW = 1 << 21  # as OpenSSH; a target that does not read costs this m
 CROWDED = 16  # forwards in one connection; from there on a channel gets the small window,
 CROWDED_WINDOW = 1 << 18  # so that 256 targets that do not read cost 92 MiB at most, not 512
 CHANNEL_PACKET = 1 << 15
+LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
 CHANNEL_BUFFER = 1 << 16  # bytes of one channel that wait for the client's window
 
 KNOWN_CHANNELS = frozenset(
@@ -254,7 +255,9 @@ class Connection(SSHServerConnection):
         host, port = packet.get_string(), packet.get_uint32()
         packet.get_string(), packet.get_uint32()  # the originator: attacker's text, of no use to anybody
         packet.check_end()
-        if size == 0 or not self.owner.may_open():
+        if self._transport is None:
+            return  # behind a disconnect in the same read
+        if size < LEAST_PACKET or not self.owner.may_open():
             self.send_channel_open_failure(
                 number, OPEN_RESOURCE_SHORTAGE, "relay: too many forwards in this connection", ""
             )

@@ -54,6 +54,8 @@ class Crew:
         self._started: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
+        # in a container every supervisor has the same process id: two lives must not share a worker's name
+        self._born = f"{time.time_ns() // 1_000_000:x}"
         self.stopping = False
         self.empty = asyncio.Event()  # no worker is joined
         self.empty.set()
@@ -105,9 +107,9 @@ class Crew:
 
     async def _keep_one(self) -> None:
         delay = BACKOFF[0]
-        while not self.stopping:
+        while True:  # `close` cancels it
             self._number += 1
-            name = f"w{os.getpid()}-{self._number}"
+            name = f"w{os.getpid()}-{self._born}-{self._number}"
             self._started.add(name)
             began = time.monotonic()
             try:
@@ -124,8 +126,9 @@ class Crew:
                     env={key: value for key, value in os.environ.items() if key not in _SYSTEMD},
                 )
                 status = await process.wait()
-                if self.stopping or status == 0:
+                if self.stopping:
                     return
+                # status 0 too: somebody ended it with SIGTERM, and clients still come
                 self._say(f"worker {name} ended with status {status}; starting another in {delay:.1f} s")
             except OSError as error:
                 self._say(f"a worker cannot be started: {error}; trying again in {delay:.1f} s")
@@ -156,6 +159,10 @@ class Crew:
 
     def _hello(self, link: Link, message: Message) -> None:
         name = str(message["name"])
+        former = self.members.get(name)
+        if former is not None:  # it is back before the end of its old link was seen
+            former.link.close()
+            self._gone(former.link)
         taken = {member.slot for member in self.members.values()}
         wanted = message.get("slot")
         free = next(slot for slot in range(1, SLOTS - 1) if slot not in taken)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from relay.core import target as targets
 from relay.core.event import Value
-from relay.core.rules import Destination, Identity, Reason, Verdict
+from relay.core.rules import Destination, Identity, Reason, Verdict, Zone
 from relay.core.text import escape
 from relay.errors import InputRejected
 from relay.serve import words
@@ -50,6 +50,7 @@ class Forward:
         self._since = 0
         self.id = ""
         self.destination: Destination | None = None
+        self._zone: Zone | None = None  # as it was when the target was dialled
 
     async def open(self, writable: Callable[[], bool], ended: Callable[["Forward", Pipe], None]) -> Pipe:
         """The session of the channel, once its opening row is durable and the target connected.
@@ -82,6 +83,7 @@ class Forward:
         try:
             self._rowed = True  # from here on the row may exist, so it will be closed
             await worker.reports.open_row(self.id, self._fields)
+            worker.forwards[self.id] = self  # a new supervisor is told of it, also while it is dialled
             if self._is_cut():
                 raise asyncio.CancelledError
             sock = await dialling
@@ -98,6 +100,9 @@ class Forward:
                 _abandon(dialling)
         if worker.law.policy is not policy or worker.law.keyring is not keyring:
             again, _ = self._judge(identity)
+            if again.allowed and again.destination == destination and self._moved():
+                sock.close()
+                raise self._failed("policy-changed", f"{destination.zone} is reached another way now")
             if not again.allowed or again.destination != destination:
                 sock.close()
                 self._close("policy-changed", again.detail)
@@ -108,7 +113,6 @@ class Forward:
             raise self._failed(self._cut, "")
         self._ended = ended
         self._pipe = Pipe(sock, self._finished, writable())
-        worker.forwards[self.id] = self
         return self._pipe
 
     def slot(self) -> dict[str, str]:
@@ -129,6 +133,8 @@ class Forward:
         verdict = self._worker.law.judge(self._owner.identity, self.destination)
         if not verdict.allowed:
             self.cut(verdict.reason.value)
+        elif self._moved():
+            self.cut("policy-changed")
 
     def cut(self, reason: str) -> None:
         """End it now; during a dial the dial is cancelled."""
@@ -141,6 +147,12 @@ class Forward:
     def _is_cut(self) -> bool:
         return bool(self._cut)
 
+    def _moved(self) -> bool:
+        """Whether the zone has another interface or gateway than the one that the target was dialled by."""
+        then = self._zone
+        now = self._worker.law.policy.inventory.zones.get(then.name) if then is not None else None
+        return then is None or now is None or (then.interface, then.gateway) != (now.interface, now.gateway)
+
     def _judge(self, identity: Identity) -> tuple[Verdict, str]:
         try:
             target = targets.parse(self._host, self._port)
@@ -150,7 +162,7 @@ class Forward:
         return self._worker.law.judge(identity, target), str(target)
 
     async def _dial(self, destination: Destination) -> socket.socket:
-        zone = self._worker.law.policy.inventory.zones.get(destination.zone)
+        zone = self._zone = self._worker.law.policy.inventory.zones.get(destination.zone)
         if zone is None:
             raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
         return await dial(destination, zone, self._worker.law.settings.limits.dial_timeout)
@@ -161,7 +173,6 @@ class Forward:
 
     def _finished(self, pipe: Pipe, reason: str) -> None:
         self._close(reason, "")
-        self._worker.forwards.pop(self.id, None)
         if self._ended is not None:
             self._ended(self, pipe)
 
@@ -169,6 +180,7 @@ class Forward:
         if not self._rowed:
             return
         self._rowed = False
+        self._worker.forwards.pop(self.id, None)
         fields = {key: value for key, value in self._fields.items() if value not in ("", None)}
         fields |= {
             "sent": self._pipe.sent if self._pipe else 0,

@@ -165,7 +165,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._paused and len(self._out) < LOW and self._chan is not None:
             self._paused = False
             self._chan.resume_reading()
-        if not self._out and not self._over:
+        if not self._out and self._fd >= 0:  # what was just delivered may have ended it
             self._loop.remove_writer(self._fd)
             if self._client_eof:
                 self._pass_eof()

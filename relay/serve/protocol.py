@@ -88,8 +88,9 @@ class Link:
         if not self.open:
             return
         idle = not self._out
-        self._law = sum(map(len, frames))  # an upper bound of what of them still waits
-        self._held += self._law
+        size = sum(map(len, frames))
+        self._law += size  # an upper bound of what of them still waits: it is taken back when nothing does
+        self._held += size
         self._out.extend((memoryview(frame), None) for frame in frames)
         if idle:
             self._flush()
@@ -107,8 +108,10 @@ class Link:
         for _, descriptor in self._out:
             if descriptor is not None:
                 os.close(descriptor)
-        while self._fds:
-            os.close(self._fds.popleft())
+        for descriptor in self._fds:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._fds.clear()
         self._out.clear()
         self._loop.call_soon(self._lost, self)
 
@@ -133,6 +136,7 @@ class Link:
                 self._out.popleft()
             else:
                 self._out[0] = (frame[sent:], None)
+        self._law = 0
 
     def _writable(self) -> None:
         self._loop.remove_writer(self._sock.fileno())
@@ -140,11 +144,13 @@ class Link:
 
     def _readable(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._sock, 1 << 16, 16)
+            data, descriptors, flags, _ = socket.recv_fds(self._sock, 1 << 16, 16)
+            if flags & socket.MSG_CTRUNC:  # this process had none free: the kernel has closed what travelled
+                descriptors = [*descriptors, -1]
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, descriptors = b"", []
+            data, descriptors = b"", list[int]()
         self._fds.extend(descriptors)
         if not data:
             self.close()
@@ -174,13 +180,13 @@ class Link:
             done += 1
             try:
                 message = json.loads(body)
-                descriptor = self._fds.popleft() if message.get("fd") else None
+                descriptor = self._fds.popleft() if message.get("fd") else -1
             except (ValueError, AttributeError, IndexError):
                 self.close()
                 return
             if "lines" in message:
                 done = _TURN  # a slice of the law is the work of a whole turn: many come with one read
-            self._received(self, message, descriptor)
+            self._received(self, message, descriptor if descriptor >= 0 else None)
         del view[:position]
         if self.open and done == _TURN:
             self._loop.remove_reader(self._sock.fileno())

@@ -169,6 +169,8 @@ class Recorder:
                 errand(self._writer)
         except StoreUnavailable as error:
             self.failing = error.what
+        except Exception as error:  # the thread must go on: nothing is recorded without it
+            sys.stderr.write(f"relay: counters could not be recorded, please report it: {error!r}\n")
 
     def _tell(self, jobs: list[_Job], problem: str) -> None:
         if jobs:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from relay.core.event import Value
 from relay.core.text import escape
-from relay.serve.protocol import Link, Message
+from relay.serve.protocol import Link, Message, encode
 
 MOST_UNACKED = 100_000  # rows kept while no supervisor answers (about 50 MB); later ones are counted, not kept
 BUGS_PER_MINUTE = 6  # tracebacks written in full
@@ -115,8 +115,8 @@ class Reports:
     def resend(self, link: Link) -> None:
         """A supervisor is there (again): send what was not acknowledged, in order."""
         self.link = link
-        for message in tuple(self._unacked.values()):
-            link.send(message)
+        # not counted as waiting in the link: they may be more than it may hold, and they are kept here anyway
+        link.send_law([encode(message) for message in self._unacked.values()])
 
     @property
     def waiting(self) -> int:

@@ -26,7 +26,7 @@ from relay.core.text import escape
 from relay.errors import Fault, RelayError, SiteInvalid
 from relay.serve import listeners
 from relay.serve.admission import Door, Slot, Slots, source_of
-from relay.serve.applied import Applied
+from relay.serve.applied import Applied, compile_site
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.journal import Journal
@@ -67,7 +67,8 @@ class Supervisor:
         self._faults: tuple[Fault, ...] = ()
         self._policy_frames: list[bytes] = []
         self._key_frames: list[bytes] = []
-        self._changing = asyncio.Lock()
+        self._changing = asyncio.Lock()  # held while the law is switched
+        self._reloading = asyncio.Lock()  # one compilation at a time
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
         self._linger = False
@@ -103,7 +104,9 @@ class Supervisor:
         ):
             self._loop.add_signal_handler(number, handler, number)
         self._crew.start(settings.workers or min(os.cpu_count() or 1, 4))
-        await self._ready.wait()
+        if not await self._is_ready():
+            await self._end()
+            return
         for sock in self._sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
         self._say_law()
@@ -116,6 +119,14 @@ class Supervisor:
             self._spawn(coroutine)
         await self._over.wait()
         await self._end()
+
+    async def _is_ready(self) -> bool:
+        """Wait for a worker; False when told to stop before there was one (they may all fail to start)."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._over)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
+        return self._ready.is_set()
 
     def _stop(self, number: int) -> None:
         """SIGTERM under systemd: the workers drain on and join the next supervisor. Otherwise all of it ends."""
@@ -190,7 +201,11 @@ class Supervisor:
         if evicted is not None:
             self._drop(evicted)
         member.connections.add(number)
-        member.link.send({"t": "conn", "c": number, "source": address, "port": port, "fd": True}, sock.fileno())
+        try:
+            member.link.send({"t": "conn", "c": number, "source": address, "port": port, "fd": True}, sock.fileno())
+        except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
+            self._door.leave(number)
+            member.connections.discard(number)
 
     def _drop(self, connection: str) -> None:
         for member in self._crew.members.values():
@@ -200,7 +215,11 @@ class Supervisor:
     # ---- workers
 
     def _joined(self, member: Member) -> None:
-        member.link.send({"t": "welcome", "v": 1, "slot": member.slot, "node": self._applied.document.settings.node})
+        settings = self._applied.document.settings
+        welcome = {"t": "welcome", "v": 1, "slot": member.slot, "node": settings.node, "ours": member.ours}
+        member.link.send(welcome)
+        if self._over.is_set() and not self._linger:  # it was starting when we were told to stop
+            member.link.send({"t": "stop", "seconds": settings.limits.stop})
         self._send_law(member)
 
     def _send_law(self, member: Member) -> None:
@@ -232,14 +251,10 @@ class Supervisor:
         self._spawn(self._bury(member))
 
     async def _bury(self, member: Member) -> None:
-        for _ in range(20):  # the lock goes with the process, a moment after its sockets
+        while self._crew.alive(member.name):  # the lock goes with the process, a moment after its sockets
             if member.name in self._crew.members:
                 return  # only the link was lost: it has joined again and told what it holds
-            if not self._crew.alive(member.name):
-                break
-            await asyncio.sleep(0.1)
-        else:
-            return  # it lives; it will join again
+            await asyncio.sleep(0.1)  # it may still die before it joins again
         (self._site.state / "run" / f"{member.name}.lock").unlink(missing_ok=True)
         held = [number for number, slot in self._slots.held.items() if slot.worker == member.name]
         for number in held:
@@ -430,9 +445,13 @@ class Supervisor:
 
     async def _reload(self, question: Mapping[str, Any]) -> Answer:
         by = {key: value for key, value in question.get("by", {}).items() if key.startswith("by_")}
-        async with self._changing:
+        async with self._reloading:
             try:
-                changed = await self._applied.reload()
+                # not under the lock of `_changing`: a revocation must not wait for a compilation
+                document = await compile_site(self._site)
+                async with self._changing:
+                    changed = await self._applied.reload(document)
+                    await self._send_all()
             except SiteInvalid as error:
                 self._faults = error.faults
                 self._note("site.rejected", {"detail": _shown(error.faults), **by})
@@ -442,7 +461,6 @@ class Supervisor:
                 self._note("site.rejected", {"detail": error.what, **by})
                 return {"ok": False, "problem": error.what, "hint": error.hint}
             self._faults = ()
-            await self._send_all()
         document, keyring = self._applied.document, self._applied.keyring
         detail = "; ".join(changed)[:900] or "nothing changed"
         self._note("site.applied", {"policy": document.version, "keys": len(keyring.keys), "detail": detail, **by})

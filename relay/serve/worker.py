@@ -54,6 +54,7 @@ class Worker:
         self._ids = Ids(os.getpid())
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
+        self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
         self._link_lost = asyncio.Event()
         self._judging: asyncio.Task[None] | None = None
@@ -102,6 +103,9 @@ class Worker:
                 await self.loop.sock_connect(sock, path)
             except OSError:
                 sock.close()
+                if self._slot is None:  # the supervisor that started us listened before, and is gone
+                    self._over.set()
+                    return
                 self._end_when_empty()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -128,7 +132,7 @@ class Worker:
             self.reports.disconnected()
             if not self._draining:  # the next supervisor starts its own workers; this one serves what it has
                 self._draining = True
-                self.loop.call_later(self.law.settings.limits.drain, self._stop, 5.0)
+                self._drain_end = self.loop.call_later(self.law.settings.limits.drain, self._stop, 5.0)
             # a client that has not proven its key yet was counted by the lost supervisor: nobody bounds it now
             for adapter in tuple(self.connections.values()):
                 if adapter.identity is None:
@@ -151,6 +155,11 @@ class Worker:
             case "welcome":
                 self._slot = int(message["slot"])
                 self._ids = Ids(self._slot)
+                if message.get("ours") and self._drain_end is not None:
+                    # only the link was lost: the supervisor that sends us clients is there again
+                    self._drain_end.cancel()
+                    self._drain_end = None
+                    self._draining = False
                 self.reports.resend(link)
             case "settings" | "policy" | "keys":
                 if self.law.take(message) and message["t"] == "settings":
@@ -158,6 +167,8 @@ class Worker:
                     self._options = None
             case "conn" if descriptor is not None:
                 self._serve(message, descriptor)
+            case "conn":  # no descriptor was free to take it: the client is lost, its place at the door is not
+                link.send({"t": "gone", "c": message["c"]})
             case "opened":
                 self.reports.answered(message["f"], "")
             case "busy":
@@ -182,6 +193,7 @@ class Worker:
     def _stop(self, seconds: float) -> None:
         """End: open forwards have `seconds`, then they are cut with their closing rows."""
         self._draining = True
+        self._drain_end = None
         self.loop.call_later(seconds if self.forwards else 0, self._cut_all)
 
     def _cut_all(self) -> None:

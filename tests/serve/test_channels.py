@@ -270,19 +270,28 @@ def test_tiny_packet_sizes_are_refused(one: Relay, echo: int) -> None:
 
 
 def test_small_packets_and_windows_are_kept_to(one: Relay, echo: int) -> None:
-    """A client with a window of 1,000 bytes and packets of 256 gets that, and more only when it grants more."""
+    """A client with a window of 300 bytes and packets of 256 gets exactly that, and more only when it grants more."""
+    said = bytes(range(200)) * 2
     with logged_in(one) as client:
-        data = bytes(range(256)) * 8
-        number, channel = client.open("remote", echo, window=1000, size=256)
-        client.write(channel, data)
+        number, channel = client.open("remote", echo, window=300, size=256)
+        client.write(channel, said)
         found = b""
-        while len(found) < 1000:
+        while len(found) < 300:
             packet = client.expect(hostile.DATA)
             piece = hostile.strings(packet[5:])[0]
             assert len(piece) <= 256
             found += piece
-        client.send(bytes([hostile.WINDOW_ADJUST]) + uint32(channel, 10_000))
-        assert found + client.read(number, len(data) - 1000) == data
+        client.send(bytes([hostile.WINDOW_ADJUST]) + uint32(channel, 1000))
+        assert found + client.read(number, 100) == said
+
+
+def test_packets_of_one_byte_are_not_served(one: Relay, echo: int) -> None:
+    """A client that takes one byte a packet would cost its worker two seconds for each read of a target."""
+    with logged_in(one) as client:
+        number, packet = client.ask("remote", echo, size=255)
+        client.send(packet)
+        assert client.answer(number)[0] == hostile.OPEN_FAILURE
+        client.echo("remote", echo)
 
 
 def test_forwards_in_one_connection_are_bounded(one: Relay, echo: int) -> None:
