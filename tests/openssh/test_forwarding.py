@@ -195,7 +195,7 @@ def download(lan: Lan, port: int, *options: str) -> str:
 
 
 def test_new_keys_under_load(lan: Lan) -> None:
-    """RekeyLimit=1M with two bulk streams, an echo and 24 MiB each way: every byte arrives, and keys were exchanged."""
+    """RekeyLimit=1M, 24 MiB up and 24 MiB down at the same time: every byte arrives, and keys were exchanged."""
     size = 24 << 20
     data = hashlib.shake_128(b"up").digest(size)
     log = lan.relay.directory / "rekey.log"
