@@ -1,0 +1,137 @@
+"""Workers and supervisors that end at awkward moments, and what is there afterwards."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from relay.core.event import Event
+from relay.serve.protocol import Link
+from relay.store.database import FILE, Writer
+from tests.relay_process import Relay, relay, wait_for
+
+_NO_WORKERS = """
+import sys
+sys.executable = "/bin/false"
+from relay.serve import supervisor
+supervisor.main()
+"""
+
+
+def test_a_worker_that_somebody_ended_is_replaced(tmp_path: Path) -> None:
+    """SIGTERM to the only worker: it ends with status 0, and another takes its place."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        (pid,) = one.worker_pids()
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: (found := one.worker_pids()) and found != [pid], "no other worker came")
+        done = one.ssh("relay")
+        assert b"you are alice" in done.stderr, done.stderr
+
+
+def test_a_stop_while_workers_start_leaves_none_behind(tmp_path: Path) -> None:
+    """Told to stop when the first of four workers serves: it ends at once, and no other one lives on."""
+    with relay(tmp_path, settings="workers: 4\n") as one:
+        assert one.stop(signal.SIGINT, 10) == 0
+        wait_for(lambda: not one.worker_pids(), "a worker lives on")
+
+
+def test_it_can_be_stopped_before_any_worker_serves(tmp_path: Path) -> None:
+    """Workers that all die at start: SIGTERM still ends the supervisor."""
+    one = Relay(tmp_path, settings="workers: 1\n")
+    one.start()
+    one.stop()
+    one.listener.close()
+    command = [sys.executable, "-P", "-c", _NO_WORKERS, str(one.site)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"ended with status" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_worker_without_a_supervisor_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """Its supervisor has gone before it could say hello: it ends by itself."""
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-P", "-m", "relay.serve.worker", str(tmp_path), "w1-1"]
+    assert subprocess.run(command, timeout=20).returncode == 0
+
+
+def test_openings_of_an_earlier_life_with_the_same_process_id_are_closed(tmp_path: Path) -> None:
+    """In a container the supervisor's process id never changes: an old row is not taken for one of a new worker."""
+    one = Relay(tmp_path, settings="workers: 1\n")
+    state = one.site / "state"
+    state.mkdir(mode=0o700)
+    fields = {"forward": "0k3v9x2m4qz", "zone": "here", "address": "127.0.0.2", "port": 22}
+    try:
+        one.start()
+        (worker,) = [path.stem for path in (state / "run").glob("w*.lock")]
+        one.stop()
+        writer = Writer(state / FILE, "relay")
+        number = int(time.time() * 1e6)
+        writer.append([Event("0k3v9x2m4qz", number, "forward.opened", {**fields, "worker": worker})])
+        writer.close()
+        one.start()
+        assert worker not in {path.stem for path in (state / "run").glob("w*.lock")}
+        one.wait_row("forward.closed", forward="0k3v9x2m4qz", reason="worker-lost")
+    finally:
+        one.end()
+
+
+async def test_a_descriptor_that_could_not_be_taken_costs_its_client_only(tmp_path: Path) -> None:
+    """A process without a free descriptor gets the frame without it, and the link lives on."""
+    import asyncio
+    import resource
+
+    ours, theirs = socket.socketpair()
+    found: asyncio.Queue[tuple[object, int | None]] = asyncio.Queue()
+    sender = Link(ours, lambda *_: None, lambda _: None)
+    receiver = Link(theirs, lambda _, message, descriptor: found.put_nowait((message["c"], descriptor)), lambda _: None)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sender.send({"t": "conn", "c": 1, "fd": True}, ours.fileno())
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # what is open stays open; nothing new is
+        assert await found.get() == (1, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    sender.send({"t": "conn", "c": 2, "fd": True}, ours.fileno())
+    number, descriptor = await found.get()
+    assert number == 2
+    assert descriptor is not None
+    os.close(descriptor)
+    sender.close()
+    receiver.close()
+    await asyncio.sleep(0)
+
+
+async def test_what_was_kept_for_a_supervisor_may_be_more_than_a_link_holds() -> None:
+    """Rows kept while no supervisor answered are resent whole, and many reloads in a row do not end the link."""
+    import asyncio
+
+    from relay.serve import protocol
+
+    ours, theirs = socket.socketpair()
+    sender = Link(ours, lambda *_: None, lambda _: None)
+    frame = protocol.encode({"t": "note", "e": "x" * 500_000})
+    for _ in range(3):
+        sender.send_law([frame] * 30)
+    sender.send_law([frame])
+    sender.send({"t": "joined"})
+    assert sender.open
+    seen = 0
+    last = asyncio.Event()
+
+    def received(_: Link, message: dict[str, object], __: int | None) -> None:
+        nonlocal seen
+        seen += 1
+        if message["t"] == "joined":
+            last.set()
+
+    receiver = Link(theirs, received, lambda _: None)
+    await asyncio.wait_for(last.wait(), 20)
+    assert seen == 92
+    sender.close()
+    receiver.close()
+    await asyncio.sleep(0)
