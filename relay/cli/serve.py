@@ -6,6 +6,7 @@ import sys
 import click
 
 from relay.cli import Context
+from relay.errors import NotPermitted
 
 
 @click.command()
@@ -24,6 +25,12 @@ def serve(ctx: Context) -> None:
 
     site = ctx.site()
     site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = site.state.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:  # what it made there (applied, run) would keep the service from starting
+        raise NotPermitted(
+            f"{site.state} belongs to user {owner}, not to root",
+            f"systemctl start relay, or: sudo -u '#{owner}' relayctl --site {site.path} serve",
+        )
     host_keys.ensure(site.state)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)])  # noqa: S606

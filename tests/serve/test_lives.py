@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from relay.core.event import Event
 from relay.serve.protocol import Link
 from relay.store.database import FILE, Writer
@@ -135,3 +137,16 @@ async def test_what_was_kept_for_a_supervisor_may_be_more_than_a_link_holds() ->
     sender.close()
     receiver.close()
     await asyncio.sleep(0)
+
+
+@pytest.mark.system
+def test_root_does_not_serve_on_the_state_of_another_user(tmp_path: Path) -> None:
+    """What root's relay made there (applied, run) would keep the service's user from starting ever after."""
+    one = Relay(tmp_path)
+    state = one.site / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, 65534, 65534)
+    said = one.ctl("serve", status=None)
+    assert "belongs to user 65534, not to root" in said
+    assert not list(state.iterdir())
+    one.end()
