@@ -1,10 +1,14 @@
 """Who may wait at the door, and who holds how many forwards? Exact, because the supervisor alone counts.
 
 Before log-in connections are bounded in all and per source (an IPv4 address or an IPv6 /64). When the house is
-full, the oldest of the fullest source goes, never the newcomer: one source cannot keep all others out.
+full, the oldest of the fullest source goes, never the newcomer: one source cannot keep all others out. When only its
+source is full, a newcomer waits in line, as a descriptor and nothing more: an office behind one address may start a
+hundred `ssh` at once. If nobody moves, whoever of the source has idled longest gives its place.
 """
 
-from collections import Counter, OrderedDict
+import socket
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -26,10 +30,11 @@ class Door:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, str] = OrderedDict()  # connection -> source, oldest first
+        self._since: dict[str, float] = {}
         self._per_source: Counter[str] = Counter()
 
-    def enter(self, connection: str, source: str, limits: Limits) -> tuple[bool, str | None]:
-        """Whether the newcomer may stay, and which connection has to go for it (None: no one)."""
+    def enter(self, connection: str, source: str, limits: Limits, now: float = 0.0) -> tuple[bool, str | None]:
+        """Whether the newcomer may stay, and which connection has to go for it (None: no one). `now` in seconds."""
         if self._per_source[source] >= limits.unauthenticated_per_source:
             return False, None
         evicted = None
@@ -38,19 +43,65 @@ class Door:
             evicted = next(number for number, origin in self._waiting.items() if origin == fullest)
             self.leave(evicted)
         self._waiting[connection] = source
+        self._since[connection] = now
         self._per_source[source] += 1
         return True, evicted
+
+    def idler(self, source: str, before: float) -> str | None:
+        """The connection of this source that has been here longest, if it came before that time."""
+        oldest = next((number for number, origin in self._waiting.items() if origin == source), None)
+        return oldest if oldest is not None and self._since[oldest] < before else None
 
     def leave(self, connection: str) -> None:
         """It has proven its key, or is gone."""
         source = self._waiting.pop(connection, None)
+        self._since.pop(connection, None)
         if source is not None:
             self._per_source[source] -= 1
             if not self._per_source[source]:
                 del self._per_source[source]
 
+    def room(self, source: str, limits: Limits) -> bool:
+        """Whether this source has a place left."""
+        return self._per_source[source] < limits.unauthenticated_per_source
+
     def __len__(self) -> int:
         return len(self._waiting)
+
+
+class Line:
+    """Accepted sockets whose source is full, oldest first. Each costs a descriptor and no memory of a worker."""
+
+    def __init__(self) -> None:
+        self._sockets: deque[tuple[socket.socket, str, int, float]] = deque()
+
+    def join(self, sock: socket.socket, address: str, port: int, now: float) -> None:
+        """Wait. The socket is the line's from now on."""
+        self._sockets.append((sock, address, port, now))
+
+    def next(self, may: Callable[[str], bool]) -> tuple[socket.socket, str, int] | None:
+        """Take out the first whose source has room, if there is one."""
+        for index, (sock, address, port, _) in enumerate(self._sockets):
+            if may(source_of(address)):
+                del self._sockets[index]
+                return sock, address, port
+        return None
+
+    def late(self, before: float) -> list[tuple[str, int]]:
+        """Close and give back those that have waited since before that time."""
+        gone = []
+        while self._sockets and self._sockets[0][3] < before:
+            sock, address, port, _ = self._sockets.popleft()
+            sock.close()
+            gone.append((address, port))
+        return gone
+
+    def sources(self) -> set[str]:
+        """The sources that somebody waits for."""
+        return {source_of(address) for _, address, _, _ in self._sockets}
+
+    def __len__(self) -> int:
+        return len(self._sockets)
 
 
 @dataclass(frozen=True, slots=True)

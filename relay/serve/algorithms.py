@@ -1,5 +1,6 @@
 """Which algorithms does the relay speak? Explicit lists; the library's defaults have group14-sha1 among them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,25 @@ def ciphers(chacha: str, aes: bool) -> Sequence[str]:
     if chacha == "yes" or (chacha == "auto" and not aes):
         return (*GCM, *CTR, *CHACHA) if aes else (*CHACHA, *GCM, *CTR)
     return (*GCM, *CTR)
+
+
+def for_client(offered: Sequence[bytes], version: bytes) -> list[bytes]:
+    """The ciphers offered to a client that called itself `version` (RFC 4253 4.2).
+
+    Every one is sound, so a client that lies gains nothing. OpenSSH up to 9.x prefers aes-ctr to aes-gcm, which costs
+    twice as much here and is in it since 6.2: it gets GCM alone. Dropbear as Debian builds it has neither GCM nor our
+    MACs, so without chacha20 it would be locked out.
+    """
+    found = _OPENSSH.match(version)
+    if found is not None and (int(found[1]), int(found[2])) >= (6, 2):
+        return [cipher for cipher in offered if cipher not in _CTR]
+    if b"dropbear" in version and CHACHA[0].encode() not in offered:
+        return [*offered, CHACHA[0].encode()]
+    return list(offered)
+
+
+_OPENSSH = re.compile(rb"SSH-2\.0-OpenSSH_(?:for_Windows_)?([0-9]{1,3})\.([0-9]{1,3})")
+_CTR = frozenset(cipher.encode() for cipher in CTR)
 
 
 def cpu_has_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -33,6 +33,7 @@ from asyncssh.constants import (
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.settings import Limits
+from relay.serve import algorithms
 from relay.serve.pipe import Pipe
 
 TOUCHED = [
@@ -40,6 +41,7 @@ TOUCHED = [
     "_cleanup",
     "_client_version",
     "_deferred_packets",
+    "_enc_algs",
     "_finish_recv_packet",
     "_force_close",
     "_inpbuf",
@@ -104,6 +106,12 @@ class Owner(Protocol):
 
 class Channel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
+
+    def abort(self) -> None:
+        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
+        if self._send_state == "close_pending":
+            self._close_send()
+        super().abort()
 
     def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()
@@ -315,6 +323,8 @@ class Connection(SSHServerConnection):
             self._force_close(asyncssh.ProtocolError("too much kept back during a key exchange"))
 
     def _send_kexinit(self) -> None:
+        if not self._session_id:  # the client's version line has just been read
+            self._enc_algs = algorithms.for_client(self._enc_algs, self._client_version)
         super()._send_kexinit()
         if self._auth_complete and self._rekey_timer is None:
             self._rekey_timer = self._loop.call_later(REKEY_SECONDS, self._rekey_late)

@@ -25,7 +25,7 @@ from relay.core.ids import Ids
 from relay.core.text import escape
 from relay.errors import Fault, RelayError, SiteInvalid
 from relay.serve import listeners
-from relay.serve.admission import Door, Slot, Slots, source_of
+from relay.serve.admission import Door, Line, Slot, Slots, source_of
 from relay.serve.applied import Applied, compile_site
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
@@ -40,6 +40,8 @@ ACCEPTS = 64  # per turn of the loop and listener
 KEYS_SECONDS = 1.0  # how often the key files are looked at
 STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
 PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
+LINE_SECONDS = 0.5  # how often the line before a full source is looked at
+IDLE_SECONDS = 5.0  # a client that has not proven a key by then gives its place to one that waits
 NO_ROOM_SECONDS = 0.5  # after running out of descriptors
 NO_WORKER_SECONDS = 0.1  # while no worker of ours is ready
 SHOUT_SECONDS = 600.0  # how often a broken site is said again
@@ -57,6 +59,7 @@ class Supervisor:
         self._applied = Applied(site)
         self._recorder: Recorder | None = None
         self._door = Door()
+        self._line = Line()
         self._slots = Slots()
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._journal.say)
         self._control = Control(self._ask)
@@ -115,7 +118,13 @@ class Supervisor:
         if sys.platform != "linux":
             self._journal.say("this system has no route guard: packets may leave by another interface than a zone's")
         listeners.notify(os.environ, f"READY=1\nSTATUS=serving at {where}")
-        for coroutine in (self._watch_keys(), self._store_strangers(), self._settle_orphans(), self._shout()):
+        for coroutine in (
+            self._watch_keys(),
+            self._store_strangers(),
+            self._settle_orphans(),
+            self._shout(),
+            self._watch_line(),
+        ):
             self._spawn(coroutine)
         await self._over.wait()
         await self._end()
@@ -181,23 +190,57 @@ class Supervisor:
                     self._loop.remove_reader(listener.fileno())
                     self._loop.call_later(NO_ROOM_SECONDS, self._accept_again, listener)
                 return
-            with sock:
-                self._admit(sock, str(peer[0]), int(peer[1]))
+            self._welcome(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]))
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self._over.is_set():
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
+    def _welcome(self, sock: socket.socket, address: str, port: int) -> None:
+        limits = self._applied.document.settings.limits
+        if self._door.room(source_of(address), limits):
+            self._admit(sock, address, port)
+        elif len(self._line) < limits.unauthenticated:
+            self._line.join(sock, address, port, self._loop.time())
+        else:
+            sock.close()
+            self._stranger("source-full", address, port)
+
+    def _move_line(self) -> None:
+        """Somebody has proven a key or is gone: let in who waits and has room now."""
+        limits = self._applied.document.settings.limits
+        while waiting := self._line.next(lambda source: self._door.room(source, limits)):
+            self._admit(*waiting)
+
+    async def _watch_line(self) -> None:
+        """Who waits for a place that nobody leaves gets that of the idlest of its source, or is sent away at last."""
+        while True:
+            await asyncio.sleep(LINE_SECONDS)
+            now, limits = self._loop.time(), self._applied.document.settings.limits
+            for address, port in self._line.late(now - limits.login_grace):
+                self._stranger("source-full", address, port)
+            for source in self._line.sources():
+                idler = self._door.idler(source, now - IDLE_SECONDS)
+                if idler is not None:
+                    self._drop(idler)
+                    self._leave(idler)
+
+    def _leave(self, connection: str) -> None:
+        self._door.leave(connection)
+        if len(self._line):
+            self._move_line()
+
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
+        with sock:
+            self._hand_over(sock, address, port)
+
+    def _hand_over(self, sock: socket.socket, address: str, port: int) -> None:
         member = self._crew.least_loaded()
         if member is None:
             return  # all workers are being replaced: closed, the client tries again
         number = self._make_id()
-        address = address.split("%", maxsplit=1)[0]
-        stays, evicted = self._door.enter(number, source_of(address), self._applied.document.settings.limits)
-        if not stays:
-            self._stranger("source-full", address, port)
-            return
+        limits = self._applied.document.settings.limits
+        _, evicted = self._door.enter(number, source_of(address), limits, self._loop.time())
         if evicted is not None:
             self._drop(evicted)
         member.connections.add(number)
@@ -280,9 +323,9 @@ class Supervisor:
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
             case "auth":
-                self._door.leave(message["c"])
+                self._leave(message["c"])
             case "gone":
-                self._door.leave(message["c"])
+                self._leave(message["c"])
                 member.connections.discard(message["c"])
             case "have":
                 member.connections.add(message["c"])

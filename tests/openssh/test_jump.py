@@ -165,7 +165,7 @@ def test_a_stock_client_needs_no_option_for_the_algorithms(lan: Lan) -> None:
     done = lan.ssh("-v", "-W", "nowhere:1", "relay")
     said = done.stderr.decode()
     assert "kex: host key algorithm: ssh-ed25519" in said
-    assert re.search(r"server->client cipher: aes128-(gcm@openssh.com|ctr MAC: \S+-etm@openssh.com)", said)
+    assert re.search(r"server->client cipher: aes128-gcm@openssh.com", said)
     known = subprocess.run(["ssh", "-Q", "kex"], capture_output=True, text=True).stdout
     best = "mlkem768x25519-sha256" if "mlkem768x25519-sha256" in known else "curve25519-sha256"
     assert f"kex: algorithm: {best}" in said

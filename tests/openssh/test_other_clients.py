@@ -99,9 +99,9 @@ def test_paramiko_exchanges_keys_anew(lan: Lan) -> None:
 
 
 @pytest.fixture(scope="module")
-def chacha(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A relay that also offers chacha20: Dropbear has neither AES-GCM nor an encrypt-then-MAC mode beside it."""
-    with relay(tmp_path_factory.mktemp("chacha"), settings='chacha: "yes"\n') as one:
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """A relay as it comes; Dropbear, which has neither AES-GCM nor our MACs, is offered chacha20 by its name."""
+    with relay(tmp_path_factory.mktemp("stock")) as one:
         yield one
 
 
@@ -121,20 +121,20 @@ def dbclient(one: Relay, directory: Path, *arguments: str, stdin: bytes = b"") -
     )
 
 
-def test_dropbear_guesses_and_gets_in(chacha: Relay, tmp_path: Path) -> None:
+def test_dropbear_guesses_and_gets_in(stock: Relay, tmp_path: Path) -> None:
     """Dropbear sends its first exchange packet unasked (RFC 4253 7.1); it logs in, and its bytes go through."""
     with echo_server(greeting=b"hello ") as port:
-        done = dbclient(chacha, tmp_path, "-B", f"remote:{port}", stdin=b"dropbear")
+        done = dbclient(stock, tmp_path, "-B", f"remote:{port}", stdin=b"dropbear")
     assert done.stdout == b"hello dropbear", done.stderr
-    opened = chacha.wait_row("forward.opened", asked=f"remote:{port}")
+    opened = stock.wait_row("forward.opened", asked=f"remote:{port}")
     assert "dropbear" in str(opened["client_version"])
 
 
-def test_dropbear_is_refused_a_shell(chacha: Relay, tmp_path: Path) -> None:
+def test_dropbear_is_refused_a_shell(stock: Relay, tmp_path: Path) -> None:
     """Dropbear asking for a shell is refused and ends, without a hang (its exit status is 0 then: its own habit)."""
-    done = dbclient(chacha, tmp_path, "-T")
+    done = dbclient(stock, tmp_path, "-T")
     assert done.stdout == b""
-    chacha.wait_row("request.refused", kind="channel", type="session")
+    stock.wait_row("request.refused", kind="channel", type="session")
 
 
 def test_a_bare_socket_gets_the_version_line(lan: Lan) -> None:

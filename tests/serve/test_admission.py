@@ -1,12 +1,13 @@
 """Who may wait at the door, and who holds how many forwards."""
 
+import socket
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.settings import Limits
-from relay.serve.admission import Door, Slot, Slots, source_of
+from relay.serve.admission import Door, Line, Slot, Slots, source_of
 
 LIMITS = Limits(unauthenticated=5, unauthenticated_per_source=3)
 
@@ -64,6 +65,34 @@ def test_a_source_is_an_address_or_a_64() -> None:
     """IPv4 is counted by address, mapped or not; IPv6 by /64, because one machine has all of it."""
     assert source_of("192.0.2.7") == source_of("::ffff:192.0.2.7") == "192.0.2.7"
     assert source_of("2001:db8::1") == source_of("2001:db8::ffff:1") != source_of("2001:db8:0:1::1")
+
+
+def test_the_idlest_of_a_source_is_the_oldest() -> None:
+    """Only who came before the given time gives its place, and only one of that source."""
+    door = Door()
+    door.enter("1", "a", LIMITS, 10.0)
+    door.enter("2", "a", LIMITS, 11.0)
+    door.enter("3", "b", LIMITS, 1.0)
+    assert door.idler("a", 10.0) is None
+    assert door.idler("a", 10.5) == "1"
+    assert door.idler("c", 99.0) is None
+
+
+def test_who_waits_in_line_gets_in_by_source_and_time() -> None:
+    """The first whose source has room is next; who has waited too long is closed and named."""
+    line = Line()
+    socks = [socket.socket() for _ in range(3)]
+    for number, sock in enumerate(socks):
+        line.join(sock, f"192.0.2.{number % 2}", number, float(number))
+    assert line.sources() == {"192.0.2.0", "192.0.2.1"}
+    assert line.next(lambda source: False) is None
+    found = line.next(lambda source: source == "192.0.2.1")
+    assert found == (socks[1], "192.0.2.1", 1)
+    assert line.late(1.0) == [("192.0.2.0", 0)]
+    assert socks[0].fileno() == -1
+    assert len(line) == 1
+    assert line.late(99.0) == [("192.0.2.0", 2)]
+    socks[1].close()
 
 
 def test_slots_are_exact_for_person_key_and_target() -> None:

@@ -29,6 +29,29 @@ def test_chacha_is_offered_only_where_it_is_not_slower(setting: str, aes: bool, 
 
 
 @pytest.mark.parametrize(
+    ("version", "ctr", "chacha"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian-2", False, False),
+        (b"SSH-2.0-OpenSSH_10.1", False, False),
+        (b"SSH-2.0-OpenSSH_6.2", False, False),
+        (b"SSH-2.0-OpenSSH_6.1", True, False),
+        (b"SSH-2.0-OpenSSH_for_Windows_9.5", False, False),
+        (b"SSH-2.0-dropbear_2022.83", True, True),
+        (b"SSH-2.0-PuTTY_Release_0.79", True, False),
+        (b"SSH-2.0-", True, False),
+        (b"", True, False),
+    ],
+)
+def test_each_client_gets_the_fastest_cipher_it_has(version: bytes, ctr: bool, chacha: bool) -> None:
+    """OpenSSH would choose CTR before GCM, Dropbear has only chacha20 in common: the offer fits the client."""
+    offered = [cipher.encode() for cipher in algorithms.ciphers("auto", True)]
+    fitted = algorithms.for_client(offered, version)
+    assert (b"aes128-ctr" in fitted, CHACHA.encode() in fitted) == (ctr, chacha)
+    assert fitted[0] == b"aes128-gcm@openssh.com"
+    assert algorithms.for_client(fitted, version) == fitted
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("flags\t\t: fpu aes avx\n", True),

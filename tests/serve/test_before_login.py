@@ -213,15 +213,16 @@ def test_a_client_that_never_logs_in_is_ended_by_the_grace_time(tmp_path: Path) 
 
 
 def test_places_before_log_in_are_bounded_and_given_back(one: Relay) -> None:
-    """One source gets fifty places; the fifty-first is closed at once, and a place is free again when one goes."""
+    """One source gets fifty places; the fifty-first waits in line, while a neighbour's log-in is not delayed."""
     wait_for(lambda: status(one)["before_login"] == 0, "others are still at the door")
     waiting = [socket.create_connection(("127.0.0.1", one.port), timeout=10) for _ in range(50)]
     try:
         assert all(sock.recv(8) for sock in waiting)
         with socket.create_connection(("127.0.0.1", one.port), timeout=10) as late:
-            assert late.recv(8) == b""
-        with Client(one.port, source="127.0.0.3") as neighbour:
-            neighbour.login("alice", load_key(one.key))
+            with Client(one.port, source="127.0.0.3") as neighbour:
+                neighbour.login("alice", load_key(one.key))
+            waiting.pop().close()
+            assert late.recv(8) == b"SSH-2.0-"
     finally:
         for sock in waiting:
             sock.close()
