@@ -14,6 +14,7 @@ from relay.core.event import Event
 from relay.serve.protocol import Link
 from relay.store.database import FILE, Writer
 from tests.relay_process import Relay, relay, wait_for
+from tests.serve import hostile
 
 _NO_WORKERS = """
 import sys
@@ -150,3 +151,22 @@ def test_root_does_not_serve_on_the_state_of_another_user(tmp_path: Path) -> Non
     assert "belongs to user 65534, not to root" in said
     assert not list(state.iterdir())
     one.end()
+
+
+def test_a_revoked_forward_keeps_nothing_for_later(tmp_path: Path) -> None:
+    """The target has closed, its bytes wait for the client's window, the key goes: no byte comes any more."""
+    said = b"x" * 1000
+    with (
+        relay(tmp_path) as one,
+        socket.create_server(("127.0.0.2", 0)) as listener,
+        hostile.Client(one.port).login("alice", hostile.load_key(one.key)) as client,
+    ):
+        number, channel = client.open("remote", listener.getsockname()[1], window=10, size=256)
+        target, _ = listener.accept()
+        target.sendall(said)
+        assert client.read(number, 10) == said[:10]
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        target.close()  # a reset: the relay closes the channel as soon as its window allows
+        client.write(channel, b"y")
+        (one.site / "keys" / "alice.pub").write_text("")
+        client.expect(hostile.CLOSE)
