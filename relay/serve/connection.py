@@ -113,12 +113,6 @@ class Channel(SSHTCPChannel[bytes]):
             self._close_send()
         super().abort()
 
-    def abort(self) -> None:
-        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
-        if self._send_state == "close_pending":
-            self._close_send()
-        super().abort()
-
     def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()
         want_reply = packet.get_boolean()
