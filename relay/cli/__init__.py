@@ -97,13 +97,16 @@ def group(ctx: click.Context, site_option: str | None) -> None:
     Exit status: 0 yes or done, 1 the answer is no, 2 wrong usage, 3 nobody answers, 70 a bug of ours.
     """
     ctx.obj = Context(site_option)
+    if os.environ.get("NO_COLOR"):  # no-color.org; click itself looks at the terminal only
+        ctx.color = False
 
 
 def main() -> None:
     """The entry point `relayctl`: errors of ours become two lines on stderr and an exit status."""
     try:
         status = group.main(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # Ctrl-C, or a question that nobody is there to answer
+        click.echo("relayctl: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

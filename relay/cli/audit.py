@@ -29,6 +29,7 @@ from relay.store.database import FILE, Reader
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _TIMEZONE = re.compile(r"""^timezone:[ \t]+(["']?)([A-Za-z0-9._/+-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 _VERSION = re.compile(r"[0-9a-f]{4,64}")  # of a policy; it becomes a file's name here
+_LATE_SECONDS = 60  # strangers' counters are written every ten; a disk may be slow
 
 
 @click.group()
@@ -262,6 +263,8 @@ def _unknown(reader: Reader, id: str) -> RelayError:
         hint = error.hint
     else:
         hint = f"it was made at {made} UTC, if it is one of this relay's"
+        if abs(time.time() - ids.made_at(ids.parse(id)) / 1e6) < _LATE_SECONDS:
+            hint += "; a stranger's id is known here after some seconds: try again"
     if near:
         hint += f"; the nearest is {escape(near)}: relayctl audit show {escape(near)}"
     return RelayError(f"nothing is known of {shown}", hint)

@@ -31,7 +31,9 @@ def cells(entry: Entry, zone: tzinfo) -> list[object]:
     fields = entry.fields
     name = entry.first.event.name
     what = "forward" if name.startswith("forward.") else name
-    target = fields.get("asked") or fields.get("type") or fields.get("policy") or fields.get("file")
+    target = fields.get("asked") or fields.get("type") or fields.get("file")
+    if not target and name.startswith("site."):  # other events carry the policy too, but are not about it
+        target = fields.get("policy")
     if fields.get("address") and isinstance(target, str) and str(fields["address"]) not in target:
         target = f"{target} ({fields['address']})"
     duration = fields.get("duration")

@@ -1,5 +1,6 @@
 """`relayctl backup` and `relayctl restore`: site, keys, host keys and audit log in one file."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -56,6 +57,7 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
     for path in moved:
         click.echo(f"moved aside: {path}")
     click.echo(f"restored {len(contents.files)} files, saved by version {contents.version}")
-    problem = record.record(site, "backup.restored", {"file": str(file), "detail": f"made {contents.made}"})
+    made = datetime.fromtimestamp(contents.made, UTC).isoformat()
+    problem = record.record(site, "backup.restored", {"file": str(file), "detail": f"made {made}"})
     if problem:
         click.echo(f"relayctl: done, but not on record: {problem}", err=True)

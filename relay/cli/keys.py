@@ -44,7 +44,7 @@ def add_key(ctx: Context, person: str, file: str) -> None:
     from relay.people import add
 
     # the key itself in the place of its file: what people try first
-    pasted = file.startswith(("ssh-", "ecdsa-", "sk-")) and " " in file
+    pasted = any(f" {start}" in f" {file}" for start in ("ssh-", "ecdsa-", "sk-")) and " " in file and "AAAA" in file
     data = file.encode() if pasted else _read(file)
     site = ctx.site(announce=True)
     known = law.of(site)
@@ -127,7 +127,8 @@ def import_keys(ctx: Context, file: str, names_file: str | None, yes: bool, as_j
         )
         for one in planned.rejected:
             click.echo(f"{escape(file, 200)}:{one.line}: not taken: {one.what}; {one.cure}", err=True)
-            click.echo(f"  {escape(one.comment, 80)}", err=True)
+            if one.comment:
+                click.echo(f"  {escape(one.comment, 80)}", err=True)
         for name in planned.unused:
             click.echo(f"--names: {escape(name, 80)} is no key of this file", err=True)
         if new and not yes:

@@ -25,20 +25,15 @@ def print_json(value: object) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under headings. Cells are escaped: they may hold a stranger's text; None is an empty cell."""
     cells = [["" if cell is None else escape(str(cell), 500) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        # for pipes and files: aligned, never cut to a width, and without paying for rich
-        lines = [list(columns), *cells]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-        for line in lines:
-            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in cells:
-        shown.add_row(*(Text(cell) for cell in row))
-    Console().print(shown)
+    measure: Callable[[str], int] = len
+    terminal = sys.stdout.isatty()
+    if terminal:
+        from rich.cells import cell_len as measure  # a Chinese character takes two columns; pipes do not pay for rich
+    lines = [list(columns), *cells]
+    widths = [max(measure(line[column]) for line in lines) for column in range(len(columns))]
+    for number, line in enumerate(lines):
+        # never folded to the terminal's width: a fingerprint in two halves cannot be copied into the next command
+        shown = "  ".join(
+            cell + " " * (width - measure(cell)) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        click.echo(click.style(shown, bold=True) if terminal and number == 0 else shown)

@@ -41,7 +41,7 @@ class Explanation:
     def lines(self) -> tuple[str, ...]:
         """All of it as lines for a terminal."""
         verdict = self.verdict
-        out = [f"{self.asked}: {'allowed' if verdict.allowed else 'denied'} ({verdict.reason})"]
+        out = [f"{self.asked}: {'allowed' if verdict.allowed else f'denied ({verdict.reason})'}"]
         if verdict.destination is not None:
             out.append(f"  means    {verdict.destination}")
         if verdict.rule is not None:

@@ -14,7 +14,17 @@ from pydantic import BaseModel, ValidationError
 from relay.core.text import escape
 from relay.errors import Fault
 from relay.site.document import Document, Path
-from relay.site.models import ENTRIES, NOTHING, ExpectEntry, HostEntry, PolicyFile, RuleEntry, SettingsFile, ZoneEntry
+from relay.site.models import (
+    ENTRIES,
+    NOTHING,
+    ExpectEntry,
+    HostEntry,
+    LimitsEntry,
+    PolicyFile,
+    RuleEntry,
+    SettingsFile,
+    ZoneEntry,
+)
 
 _POLICY_SECTIONS = tuple(PolicyFile.model_fields)
 _WORDS = {"zones": "zone", "hosts": "host", "groups": "group", "rules": "rule", "expect": "expectation"}
@@ -199,6 +209,8 @@ def _names(model: type[BaseModel]) -> list[str]:
 
 
 def _nearest(key: str, model: type[BaseModel]) -> str:
+    if model is SettingsFile and key in LimitsEntry.model_fields:
+        return "it belongs under `limits:`"
     near = difflib.get_close_matches(key, _names(model), n=1)
     if near:
         return f"did you mean {near[0]!r}?"

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -219,6 +220,13 @@ def test_show_tells_a_strangers_reference(site):
     assert "relayctl add-key" in output
     assert "4 bytes, hash 00aa11bb" in output
     assert json.loads(run(site, "show", id_of_nobody, "--json")[0])["exact"]
+
+
+def test_show_of_an_id_made_just_now(site):
+    """A stranger calls at once: the counters are some seconds behind, and the answer says so."""
+    output, status = run(site, "show", ids.Ids(1).make(time.time_ns() // 1000))
+    assert status == 1
+    assert "known here after some seconds: try again" in output
 
 
 def test_show_of_nothing_names_the_nearest(site):

@@ -22,6 +22,13 @@ def test_environment(relayctl: Relayctl, site: Path) -> None:
     assert relayctl("check", RELAY_SITE=str(site)).returncode == 0
 
 
+def test_a_limit_in_the_wrong_place(relayctl: Relayctl, site: Path) -> None:
+    """A limit beside the other settings is told its place, not the nearest name there."""
+    (site / "relay.yaml").write_text("login_grace: 30s\n")
+    done = relayctl("--site", site, "check")
+    assert "relay.yaml:1: unknown key 'login_grace' in the file; it belongs under `limits:`" in done.stdout
+
+
 def test_every_fault(relayctl: Relayctl, site: Path) -> None:
     """Faults of settings, policy and keys come together as file:line, with status 1, and nothing is written."""
     (site / "relay.yaml").write_text("\nworkres: 2\n")

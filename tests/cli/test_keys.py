@@ -77,6 +77,9 @@ def test_add_key_takes_standard_input_and_a_pasted_key(site: Path) -> None:
     out, _ = ctl(site, "add-key", "bob", ED25519.strip())
     assert f"added: bob {PRINT}" in out
     assert "bob may reach nothing yet" in out
+    ctl(site, "revoke-key", PRINT)
+    _, err = ctl(site, "add-key", "carol", f'from="192.0.2.1" {ED25519.strip()}', status=1)
+    assert "was revoked" in err  # the key with its options was read, not looked for as a file
 
 
 @pytest.mark.parametrize(

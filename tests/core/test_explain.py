@@ -115,7 +115,7 @@ def test_an_allowed_forward_needs_no_change() -> None:
     assert found.rule == OPS
     assert found.changes == ()
     assert found.lines() == (
-        "alice to remote:22: allowed (allowed)",
+        "alice to remote:22: allowed",
         "  means    192.168.1.201:22 in office",
         "  rule     'ops reach the office by ssh' (policies/main.yaml:12): "
         "allow ops (alice, bob) to 192.168.1.0/24 in office, ports 22",
