@@ -217,7 +217,12 @@ def revoke_key(ctx: Context, who: str, reason: str) -> None:
     site = ctx.site(announce=True, narrowing=True)
     directory = site.path / "keys"
     files = keyring.read(site.path)
-    condemned = revoke.find(directory, who, (files, *law.applied_keys(site)))
+    try:
+        condemned = revoke.find(directory, who, (files, *law.applied_keys(site)))
+    except InputRejected:
+        for mention in revoke.mentions(site.path, who):
+            click.echo(f"has no key, but is named: {mention.file}:{mention.line}: {mention.text}", err=True)
+        raise
     by = doer.fields()
     done = revoke.revoke(directory, condemned, files.revocations, now=int(time.time()), who=doer.word(by), why=reason)
     _show_revoked(done)

@@ -14,6 +14,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from relay.core.settings import Limits
 
+LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day
+
 
 def source_of(address: str) -> str:
     """What is counted as one source: the IPv4 address (also when mapped into IPv6), or the /64 of an IPv6 one."""
@@ -74,16 +76,23 @@ class Line:
 
     def __init__(self) -> None:
         self._sockets: deque[tuple[socket.socket, str, int, float]] = deque()
+        self._per_source: Counter[str] = Counter()
+
+    def has_room(self, source: str) -> bool:
+        """Whether one more of this source may wait: one source cannot fill the line."""
+        return self._per_source[source] < LINE_PER_SOURCE
 
     def join(self, sock: socket.socket, address: str, port: int, now: float) -> None:
         """Wait. The socket is the line's from now on."""
         self._sockets.append((sock, address, port, now))
+        self._per_source[source_of(address)] += 1
 
     def next(self, may: Callable[[str], bool]) -> tuple[socket.socket, str, int] | None:
         """Take out the first whose source has room, if there is one."""
         for index, (sock, address, port, _) in enumerate(self._sockets):
             if may(source_of(address)):
                 del self._sockets[index]
+                self._left(address)
                 return sock, address, port
         return None
 
@@ -93,12 +102,19 @@ class Line:
         while self._sockets and self._sockets[0][3] < before:
             sock, address, port, _ = self._sockets.popleft()
             sock.close()
+            self._left(address)
             gone.append((address, port))
         return gone
 
     def sources(self) -> set[str]:
         """The sources that somebody waits for."""
-        return {source_of(address) for _, address, _, _ in self._sockets}
+        return set(self._per_source)
+
+    def _left(self, address: str) -> None:
+        source = source_of(address)
+        self._per_source[source] -= 1
+        if not self._per_source[source]:
+            del self._per_source[source]
 
     def __len__(self) -> int:
         return len(self._sockets)

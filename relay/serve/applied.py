@@ -6,6 +6,7 @@ revoked is out at once, what is new waits for `reload` or `add-key`.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -114,7 +115,8 @@ class Applied:
             return (Fault(str(self.site.path), 0, str(error), "relayctl check"),)
         self.document = document
         self.keyring = await self._read()
-        await asyncio.to_thread(self._keep)
+        with contextlib.suppress(OSError):  # a full disk: the files are there, what is kept is a copy
+            await asyncio.to_thread(self._keep)
         return ()
 
     async def reload(self, document: Document | None = None) -> list[str]:

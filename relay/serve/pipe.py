@@ -60,7 +60,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             except (BlockingIOError, InterruptedError):
                 taken = 0
             except OSError as error:
-                self._fail(error)
+                self._unsendable(error)
                 return
             self.sent += taken
             if taken == len(data):
@@ -145,7 +145,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             else:
                 self._target_eof = True
                 self._update()
-                if self._client_eof and self._shut:
+                if self._shut:
                     self._close("target-closed")
                 else:
                     chan.write_eof()
@@ -158,7 +158,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._fail(error)
+            self._unsendable(error)
             return
         self.sent += taken
         del self._out[:taken]
@@ -177,18 +177,25 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self._fail(error)
+            self._unsendable(error)
             return
         if self._target_eof:
             self._close("client-closed")
 
+    def _unsendable(self, error: OSError) -> None:
+        """The target takes no more; what it said before it went is still given to the client."""
+        self._reason = self._reason or _reason(error)
+        self._shut = True
+        self._out.clear()
+        self._loop.remove_writer(self._fd)
+        if self._paused and self._chan is not None:
+            self._paused = False
+            self._chan.resume_reading()  # what the client still sends is dropped, as a TCP stack would
+        if self._target_eof:
+            self._close(self._reason)
+
     def _fail(self, error: OSError) -> None:
-        if isinstance(error, ConnectionResetError | BrokenPipeError):
-            self._close("target-reset")
-        elif isinstance(error, TimeoutError):
-            self._close("target-silent")  # TCP_USER_TIMEOUT or keepalive
-        else:
-            self._close("target-failed")
+        self._close(_reason(error))
 
     def _close(self, reason: str) -> None:
         """Both directions are done, or the target is gone: close the channel, keeping what is still to be sent."""
@@ -216,3 +223,12 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._over = True
         self._release()
         self._ended(self, reason)
+
+
+def _reason(error: OSError) -> str:
+    """The stable word of the closing row for a target that went in an unusual way."""
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "target-reset"
+    if isinstance(error, TimeoutError):
+        return "target-silent"  # TCP_USER_TIMEOUT or keepalive
+    return "target-failed"

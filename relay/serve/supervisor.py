@@ -200,7 +200,7 @@ class Supervisor:
         limits = self._applied.document.settings.limits
         if self._door.room(source_of(address), limits):
             self._admit(sock, address, port)
-        elif len(self._line) < limits.unauthenticated:
+        elif len(self._line) < limits.unauthenticated and self._line.has_room(source_of(address)):
             self._line.join(sock, address, port, self._loop.time())
         else:
             sock.close()
@@ -503,6 +503,8 @@ class Supervisor:
             except RelayError as error:
                 self._note("site.rejected", {"detail": error.what, **by})
                 return {"ok": False, "problem": error.what, "hint": error.hint}
+            except OSError as error:  # no process or descriptor left for the child
+                return {"ok": False, "problem": f"the site could not be checked: {error}"}
             self._faults = ()
         document, keyring = self._applied.document, self._applied.keyring
         detail = "; ".join(changed)[:900] or "nothing changed"

@@ -199,3 +199,12 @@ def test_revoking_works_on_a_site_that_everybody_can_write(tmp_path: Path) -> No
         assert "SHA256:" in (one.site / "keys" / "revoked").read_text()
     finally:
         one.end()
+
+
+def test_somebody_without_a_key_is_still_found_in_the_rules(tmp_path: Path) -> None:
+    """Revoking a person who has no key is answered no, with every rule that names the person."""
+    one = Relay(tmp_path, policy="rules:\n  - {name: r, allow: [dave], to: [remote], ports: [22]}\n")
+    try:
+        assert "is named: policies/main.yaml:2" in one.ctl("revoke-key", "dave", status=1)
+    finally:
+        one.end()

@@ -92,6 +92,7 @@ def test_who_waits_in_line_gets_in_by_source_and_time() -> None:
     assert socks[0].fileno() == -1
     assert len(line) == 1
     assert line.late(99.0) == [("192.0.2.0", 2)]
+    assert line.sources() == set()
     socks[1].close()
 
 
@@ -118,3 +119,15 @@ def test_a_slot_that_lives_on_is_taken_in_any_case() -> None:
             assert slots.take(str(number), Slot("w", "c", "alice", "k", "t"), None) == ""
     assert len(slots.held) == 3
     assert slots.take("new", Slot("w", "c", "alice", "k", "t"), Limits(forwards_per_person=3)) != ""
+
+
+def test_one_source_cannot_fill_the_line() -> None:
+    """After 200 of one source the next of it is not taken, while another source still is."""
+    line = Line()
+    socks = [socket.socket() for _ in range(200)]
+    for sock in socks:
+        line.join(sock, "192.0.2.1", 1, 0.0)
+    assert not line.has_room("192.0.2.1")
+    assert line.has_room("192.0.2.2")
+    assert len(line.late(1.0)) == 200
+    assert line.has_room("192.0.2.1")

@@ -1,6 +1,7 @@
 """The thin thread through everything: one client, one forward, one opening and one closing row."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import asyncssh
@@ -73,4 +74,32 @@ async def test_both_orders_of_eof_close_the_channel(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 await writer.channel.wait_closed()
         assert await asyncio.to_thread(one.wait_row, "forward.closed", sent=5, received=3)
+    server.close()
+
+
+async def test_what_a_target_said_before_it_reset_still_arrives(tmp_path: Path) -> None:
+    """A target that answers and resets because the client goes on sending: its whole answer reaches the client."""
+    answer = b"a" * 300_000
+
+    async def answers_and_resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()  # unread bytes wait in its socket, so the kernel resets what comes after
+
+    server = await asyncio.start_server(answers_and_resets, "127.0.0.2", 0)
+    port = server.sockets[0].getsockname()[1]
+    with relay(tmp_path) as one:
+        async with await connect(one) as client:
+            reader, writer = await client.open_connection("remote", port)
+            writer.write(b"x")
+            got = b""
+            while len(got) < len(answer):
+                piece = await reader.read(50_000)
+                assert piece, f"only {len(got)} bytes arrived"
+                got += piece
+                with contextlib.suppress(BrokenPipeError):  # the relay has closed the channel behind the answer
+                    writer.write(b"y")
+        closed = await asyncio.to_thread(one.wait_row, "forward.closed")
+        assert closed["received"] == len(answer)
     server.close()
