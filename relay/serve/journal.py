@@ -13,6 +13,8 @@ from relay.core.journal import Throttle
 WAITING = 2000  # lines
 PER_SECOND = 200.0  # lines in the long run; one busy relay writes far fewer
 BURST = 1000.0
+STRANGERS_PER_SECOND = 20.0  # a flood of strangers is 2 kB a second here, and cannot crowd out the others' lines
+STRANGERS_BURST = 200.0
 
 
 class Journal:
@@ -21,11 +23,17 @@ class Journal:
     def __init__(self) -> None:
         self._lines: queue.Queue[str] = queue.Queue(WAITING)
         self._throttle = Throttle(PER_SECOND, BURST)
+        self._strangers = Throttle(STRANGERS_PER_SECOND, STRANGERS_BURST)
         threading.Thread(target=self._run, name="journal", daemon=True).start()
 
     def event(self, line: str) -> None:
         """Write one line (already escaped) soon, unless there are too many of them."""
         for one in self._throttle.lines(time.monotonic_ns() // 1000, line):
+            self._put(one)
+
+    def stranger(self, line: str) -> None:
+        """Write one line about somebody who has not proven a key; far fewer of them."""
+        for one in self._strangers.lines(time.monotonic_ns() // 1000, line):
             self._put(one)
 
     def say(self, line: str) -> None:

@@ -396,7 +396,7 @@ class Supervisor:
             self._now_us(), parsed, kind, reference=number, fingerprint=fingerprint, login=login if login else None
         )
         name = veiled(login, self._salt) if login else ""
-        self._journal.event(
+        self._journal.stranger(
             lines.stranger(kind, str(parsed), port, login=name, fingerprint=fingerprint, reference=number)
         )
 

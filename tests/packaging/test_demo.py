@@ -47,7 +47,7 @@ def test_the_demo_shows_what_works_and_what_is_refused(options: tuple[str, ...])
     assert "you may not reach that" in said
     trail = said.split("audit search")[1]
     assert len(re.findall(r"login\.succeeded", trail)) == 3
-    assert len(re.findall(r" forward +127\.0\.0\.201:\d+ +client-closed", trail)) == 1
+    assert len(re.findall(r" forward +127\.0\.0\.201:\d+ +(?:client|target)-(?:closed|gone)", trail)) == 1
     assert len(re.findall(r" forward +127\.0\.0\.50:\d+ +denied: deny-rule", trail)) == 1
     assert len(re.findall(r"request\.refused +session", trail)) == 1
     directory = re.search(r"\.demo/\d+", said)
