@@ -1,6 +1,7 @@
 """`relayctl backup` and `relayctl restore`: site, keys, host keys and audit log in one file."""
 
 from datetime import UTC, datetime
+import sys
 from pathlib import Path
 
 import click
@@ -51,6 +52,8 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
     from relay.store import backup as backups
 
     site = ctx.site(announce=True)
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; say --yes")
     if not yes:
         click.confirm(f"replace what is in {site.path} and {site.state}", abort=True)
     contents, moved = backups.restore(file, site.path, site.state)
