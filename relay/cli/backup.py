@@ -1,7 +1,7 @@
 """`relayctl backup` and `relayctl restore`: site, keys, host keys and audit log in one file."""
 
-from datetime import UTC, datetime
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
