@@ -309,6 +309,7 @@ def test_teleport_65089(one: Relay) -> None:
                     client._need(len(client._in) + 1)
     with logged_in(one) as client:
         client.refused("nowhere", 22)
+    one.wait_row("login.succeeded")
     assert {row["client"] for row in one.rows("login.succeeded")} == {"127.0.0.1"}
 
 
