@@ -134,18 +134,17 @@ class Relay:
         self.listener.close()
 
     def worker_pids(self) -> list[int]:
-        """The processes that hold one of this relay's worker locks."""
+        """The worker processes of this relay: those whose command line names its state directory."""
+        state = str(self.site / "state").encode()
         found = []
-        for path in (self.site / "state" / "run").glob("w*.lock"):
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                inode = path.stat().st_ino
-            except FileNotFoundError:  # it has just ended
+                words = path.read_bytes().split(b"\0")
+            except OSError:  # it ended while we looked
                 continue
-            for line in Path("/proc/locks").read_text().splitlines():
-                fields = line.split()
-                if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}") and int(fields[4]) > 0:
-                    found.append(int(fields[4]))
-        return found
+            if b"relay.serve.worker" in words and state in words:
+                found.append(int(path.parent.name))
+        return sorted(found)
 
     def log(self) -> str:
         """Everything it wrote to stderr."""

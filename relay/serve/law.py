@@ -39,6 +39,7 @@ class Law:
         self._own: frozenset[Address] = frozenset()
         self._own_at = float("-inf")
         self._listening: tuple[tuple[Address, int], ...] = ()
+        self._own_addresses()  # opens the kernel's socket before the first forward wants it
 
     def judge(self, identity: Identity, target: Target | Destination) -> Verdict:
         """Judge one forward by the law of this moment (see core.policy.judge)."""
