@@ -20,7 +20,7 @@ demo-stop: ## end what `make demo KEEP=1` left running
 test: ## every test; installs Debian packages that are missing (STRICT=1: a skipped test is a failure)
 	@tools/packages.sh
 	@$(MAKE) --no-print-directory lint
-	RELAY_STRICT=$(STRICT) $(PYTEST) $(ARGS)
+	RELAY_STRICT=$(STRICT) $(PYTEST) --reruns 1 -r R $(ARGS)
 
 quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
 	@$(MAKE) --no-print-directory lint
