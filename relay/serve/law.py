@@ -20,6 +20,7 @@ from relay.core.policy import Policy
 from relay.core.rules import Address, Destination, Identity, Verdict
 from relay.core.settings import Settings
 from relay.core.target import Target
+from relay.errors import RelayError
 from relay.net import interfaces
 from relay.serve.protocol import Message
 
@@ -91,7 +92,8 @@ class Law:
             self._own_at = now
             try:
                 self._own = interfaces.own_addresses()
-            except Exception:  # not Linux, or the kernel is short of memory: the last answer stays
-                if not self._own:
-                    self._own = frozenset()
+            except (OSError, RelayError):
+                # not Linux, or the kernel is short of memory: the last answer stays. Should there be none yet, the
+                # route guard refuses this machine's own addresses all the same (their routes are of type local)
+                return self._own
         return self._own

@@ -78,7 +78,7 @@ async def test_both_orders_of_eof_close_the_channel(tmp_path: Path) -> None:
 
 
 async def test_what_a_target_said_before_it_reset_still_arrives(tmp_path: Path) -> None:
-    """A target that answers and resets because the client goes on sending: its whole answer reaches the client."""
+    """A target that answers and resets because the client goes on sending: what the relay got, the client got."""
     answer = b"a" * 300_000
 
     async def answers_and_resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,12 +94,11 @@ async def test_what_a_target_said_before_it_reset_still_arrives(tmp_path: Path) 
             reader, writer = await client.open_connection("remote", port)
             writer.write(b"x")
             got = b""
-            while len(got) < len(answer):
-                piece = await reader.read(50_000)
-                assert piece, f"only {len(got)} bytes arrived"
+            while piece := await reader.read(50_000):
                 got += piece
                 with contextlib.suppress(BrokenPipeError):  # the relay has closed the channel behind the answer
                     writer.write(b"y")
         closed = await asyncio.to_thread(one.wait_row, "forward.closed")
-        assert closed["received"] == len(answer)
+        # a kernel that resets drops what it had not sent yet; what reached the relay must have reached the client
+        assert closed["received"] == len(got) > 0
     server.close()
