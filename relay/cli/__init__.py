@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "revoke-key": ("keys", "revoke_key", "Shut a person or a key out, for ever."),
     "explain": ("explain", "explain", "Say whether a person may reach a target, and why."),
     "audit": ("audit", "audit", "Review who reached what."),
+    "net": ("net", "net", "Plan, set up, watch and verify the network."),
     "client-config": ("client_config", "client_config", "Print a person's ssh configuration."),
     "host-key": ("host_key", "host_key", "List, add and retire the relay's host keys."),
     "backup": ("backup", "backup", "Save the site and its state to one file."),

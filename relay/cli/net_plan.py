@@ -1,0 +1,13 @@
+"""`relayctl net plan`: being built."""
+
+import click
+
+
+@click.command()
+def plan() -> None:
+    """Print what each machine needs, as scripts.
+
+    \b
+    Example:
+      relayctl net plan
+    """

@@ -1,0 +1,51 @@
+"""What must one machine have, beyond its packages? The same value is printed as a script and applied by `net apply`.
+
+Everything owned lies below OWN and in the files listed, in the nft table TABLE, and in routes of protocol PROTOCOL:
+so whoever takes it away again touches nothing else.
+"""
+
+from dataclasses import dataclass
+
+OWN = "/etc/relay-net"  # our directory
+TABLE = "relay_net"  # our nft table, of family inet
+PROTOCOL = 114  # of our routes (`ip route ... proto 114`), so that ours are told from others': "r"
+UNIT = "relay-net.service"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """One file that is wholly ours."""
+
+    path: str  # absolute
+    text: str
+    mode: int = 0o644
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine's share of a plan.
+
+    `before`, `after`: what a person or the overlay's own tools do, in words and commands (joining, the controller's
+    web panel, the Moon). `files`: written whole. `up` and `down`: paths of two of the files; running `up` (idempotent)
+    makes the kernel fit them, `down` takes it back. `warnings`: clashes and risks, a sentence each.
+    """
+
+    name: str  # relay, gateway, lan-host, client
+    zone: str = ""  # "" for the relay, which is one machine for all zones
+    title: str = ""
+    files: tuple[OwnFile, ...] = ()
+    up: str = ""
+    down: str = ""
+    before: tuple["Step", ...] = ()
+    after: tuple["Step", ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do: why, and how. `script` is idempotent POSIX sh; "" where a person does it elsewhere."""
+
+    why: str
+    script: str = ""
+    by_hand: str = ""  # what to do in words, where no command can
