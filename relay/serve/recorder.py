@@ -120,38 +120,37 @@ class Recorder:
 
     def _write(self, jobs: list[_Job]) -> None:
         """Write what was kept, oldest first, then `jobs`; what cannot be written is kept, openings are refused."""
-        problem = ""
-        while self._kept and not problem:
-            chunk = [self._kept[index] for index in range(min(BATCH, len(self._kept)))]
-            problem = self._append(chunk)
-            if not problem:
-                for _ in chunk:
-                    self._kept.popleft()
-                self._tell(chunk, "")
-        if jobs and not problem:
-            problem = self._append(jobs)
-            if not problem:
-                self._tell(jobs, "")
-        if problem:
-            self._tell([job for job in jobs if job.opening], problem)
-            self._kept.extend(job for job in jobs if not job.opening)
+        left: list[_Job] = []
+        while self._kept and not left:
+            chunk = [self._kept.popleft() for _ in range(min(BATCH, len(self._kept)))]
+            left = self._store(chunk)
+            self._kept.extendleft(reversed(left))
+        left = jobs if left else self._store(jobs)
+        if left:
+            self._tell([job for job in left if job.opening], self.failing)
+            self._kept.extend(job for job in left if not job.opening)
             while len(self._kept) > MOST_KEPT:
                 self._drop_one()
 
-    def _append(self, batch: list[_Job]) -> str:
+    def _store(self, batch: list[_Job]) -> list[_Job]:
+        """Write the batch and tell who asked; gives back those that cannot be written now."""
+        if not batch:
+            return []
         try:
             self._writer.append([job.event for job in batch])
         except StoreUnavailable as error:
             self.failing = error.what
-        except Exception as error:  # one row that the store cannot take must not stop the others for ever
+            return batch
+        except Exception as error:  # one row that the store cannot take must not stop the others, nor speak for them
             if len(batch) > 1:
-                return next(filter(None, [self._append([job]) for job in batch]), "")
+                return [left for job in batch for left in self._store([job])]
             self.lost += 1
             sys.stderr.write(f"relay: a row could not be recorded, please report it: {error!r}\n")
-            return "" if not batch[0].opening else "internal error"
-        else:
-            self.failing = ""
-        return self.failing
+            self._tell(batch, "internal error" if batch[0].opening else "")
+            return []
+        self.failing = ""
+        self._tell(batch, "")
+        return []
 
     def _drop_one(self) -> None:
         for index, job in enumerate(self._kept):

@@ -106,3 +106,18 @@ async def test_a_row_that_cannot_be_stored_does_not_stop_the_others(tmp_path: Pa
     assert rows(tmp_path / FILE) == [good.id]
     assert recorder.lost == 1
     await recorder.close()
+
+
+async def test_a_row_that_cannot_be_stored_speaks_for_itself_alone(tmp_path: Path) -> None:
+    """Of three openings in one group the one that the store cannot take is refused, the others are durable and told."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    events = [opening(number) for number in range(3)]
+    broken = Event(events[1].id, events[1].time, events[1].name, {**events[1].fields, "port": object()})  # type: ignore[dict-item]  # no field may be one
+    waiting = [asyncio.ensure_future(answered(recorder, one)) for one in (events[0], broken, events[2])]
+    await asyncio.sleep(0)  # all three are in the queue before the thread looks
+    recorder.start()
+    assert await asyncio.gather(*waiting) == ["", "internal error", ""]
+    assert rows(tmp_path / FILE) == [events[0].id, events[2].id]
+    assert recorder.lost == 1
+    assert recorder.failing == ""
+    await recorder.close()

@@ -1,0 +1,116 @@
+"""What does the supervisor write down, and where? Events to the audit log and the journal, strangers as counters.
+
+The one owner of the recorder (the audit database's only writer), the journal and the strangers' tally.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from relay.core import journal as lines
+from relay.core.event import Event, Value
+from relay.core.ids import Ids
+from relay.serve.journal import Journal
+from relay.serve.recorder import Answer, Recorder
+from relay.store.strangers import Tally, veiled
+
+STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
+PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
+
+
+class Record:
+    """Everything that is written down. Before `open` and after `close` events are dropped (there is no database)."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self.say = self.journal.say
+        self._loop = asyncio.get_running_loop()
+        self._ids = Ids(0)
+        self._recorder: Recorder | None = None
+        self._salt = b""
+        self._tally = Tally(b"")
+
+    def open(self, path: Path, node: str) -> dict[str, Event]:
+        """Take the writer's lock and begin; openings without a closing row. Raises StoreUnavailable."""
+        recorder = Recorder(path, node, self._written)
+        self._salt = recorder.salt
+        self._tally = Tally(self._salt)
+        unclosed = recorder.open_forwards()
+        recorder.start()
+        self._recorder = recorder
+        return unclosed
+
+    async def close(self) -> None:
+        """Write what waits, and let the database go."""
+        if self._recorder is not None:
+            self._recorder.strangers(self._tally.take())
+            await self._recorder.close()
+
+    def now_us(self) -> int:
+        """UTC microseconds."""
+        return time.time_ns() // 1000
+
+    def make_id(self) -> str:
+        """A new id of the supervisor's slot."""
+        return self._ids.make(self.now_us())
+
+    @property
+    def failing(self) -> str:
+        """Why rows cannot be written now; "" when they can."""
+        return self._recorder.failing if self._recorder is not None else "closed"
+
+    @property
+    def lost(self) -> int:
+        """Rows that could not be recorded at all."""
+        return self._recorder.lost if self._recorder is not None else 0
+
+    def note(self, name: str, fields: Mapping[str, Value]) -> None:
+        """Record something of the supervisor's own."""
+        self.event(Event(self.make_id(), self.now_us(), name, fields))
+
+    def event(self, event: Event, answer: Answer | None = None) -> None:
+        """Record an event; `answer` is called with "" when it is durable."""
+        if self._recorder is not None:
+            self._recorder.note(event, answer)
+
+    def opening(self, event: Event, answer: Answer) -> None:
+        """Record a forward's opening; `answer` tells when it is durable, or why it is refused."""
+        if self._recorder is None:
+            answer("the audit database is closed")
+        else:
+            self._recorder.opening(event, answer)
+
+    def stranger(
+        self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""
+    ) -> None:
+        """Count something that happened before log-in, and write a line for fail2ban."""
+        parsed = ip_address(address)
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+        self._tally.add(
+            self.now_us(), parsed, kind, reference=number, fingerprint=fingerprint, login=login if login else None
+        )
+        name = veiled(login, self._salt) if login else ""
+        self.journal.stranger(
+            lines.stranger(kind, str(parsed), port, login=name, fingerprint=fingerprint, reference=number)
+        )
+
+    async def store_strangers(self, days: Callable[[], int]) -> None:
+        """Bring strangers' counters to the database for ever, and delete those older than `days()`."""
+        pruned = float("-inf")
+        while True:
+            if self._recorder is not None and self._loop.time() - pruned > PRUNE_SECONDS:
+                pruned = self._loop.time()
+                self._recorder.prune(self.now_us(), days())
+            await asyncio.sleep(STRANGERS_SECONDS)
+            counts = self._tally.take()
+            if counts and self._recorder is not None:
+                if self._recorder.failing:
+                    self._tally.give_back(counts)
+                else:
+                    self._recorder.strangers(counts)
+
+    def _written(self, events: list[Event]) -> None:
+        for event in events:
+            self.journal.event(lines.line(event))
