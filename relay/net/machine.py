@@ -6,6 +6,8 @@ so whoever takes it away again touches nothing else.
 
 from dataclasses import dataclass
 
+from relay.core.rules import Address, Network
+
 OWN = "/etc/relay-net"  # our directory
 TABLE = "relay_net"  # our nft table, of family inet
 PROTOCOL = 114  # of our routes (`ip route ... proto 114`), so that ours are told from others': "r"
@@ -23,12 +25,32 @@ class OwnFile:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnRoute:
+    """One route of protocol PROTOCOL in the main table: unreachable (the fallback), or by a gateway and interface."""
+
+    network: Network
+    metric: int
+    gateway: Address | None = None
+    interface: str = ""  # a name or a pattern, as in the zone; "": an unreachable route
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the kernel holds of ours once `up` has run: what `net apply` compares with, and nothing besides."""
+
+    rules: str = ""  # the path of one of the files: `nft -f` of it makes the table TABLE, whole; "" for no table
+    routes: tuple[OwnRoute, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()  # ("net.ipv4.ip_forward", "1"); `up` sets them, `down` leaves them
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """One machine's share of a plan.
 
     `before`, `after`: what a person or the overlay's own tools do, in words and commands (joining, the controller's
     web panel, the Moon). `files`: written whole. `up` and `down`: paths of two of the files; running `up` (idempotent)
-    makes the kernel fit them, `down` takes it back. `warnings`: clashes and risks, a sentence each.
+    makes the kernel fit them, `down` takes it back; `kernel` says in values what `up` makes of it, where `net apply`
+    has to compare (the relay). `warnings`: clashes and risks, a sentence each.
     """
 
     name: str  # relay, gateway, lan-host, client
@@ -37,6 +59,7 @@ class Machine:
     files: tuple[OwnFile, ...] = ()
     up: str = ""
     down: str = ""
+    kernel: Kernel = Kernel()
     before: tuple["Step", ...] = ()
     after: tuple["Step", ...] = ()
     warnings: tuple[str, ...] = ()
