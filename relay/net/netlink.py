@@ -1,4 +1,4 @@
-"""How is the Linux kernel asked about links, addresses and routes? By rtnetlink (rtnetlink(7), RFC 3549).
+"""How is the Linux kernel asked about links, addresses, routes and neighbours? By rtnetlink (rtnetlink(7), RFC 3549).
 
 The kernel works on a request inside send(2): when that returns, the answer, or the first part of a dump, is
 already queued on our socket, and each recv(2) queues the next part. So the socket never waits: an answer that
@@ -21,6 +21,7 @@ from relay.errors import RelayError
 NEWLINK, GETLINK = 16, 18  # linux/rtnetlink.h
 NEWADDR, GETADDR = 20, 22
 NEWROUTE, GETROUTE = 24, 26
+NEWNEIGH, GETNEIGH = 28, 30
 
 _REQUEST = 0x01  # linux/netlink.h
 _DUMP_INTERRUPTED = 0x10
