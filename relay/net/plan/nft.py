@@ -1,0 +1,44 @@
+"""What are a machine's rules in nftables' language? Each text replaces our own table as a whole, in one transaction.
+
+nft(8). An `accept` of ours does not overrule another table's drop, and a drop of ours is final: so nothing but what
+concerns the overlay's interfaces is dropped, and other forwarding (Docker's) goes on as it was.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from relay.core.rules import Network
+from relay.net.machine import TABLE
+from relay.net.plan.prefixes import Prefix, literal
+
+# to whoever asked here, as the unreachable route would: connect() fails at once with EHOSTUNREACH
+_REJECT = "reject with icmpx type host-unreachable"
+
+
+def table(chains: Iterable[str]) -> str:
+    """The whole file: our table, made anew in one transaction with what was in it before."""
+    body = "\n".join(chains)
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\n\ntable inet {TABLE} {{\n{body}}}\n"
+
+
+def chain(name: str, rules: Sequence[str], hook: str = "") -> str:
+    """One chain; `hook` as nft writes it (`type filter hook output priority filter; policy accept;`)."""
+    lines = [f"\tchain {name} {{", *([f"\t\t{hook}"] if hook else []), *(f"\t\t{rule}" for rule in rules), "\t}"]
+    return "\n".join(lines) + "\n"
+
+
+def guard(prefixes: Iterable[Prefix]) -> list[str]:
+    """The rules of one chain that let no packet for a zone leave by another interface: one rule per prefix."""
+    rules = ['oifname "lo" return']
+    for prefix in prefixes:
+        spare = f" {_family(prefix.network)} daddr != {_set(prefix.inner)}" if prefix.inner else ""
+        other = " ".join(f'oifname != "{literal(interface)}"' for interface in prefix.interfaces)
+        rules.append(f"{_family(prefix.network)} daddr {prefix.network}{spare} {other} {_REJECT}")
+    return rules
+
+
+def _family(network: Network) -> str:
+    return "ip" if network.version == 4 else "ip6"
+
+
+def _set(networks: Sequence[Network]) -> str:
+    return str(networks[0]) if len(networks) == 1 else "{ " + ", ".join(map(str, networks)) + " }"
