@@ -137,12 +137,13 @@ def test_global_requests_are_refused(one: Relay, echo: int, name: bytes) -> None
 def test_keepalives_and_no_more_sessions_are_no_events(one: Relay, echo: int) -> None:
     """What every OpenSSH client sends by itself is answered and leaves no row."""
     with logged_in(one) as client:
-        before = len(one.rows("request.refused"))
         client.send(bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1")
         assert client.expect(hostile.REQUEST_SUCCESS, hostile.REQUEST_FAILURE)
         client.send(bytes([hostile.GLOBAL_REQUEST]) + string("no-more-sessions@openssh.com") + b"\0")
         client.echo("remote", echo)
-        assert len(one.rows("request.refused")) == before
+        # rows of another test's connection may still come: these two types are nobody's
+        kinds = {row["type"] for row in one.rows("request.refused")}
+        assert not kinds & {"keepalive@openssh.com", "no-more-sessions@openssh.com"}
 
 
 @pytest.mark.parametrize(
