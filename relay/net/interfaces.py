@@ -92,6 +92,11 @@ def own_addresses() -> frozenset[Address]:
     return frozenset(address for _, address in _addresses(netlink.shared()))
 
 
+def addresses(index: int) -> frozenset[Address]:
+    """The addresses of one interface; none if it is not there. Raises OSError, and RelayError off Linux."""
+    return frozenset(address for at, address in _addresses(netlink.shared(), index) if at == index)
+
+
 def link(index: int) -> Link:
     """One interface by index. Raises OSError(ENODEV) if there is none, and as `netlink.Netlink.ask` does."""
     request = _LINK.pack(0, 0, index, 0, 0) + netlink.attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
@@ -151,6 +156,12 @@ def _listed(names: list[str]) -> str:
     return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
 
 
-def _addresses(kernel: netlink.Netlink) -> list[tuple[int, Address]]:
-    bodies = kernel.dump(netlink.GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0), netlink.NEWADDR)
+def _addresses(kernel: netlink.Netlink, index: int = 0) -> list[tuple[int, Address]]:
+    """Those of interface `index`, 0 for all; where the kernel cannot filter (`strict`), all in any case."""
+    try:
+        bodies = kernel.dump(netlink.GETADDR, _ADDRESS.pack(0, 0, 0, 0, index), netlink.NEWADDR)
+    except OSError as error:
+        if index and error.errno == errno.ENODEV:
+            return []
+        raise
     return [found for found in map(parse_address, bodies) if found is not None]

@@ -8,6 +8,7 @@ there would be connected to (measured; invariant 5).
 import errno
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -77,6 +78,9 @@ class Obstacle(StrEnum):
     ROUTE_MISSING = "route-missing"
     OTHER_GATEWAY = "other-gateway"
     NOT_UNICAST = "not-unicast"  # unreachable, blackhole, prohibit, or the machine itself outside lo
+    INTERFACE_REMADE = "interface-remade"  # another one of that name than the target was dialled by
+    SOURCE_ADDRESS = "source-address"  # the socket's own address is not one of the interface's
+    SHADOWED = "shadowed"  # others' packets go another way there, and rp_filter drops the answers by the right one
     KERNEL_SILENT = "kernel-silent"  # no answer, or one that is none; and every system that is not Linux
 
 
@@ -143,16 +147,17 @@ def routes() -> list[Route]:
     return found
 
 
-def guard(interface: str, address: Address, gateway: Address | None) -> Guard:
+def guard(interface: str, address: Address, gateway: Address | None, names: Iterable[str] | None = None) -> Guard:
     """Whether a socket bound to `interface` (a zone's name or pattern) would reach `address` as the zone says.
 
     With a `gateway` every next hop on that interface must be it; without one, that a route matches is enough.
-    Costs one netlink question (tens of microseconds), never waits, raises nothing.
+    Costs one netlink question (tens of microseconds), never waits, raises nothing. A pattern is matched against
+    `names`, for who asks about many addresses at one moment; None asks the kernel for them.
     """
     name = interface
     if interfaces.is_pattern(interface):
         try:
-            found = interfaces.candidates(interface, interfaces.names())
+            found = interfaces.candidates(interface, interfaces.names() if names is None else names)
         except OSError as error:
             return Guard(Obstacle.KERNEL_SILENT, str(error))
         if not found:
@@ -165,7 +170,7 @@ def guard(interface: str, address: Address, gateway: Address | None) -> Guard:
     except (OSError, ValueError, AttributeError):  # ValueError: a NUL in the name; AttributeError: not on this system
         return Guard(Obstacle.INTERFACE_MISSING, f"there is no interface {name!r}", name)
     try:
-        entry = _lookup(address, index)
+        entry = lookup(address, index)
         if entry is None:
             return Guard(Obstacle.KERNEL_SILENT, f"no route in the kernel's answer for {address}", name, index)
         return _judge(entry, name, index, address, gateway)
@@ -175,14 +180,17 @@ def guard(interface: str, address: Address, gateway: Address | None) -> Guard:
         return Guard(Obstacle.KERNEL_SILENT, error.what, name, index)
 
 
-def _lookup(address: Address, index: int) -> Entry | None:
-    """The route that a socket bound to interface `index` uses. Raises OSError where the kernel says no."""
+def lookup(address: Address, index: int = 0) -> Entry | None:
+    """The route that a socket bound to interface `index` uses; 0: a socket that is bound to none.
+
+    Raises OSError where the kernel says no, RelayError off Linux.
+    """
     packed = address.packed
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     request = (
         _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
         + netlink.attribute(_RTA_DST, packed)
-        + netlink.attribute(_RTA_OIF, struct.pack("=I", index))
+        + (netlink.attribute(_RTA_OIF, struct.pack("=I", index)) if index else b"")
     )
     return parse_route(netlink.shared().ask(netlink.GETROUTE, request, netlink.NEWROUTE))
 

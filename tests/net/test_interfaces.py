@@ -144,6 +144,8 @@ def test_this_machine_has_a_loopback() -> None:
     assert lo.index == socket.if_nametoindex("lo")
     assert ip_address("127.0.0.1") in lo.addresses
     assert ip_address("127.0.0.1") in interfaces.own_addresses()
+    assert interfaces.addresses(lo.index) == frozenset(lo.addresses)
+    assert interfaces.addresses(1 << 30) == frozenset()
     assert interfaces.link(lo.index).name == "lo"
     assert "lo" in interfaces.names()
 
