@@ -33,4 +33,4 @@ def serve(ctx: Context) -> None:
         )
     host_keys.ensure(site.state)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)])  # noqa: S606 - ourselves, no shell

@@ -161,7 +161,7 @@ def parse_time(text: str, offsets: Offsets = ()) -> int:
     fields = [int(digits[:4]), *(int(digits[at : at + 2]) for at in range(4, len(digits), 2))]
     try:
         # arithmetic on a naive wall clock; the zone is put on below
-        wall = int(datetime(*fields, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]
+        wall = int(datetime(*fields, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]  # 3 to 6 ints
     except ValueError:
         raise InputRejected(f"expiry-time={text!r} is not a date of the calendar", cure) from None
     if wall < 0:

@@ -117,7 +117,7 @@ class Tables:
 
     def record(self, number: int) -> list:  # type: ignore[type-arg]  # JSON, in the fields named above
         """A rule as its line has it."""
-        return json.loads(self.rules[number])  # type: ignore[no-any-return]
+        return json.loads(self.rules[number])  # type: ignore[no-any-return]  # our own JSON
 
     def name(self, number: int) -> RuleName:
         """The name and place of a rule."""
@@ -246,7 +246,7 @@ class _Bits:
         return int.from_bytes(self._bytes, "little")
 
 
-def failing(record: Sequence, source: Address | None, now: int, local_now: int) -> str:  # type: ignore[type-arg]
+def failing(record: Sequence, source: Address | None, now: int, local_now: int) -> str:  # type: ignore[type-arg]  # a JSON row
     """Which condition of a rule's record does not hold: "until", "from" or "hours"; "" when all do."""
     until = record[UNTIL]
     if until is not None and now >= until:

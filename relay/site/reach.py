@@ -62,7 +62,7 @@ class Reach:
         holding = [
             name
             for name, one in self._inventory.zones.items()
-            if any(network.version == net.version and network.subnet_of(net) for net in one.networks)  # type: ignore[arg-type]
+            if any(network.version == net.version and network.subnet_of(net) for net in one.networks)  # type: ignore[arg-type]  # same version
         ]
         if zone:
             if zone not in self._inventory.zones:

@@ -207,8 +207,8 @@ class Writer:
         known = self._ids.get((table, word))
         if known is not None:
             return known
-        database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608
-        (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608
+        database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608 - one of our tables
+        (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608 - likewise
         return self._remember((table, word), number)
 
     def _who(self, database: sqlite3.Connection, event: Event) -> int | None:

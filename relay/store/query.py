@@ -25,10 +25,10 @@ def condition(question: Question) -> tuple[str, list[object]]:
 
     who, whose = _who(question)
     if who:
-        term(f"e.who IN (SELECT id FROM who WHERE {' AND '.join(who)})", *whose)  # noqa: S608
+        term(f"e.who IN (SELECT id FROM who WHERE {' AND '.join(who)})", *whose)  # noqa: S608 - terms of our own
     target, which = _target(question)
     if target:
-        term(f"e.target IN (SELECT id FROM target WHERE {' AND '.join(target)})", *which)  # noqa: S608
+        term(f"e.target IN (SELECT id FROM target WHERE {' AND '.join(target)})", *which)  # noqa: S608 - likewise
     if question.since is not None:
         term("e.time >= ?", _clamped(question.since))
     if question.until is not None:
@@ -37,7 +37,7 @@ def condition(question: Question) -> tuple[str, list[object]]:
     if names:
         marks = ", ".join("?" * len(names))
         rare = "" if set(names) & set(_MASS) or not set(names) <= set(NAMES) else " AND e.name > 2"
-        term(f"e.name IN (SELECT id FROM names WHERE name IN ({marks})){rare}", *names)  # noqa: S608
+        term(f"e.name IN (SELECT id FROM names WHERE name IN ({marks})){rare}", *names)  # noqa: S608 - marks
     if question.text:
         like = _like(question.text)
         term(
