@@ -13,6 +13,9 @@ from relay.net.plan.prefixes import Prefix, literal
 # to whoever asked here, as the unreachable route would: connect() fails at once with EHOSTUNREACH
 _REJECT = "reject with icmpx type host-unreachable"
 
+# the part of `down`
+DOWN = f"! nft list table inet {TABLE} >/dev/null 2>&1 || nft delete table inet {TABLE}\n"
+
 
 def table(chains: Iterable[str]) -> str:
     """The whole file: our table, made anew in one transaction with what was in it before."""
@@ -30,13 +33,14 @@ def guard(prefixes: Iterable[Prefix]) -> list[str]:
     """The rules of one chain that let no packet for a zone leave by another interface: one rule per prefix."""
     rules = ['oifname "lo" return']
     for prefix in prefixes:
-        spare = f" {_family(prefix.network)} daddr != {_set(prefix.inner)}" if prefix.inner else ""
+        spare = f" {family(prefix.network)} daddr != {_set(prefix.inner)}" if prefix.inner else ""
         other = " ".join(f'oifname != "{literal(interface)}"' for interface in prefix.interfaces)
-        rules.append(f"{_family(prefix.network)} daddr {prefix.network}{spare} {other} {_REJECT}")
+        rules.append(f"{family(prefix.network)} daddr {prefix.network}{spare} {other} {_REJECT}")
     return rules
 
 
-def _family(network: Network) -> str:
+def family(network: Network) -> str:
+    """The word for a network's family."""
     return "ip" if network.version == 4 else "ip6"
 
 

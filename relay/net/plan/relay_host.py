@@ -2,68 +2,122 @@
 
 from collections.abc import Sequence
 
-from relay.core.network import NetworkPlan
-from relay.net.machine import OWN, PROTOCOL, TABLE, UNIT, Machine, OwnFile
-from relay.net.plan import nft, shell
-from relay.net.plan.prefixes import Prefix, largest, prefixes
+from relay.core.network import NetworkPlan, Overlay
+from relay.core.rules import Network
+from relay.net.machine import OWN, Machine, OwnFile
+from relay.net.plan import nft, shell, standing
+from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
-UP, DOWN, RULES = f"{OWN}/up", f"{OWN}/down", f"{OWN}/rules.nft"
+RULES = f"{OWN}/rules.nft"
 _LAST = 4294967294  # the metric of the fallback: behind every other route; one less than the kernel's own last
-
-_UNIT = f"""[Unit]
-Description=Network of the SSH jump relay: nothing for a zone leaves by another interface
-After=network-pre.target nftables.service zerotier-one.service
-Before=relay.service
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart={UP}
-ExecStop={DOWN}
-
-[Install]
-WantedBy=multi-user.target
-"""
+_FIRST = 5001  # of the routes that ZeroTier does not set: behind its own, which have 5000, and no two the same
 
 
 def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
     """The relay host's share of a plan. `method` 2: it forwards for the overlays' members too."""
-    guarded = prefixes(overlay.zone for overlay in plan.overlays)
+    overlays = [overlay for overlay in plan.overlays if overlay.zone.interface != "lo"]
+    guarded = prefixes(overlay.zone for overlay in overlays)
     files = (
-        OwnFile(RULES, _rules(guarded), why="no packet for a zone leaves by another interface"),
-        OwnFile(UP, _up(guarded), 0o755, "makes the kernel fit; may be run again at any time"),
-        OwnFile(DOWN, _down(), 0o755, "takes it back"),
-        OwnFile(f"/etc/systemd/system/{UNIT}", _UNIT, why="the same at every boot, before the relay"),
+        OwnFile(RULES, _rules(guarded, overlays, method), why="no packet for a zone leaves by another interface"),
+        *standing.files(
+            what="nothing for a zone leaves by another interface",
+            up=_up(guarded, overlays, method),
+            down=_down(),
+            interfaces=[overlay.zone.interface for overlay in overlays],
+            networks=[prefix.network for prefix in guarded],
+        ),
     )
-    return Machine(name="relay", title="the relay host", files=files, up=UP, down=DOWN)
+    return Machine(name="relay", title="the relay host", files=files, up=standing.UP, down=standing.DOWN)
 
 
-def _rules(guarded: Sequence[Prefix]) -> str:
+def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> str:
+    forward, masquerade = ["jump guard"], []
+    if method == 2:
+        for overlay in overlays:
+            name = literal(overlay.zone.interface)
+            for source, target in pairs(overlay):
+                way = f"{nft.family(target)} saddr {{}} {nft.family(target)} daddr {{}}"
+                there, back = way.format(source, target), way.format(target, source)
+                forward += [f'iifname "{name}" oifname "{name}" {there} ct state != invalid accept']
+                forward += [f'iifname "{name}" oifname "{name}" {back} ct state established,related accept']
+                masquerade += [f'oifname "{name}" {there} masquerade']
+    names = sorted({literal(overlay.zone.interface) for overlay in overlays})
+    forward += [f'{way} "{name}" drop' for name in names for way in ("iifname", "oifname")]
+    # a redirect would tell a member to go to the gateway itself, which lets only the relay in
+    output = ["jump guard", *(f'oifname "{name}" icmp type redirect drop' for name in names if method == 2)]
     hook = "type filter hook {} priority filter; policy accept;"
-    return nft.table(
-        [
-            nft.chain("guard", nft.guard(guarded)),
-            nft.chain("output", ["jump guard"], hook.format("output")),
-            nft.chain("forward", ["jump guard"], hook.format("forward")),
-        ]
-    )
+    chains = [
+        nft.chain("guard", nft.guard(guarded)),
+        nft.chain("output", output, hook.format("output")),
+        nft.chain("forward", forward, hook.format("forward")),
+    ]
+    if masquerade:
+        chains.append(nft.chain("postrouting", masquerade, "type nat hook postrouting priority srcnat; policy accept;"))
+    return nft.table(chains)
 
 
-def _up(guarded: Sequence[Prefix]) -> str:
+def pairs(overlay: Overlay) -> list[tuple[str, Network]]:
+    """(who, where to) that method 2 lets through: the named members, else the whole overlay, per network."""
+    found: list[tuple[str, Network]] = []
+    for network in overlay.zone.networks:
+        members = [str(one.address) for one in overlay.members if one.address.version == network.version]
+        if members:
+            found.append((members[0] if len(members) == 1 else f"{{ {', '.join(members)} }}", network))
+        elif overlay.network is not None and overlay.network.version == network.version:
+            found.append((str(overlay.network), network))
+    return found
+
+
+def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> str:
+    shared = {prefix.network for prefix in guarded if len(prefix.interfaces) > 1}
     # of the largest only: inside of another zone's network a fallback would hide that zone's route from its sockets
-    fallback = (
-        f"ip -{network.version} route replace unreachable {network} metric {_LAST} proto {PROTOCOL}"
+    out = [
+        f"route {network.version} 'unreachable {_shown(network)} metric {_LAST}'"
         for network in largest([prefix.network for prefix in guarded])
-    )
+    ]
+    for number, overlay in enumerate(overlays):
+        ask = f"if interface {shell.quote(overlay.zone.interface)}; then"
+        body = []
+        if shared.intersection(overlay.zone.networks):  # strict, it drops what comes back by the second interface
+            body.append('loose "$found"')
+        if not overlay.managed:
+            body += [_route(overlay, network, _FIRST + number) for network in overlay.zone.networks]
+        if body:
+            missing = f"the zone {overlay.zone.name} has no interface {overlay.zone.interface} yet"
+            out += [ask, *(f"    {line}" for line in body), "else", f"    note {shell.quote(missing)}", "fi"]
+    if method == 2:
+        versions = sorted({network.version for overlay in overlays for network in overlay.zone.networks})
+        names = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+        out += [f"setting {names[version]} 1" for version in versions]
     return (
-        shell.header("relay-net up: makes the kernel of the relay host fit the plan; idempotent")
+        shell.header("relay-net up: makes the kernel of the relay host fit the plan; may be run again at any time")
         + shell.need(("nft", "nftables"), ("ip", "iproute2"))
-        + shell.lines(f"nft -f {RULES}", *fallback)
+        + shell.INTERFACE
+        + shell.SETTING
+        + (shell.LOOSE if shared else "")
+        + shell.ROUTES
+        + "\n"
+        + shell.lines(f"nft -f {RULES}", *out, "sweep")
     )
+
+
+def _route(overlay: Overlay, network: Network, metric: int) -> str:
+    gateway = overlay.zone.gateway
+    via = f" via {gateway}" if gateway is not None and gateway.version == network.version else ""
+    said = f"the zone {overlay.zone.name} has no route to {network} yet: has $found its address?"
+    return f'route {network.version} "{_shown(network)}{via} dev $found metric {metric}" 2>/dev/null || note "{said}"'
+
+
+def _shown(network: Network) -> str:
+    """As ip(8) prints it: one address without its prefix length."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
 def _down() -> str:
-    return shell.header("relay-net down: takes back what `up` did, and nothing else") + shell.lines(
-        f"for family in -4 -6; do ip $family route flush proto {PROTOCOL} 2>/dev/null || :; done",
-        f"nft list table inet {TABLE} >/dev/null 2>&1 && nft delete table inet {TABLE} || :",
+    return (
+        shell.header("relay-net down: takes back what `up` did, and nothing else")
+        + shell.ROUTES
+        + shell.UNSET
+        + "sweep\n"
+        + nft.DOWN
     )

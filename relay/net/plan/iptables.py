@@ -1,0 +1,69 @@
+"""What are a machine's rules in iptables' language? For machines without nft, and beside Docker's iptables rules.
+
+iptables-restore(8) with --noflush, in one transaction per table: a chain that is declared is emptied first, others'
+chains are left alone. What must not pass is dropped in `mangle`, where nobody else decides; what may pass is accepted
+in `filter`, whose FORWARD drops by policy where Docker or ufw run. Each built-in chain gets one jump to ours.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from relay.net.plan import shell
+from relay.net.plan.prefixes import literal
+
+CHAIN = "RELAY-NET"
+# ours: (table, built-in chain that jumps to it)
+HOOKS = (("mangle", "FORWARD"), ("filter", "FORWARD"), ("nat", "POSTROUTING"))
+_COMMANDS = {4: "iptables", 6: "ip6tables"}
+
+
+def name(interface: str) -> str:
+    """An interface's name or pattern as iptables knows it: `+` stands for any letters at the end."""
+    return literal(interface).replace("*", "+")
+
+
+def table(rules: Mapping[str, Sequence[str]]) -> str:
+    """The whole file for iptables-restore: the rules of our chain in each table."""
+    out = []
+    for which, _ in HOOKS:
+        out += [f"*{which}", f":{CHAIN} - [0:0]", *(f"-A {CHAIN} {rule}" for rule in rules[which]), "COMMIT"]
+    return shell.lines(*out)
+
+
+def up(files: Mapping[int, str]) -> str:
+    """The part of `up`: `files` is family -> path of its rules."""
+    out = [
+        """
+# hook COMMAND TABLE CHAIN: the built-in chain jumps to ours, first of all
+hook() {
+    "$1" -w -t "$2" -C "$3" -j RELAY-NET 2>/dev/null || "$1" -w -t "$2" -I "$3" 1 -j RELAY-NET
+}
+
+"""
+    ]
+    for family, path in files.items():
+        command = _COMMANDS[family]
+        out.append(f"{command}-restore -w --noflush {path}\n")
+        out += [f"hook {command} {which} {chain}\n" for which, chain in HOOKS]
+    return "".join(out)
+
+
+def down(families: Iterable[int]) -> str:
+    """The part of `down`."""
+    out = [
+        """
+# unhook COMMAND TABLE CHAIN: our chain and the jump to it are gone
+unhook() {
+    while "$1" -w -t "$2" -D "$3" -j RELAY-NET 2>/dev/null; do :; done
+    ! "$1" -w -t "$2" -F RELAY-NET 2>/dev/null || "$1" -w -t "$2" -X RELAY-NET
+}
+
+"""
+    ]
+    for family in families:
+        out += [f"unhook {_COMMANDS[family]} {which} {chain}\n" for which, chain in HOOKS]
+    return "".join(out)
+
+
+def programs(families: Iterable[int]) -> tuple[tuple[str, str], ...]:
+    """What `up` needs, with the Debian package of each."""
+    return tuple((f"{_COMMANDS[family]}{end}", "iptables") for family in families for end in ("", "-restore"))

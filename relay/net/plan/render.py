@@ -1,0 +1,122 @@
+"""How is a machine's share printed: as one runnable file, or as a page to read?
+
+The file embeds every file as a quoted here-document, writes those that differ, and runs `up`. It can be run again at
+any time, on a NAS with busybox too. systemd starts it at every boot where there is one; else it says what to do.
+"""
+
+from hashlib import sha256
+
+from relay.net.machine import UNIT, Machine, OwnFile, Step
+from relay.net.plan import shell
+from relay.net.plan.standing import UNIT_PATH
+
+_PLACE = """
+# place MODE PATH: the file is what comes in; written only when it differs, and never half
+place() {
+    mkdir -p "${2%/*}"
+    cat >"$2.new"
+    chmod "$1" "$2.new"
+    if [ -f "$2" ] && [ "$(cat "$2")" = "$(cat "$2.new")" ]; then
+        chmod "$1" "$2"
+        rm "$2.new"
+    else
+        mv "$2.new" "$2"
+        say "written: $2"
+        changed=1
+    fi
+}
+changed=
+"""
+_BOOT = (
+    "no systemd here: let {up} run at every boot as root"
+    " (OpenWrt: a line in /etc/rc.local; Alpine: /etc/local.d/relay-net.start; a NAS: a task at boot)"
+)
+
+
+def render(machine: Machine, form: str = "sh") -> str:
+    """The machine's share as text; `form` is "sh" or "md"."""
+    return _sh(machine) if form == "sh" else _md(machine)
+
+
+def _sh(machine: Machine) -> str:
+    out = [shell.header(_title(machine))]
+    if machine.files:
+        out.append('\n[ "$(id -u)" = 0 ] || die "run this as root: it writes /etc and the kernel\'s rules"\n')
+    out += [_step(step) for step in machine.before]
+    if machine.files:
+        out.append(_PLACE)
+        unit = next((file for file in machine.files if file.path == UNIT_PATH), None)
+        out += ["\n" + _placed(file) for file in machine.files if file is not unit]
+        out.append(_start(machine, unit))
+    out += [_step(step) for step in machine.after]
+    return "".join(out)
+
+
+def _title(machine: Machine) -> str:
+    lines = [f"{machine.title or machine.name}: written by `relayctl net plan`; run it there, as often as you like"]
+    for warning in machine.warnings:
+        lines += ["", f"Warning: {warning}"]
+    return "\n".join(lines)
+
+
+def _step(step: Step) -> str:
+    out = "\n" + "".join(f"# {line}\n" for line in step.why.splitlines())
+    if step.script:
+        out += step.script
+    if step.by_hand:
+        out += f"cat >&2 <<'BY-HAND'\nrelay-net: to do by hand: {step.by_hand}\nBY-HAND\n"
+    return out
+
+
+def _placed(file: OwnFile) -> str:
+    end = "END-OF-FILE"
+    while end in file.text.splitlines():
+        end = f"END-{sha256(file.text.encode() + end.encode()).hexdigest()[:16]}"
+    why = f"# {file.why}\n" if file.why else ""
+    return f"{why}place {file.mode:04o} {shell.quote(file.path)} <<'{end}'\n{file.text}{end}\n"
+
+
+def _start(machine: Machine, unit: OwnFile | None) -> str:
+    if unit is None:
+        return f"\n{machine.up}\n"
+    return (
+        "\nif [ -d /run/systemd/system ]; then\n"
+        + _placed(unit)
+        + '[ -z "$changed" ] || systemctl daemon-reload\n'
+        + f"systemctl enable --quiet {UNIT}\n"
+        + f'if [ "$changed" ]; then systemctl restart {UNIT}; else systemctl start {UNIT}; fi\n'
+        + f"else\n    {machine.up}\n    [ -z "$changed" ] || say {shell.quote(_BOOT.format(up=machine.up))}\nfi\n"
+    )
+
+
+def _md(machine: Machine) -> str:
+    out = [f"## On {machine.title or machine.name}", ""]
+    for warning in machine.warnings:
+        out += [f"> **Warning:** {warning}", ""]
+    for step in machine.before:
+        out += _read(step)
+    for file in machine.files:
+        out += [f"`{file.path}`" + (f": {file.why}." if file.why else "."), "", _fenced(file.text), ""]
+    if machine.up:
+        out += ["Make it so, now and at every boot:", ""]
+        modes = " ".join(file.path for file in machine.files if file.mode & 0o100)
+        commands = f"chmod 755 {modes}\nsystemctl daemon-reload\nsystemctl enable --now {UNIT}\n"
+        out += [_fenced(commands), "", f"Without systemd: `{machine.up}`, at every boot too.", ""]
+        out += [f"To take it back: `systemctl disable --now {UNIT}; {machine.down}`.", ""]
+    for step in machine.after:
+        out += _read(step)
+    return "\n".join(out)
+
+
+def _read(step: Step) -> list[str]:
+    out = [f"{step.why}."]
+    if step.by_hand:
+        out += ["", step.by_hand]
+    return [*out, "", _fenced(step.script), ""] if step.script else [*out, ""]
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text}{fence}" if text.endswith("\n") else f"{fence}\n{text}\n{fence}"

@@ -1,0 +1,63 @@
+"""What keeps a machine's rules in place? A unit of systemd, and a script that heals what others took away.
+
+Only `up` makes anything; `watch` runs it again when an interface of ours, an address or a route changes, and once a
+minute (somebody restarted nftables, which empties every table). Stopping the unit takes nothing away: a guard that
+goes with a crash is none. `down` does.
+"""
+
+from collections.abc import Iterable
+
+from relay.core.rules import Network
+from relay.net.machine import OWN, UNIT, OwnFile
+from relay.net.plan import shell
+from relay.net.plan.prefixes import literal
+
+UP, DOWN, WATCH = f"{OWN}/up", f"{OWN}/down", f"{OWN}/watch"
+UNIT_PATH = f"/etc/systemd/system/{UNIT}"
+
+_UNIT = f"""[Unit]
+Description=Network of the SSH jump relay: {{what}}
+After=network-pre.target nftables.service zerotier-one.service docker.service
+Before=relay.service
+StartLimitIntervalSec=0
+
+[Service]
+ExecStartPre={UP}
+ExecStart={WATCH}
+ExecReload={UP}
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def files(
+    *, what: str, up: str, down: str, interfaces: Iterable[str], networks: Iterable[Network] = ()
+) -> tuple[OwnFile, ...]:
+    """`up`, `down`, `watch` and the unit; `interfaces` (patterns) and `networks` are what is watched for."""
+    return (
+        OwnFile(UP, up, 0o755, "makes the kernel fit; may be run again at any time"),
+        OwnFile(DOWN, down, 0o755, "takes it back, and nothing else"),
+        OwnFile(WATCH, _watch(interfaces, networks), 0o755, "runs up again when something was taken away"),
+        OwnFile(UNIT_PATH, _UNIT.format(what=what), why="the same at every boot"),
+    )
+
+
+def _watch(interfaces: Iterable[str], networks: Iterable[Network]) -> str:
+    names = [f"*{shell.quote(literal(interface).rstrip('*'))}*" for interface in sorted(set(interfaces))]
+    ours = [f"*{shell.quote(str(network))}*" for network in networks]
+    return (
+        shell.header("relay-net watch: runs `up` again after a change, and once a minute")
+        + f"""
+{{
+    while :; do echo minute; sleep 60; done &
+    exec ip -o monitor link address route
+}} | while read -r event; do
+    case $event in
+        {" | ".join(["minute", *dict.fromkeys(names + ours)])}) {UP} quiet || : ;;
+    esac
+done
+"""
+    )
