@@ -81,7 +81,7 @@ def gateway_machine(overlay: Overlay, *, method: int = 1, firewall: str = "nft")
 
 
 def source(overlay: Overlay, network: Network) -> Address | Network:
-    """Who alone may pass by the gateway: the relay, else the overlay's members. Raises RelayError if it is not known."""
+    """Who alone may pass by the gateway: the relay, else the overlay's members. Raises RelayError for neither."""
     if overlay.relay is not None and overlay.relay.version == network.version:
         return overlay.relay
     if overlay.network is not None and overlay.network.version == network.version:

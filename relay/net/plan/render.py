@@ -85,7 +85,7 @@ def _start(machine: Machine, unit: OwnFile | None) -> str:
         + '[ -z "$changed" ] || systemctl daemon-reload\n'
         + f"systemctl enable --quiet {UNIT}\n"
         + f'if [ "$changed" ]; then systemctl restart {UNIT}; else systemctl start {UNIT}; fi\n'
-        + f"else\n    {machine.up}\n    [ -z "$changed" ] || say {shell.quote(_BOOT.format(up=machine.up))}\nfi\n"
+        + f'else\n    {machine.up}\n    [ -z "$changed" ] || say {shell.quote(_BOOT.format(up=machine.up))}\nfi\n'
     )
 
 
