@@ -62,6 +62,7 @@ FIELDS: Mapping[str, Field] = {
     "worker": Field("text", "the worker process that carries the forward"),
     "reason": Field("text", "stable word: why it was denied, or how it ended"),
     "detail": Field("text", "in full, for the operator only, escaped"),
+    "obstacle": Field("text", "what is wrong with the zone's way, a stable word (interface-down, route-missing ...)"),
     "count": Field("number", "how many equal events this row stands for"),
     "sent": Field("number", "bytes from the client to the target"),
     "received": Field("number", "bytes from the target to the client"),
@@ -101,7 +102,7 @@ NAMES: Mapping[str, Name] = {
     "forward.closed": Name(
         "a forward ended (a failed dial too); exactly one for each opened",
         ("forward", "reason"),  # the rest is not known where the worker that carried it was lost
-        (*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "sent", "received", "duration", "detail", "worker"),
+        (*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "sent", "received", "duration", "obstacle", "detail", "worker"),
     ),
     "request.refused": Name(
         "something that is no direct-tcpip was asked for; equal ones of a connection are one row with a count",
@@ -113,6 +114,8 @@ NAMES: Mapping[str, Name] = {
         ("connection", "reason"),
         ("person", "fingerprint", "client", *_CONNECTION_MAYBE, "detail", "duration", "forwards", "worker"),
     ),
+    "zone.down": Name("a zone is not to be reached; its forwards are cut", ("zone", "reason"), ("detail",)),
+    "zone.up": Name("a zone that was down is well again, after `duration`", ("zone",), ("duration",)),
     "key.added": Name("a key was let in", ("person", "fingerprint"), (*_BY, "file", "line", "detail")),
     "key.revoked": Name("a key was shut out for ever", ("fingerprint",), ("person", *_BY, "file", "line", "detail")),
     "key.removed": Name("a key left the site's files", ("fingerprint",), ("person", *_BY, "file", "line", "detail")),

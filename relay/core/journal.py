@@ -39,8 +39,12 @@ def line(event: Event) -> str:
             return (
                 f"forward closed: {_whose(event)} to {_target(event)} reason {_word(get('reason'))} "
                 f"sent {_word(get('sent'))} received {_word(get('received'))} for {_seconds(get('duration'))} "
-                f"id {_word(get('forward'))}{_detail(event)}"
+                f"id {_word(get('forward'))}{_more(event, 'obstacle')}{_detail(event)}"
             )
+        case "zone.down":
+            return f"zone down: {_word(get('zone'))} reason {_word(get('reason'))} id {_word(event.id)}{_detail(event)}"
+        case "zone.up":
+            return f"zone up: {_word(get('zone'))} after {_seconds(get('duration'))} id {_word(event.id)}"
         case "request.refused":
             return (
                 f"request refused: {_whose(event)} {_word(get('kind'))} {_word(get('type'))} id {_word(event.id)}"

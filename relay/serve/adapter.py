@@ -181,6 +181,10 @@ class Adapter(asyncssh.SSHServer):
         """Whether one more forward is within the limits of a connection."""
         return self.identity is not None and self.forwards < self._worker.law.settings.limits.forwards_per_connection
 
+    def held(self) -> tuple[Forward, ...]:
+        """Its forwards, those that are being opened too."""
+        return tuple(self._forwards)
+
     def forward(self, host: bytes, port: int, channel: Channel) -> Coroutine[Any, Any, Pipe]:
         """The coroutine that opens a forward; it counts from now on, so that a flood of opens is bounded."""
         self.forwards += 1

@@ -4,10 +4,15 @@ import asyncio
 import errno
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
-from relay.core.rules import Destination, Zone
-from relay.net import routes
+from relay.core.rules import Address, Destination, Zone
+from relay.errors import RelayError
+from relay.net import interfaces, routes
+from relay.net.routes import Obstacle
+from relay.serve import way as ways
+from relay.serve.way import Owns, Way
 
 USER_TIMEOUT_MS = 30_000  # unacknowledged data this old means the path is gone (a bound flow hangs otherwise)
 KEEPALIVE = (60, 15, 3)  # idle s, interval s, probes: a silent dead target is noticed after about 105 s
@@ -25,70 +30,110 @@ _REASONS = {
     errno.ENOBUFS: "busy",
     errno.ENOMEM: "busy",
 }
+# What such an error alone says, where the kernel's tables are well again when it is asked
+_OBSTACLES = {
+    errno.ENETUNREACH: Obstacle.ROUTE_MISSING,
+    errno.ENODEV: Obstacle.INTERFACE_MISSING,
+    errno.EADDRNOTAVAIL: Obstacle.SOURCE_ADDRESS,
+    errno.ENETDOWN: Obstacle.INTERFACE_DOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DialFailed(Exception):
-    """The target could not be reached: `reason` is a stable word of the audit log, `detail` for the operator."""
+    """The target could not be reached.
+
+    `reason` and `obstacle` (what is wrong with the zone, "" if nothing is known to be) are stable words of the audit
+    log, `detail` is for the operator.
+    """
 
     reason: str
     detail: str
+    obstacle: str = ""
 
 
-async def dial(destination: Destination, zone: Zone, timeout: float) -> socket.socket:
-    """A connected, non-blocking socket to the judged address, bound to the zone's interface.
+def find(zone: Zone, destination: Destination) -> Way:
+    """The way into the zone at this moment. Costs one netlink question. Raises DialFailed when it is closed."""
+    guard = ways.look(zone, destination.address)
+    if guard.reason is not None:
+        raise DialFailed("overlay-down", guard.detail, guard.reason)
+    return Way(zone, destination.address, guard)
 
-    The kernel is asked before and after connecting which way packets of that socket go (relay.net.routes), so
-    a vanished route or another gateway refuses instead of leaking. `timeout` in seconds. Raises DialFailed.
+
+async def dial(way: Way, port: int, timeout: float, owns: Owns) -> tuple[socket.socket, Way]:
+    """A connected, non-blocking socket to the judged address, bound to the zone's interface, and its way with source.
+
+    The kernel is asked before (`find`) and after connecting which way packets of that socket go, and whether its
+    own address is one of the interface's: so a vanished route or another gateway refuses instead of leaking.
+    `timeout` in seconds. Raises DialFailed.
     """
-    before = _guard(zone, destination)
-    family = socket.AF_INET if destination.address.version == 4 else socket.AF_INET6
+    family = socket.AF_INET if way.address.version == 4 else socket.AF_INET6
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise _failure(error) from None
+        raise _failure(way, error) from None
     try:
         sock.setblocking(False)
-        _prepare(sock, before.interface)
+        _prepare(sock, way)
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.get_running_loop().sock_connect(sock, (str(destination.address), destination.port))
+                await asyncio.get_running_loop().sock_connect(sock, (str(way.address), port))
         except TimeoutError:
-            raise DialFailed("target-silent", f"no answer within {timeout:g} s") from None
+            raise DialFailed(*ways.why(way, "target-silent", f"no answer within {timeout:g} s")) from None
         except OSError as error:
-            raise _failure(error) from None
-        after = _guard(zone, destination)
-        if (after.interface, after.index) != (before.interface, before.index):
-            raise DialFailed("overlay-down", f"{before.interface} was made anew while the target was dialled")
+            raise _failure(way, error) from None
+        if way.guard.interface:
+            way = replace(way, source=_source(sock))
+            # by name, not by the zone's pattern: another interface that fits it as well is seen by the next look
+            now = routes.guard(way.guard.interface, way.address, way.zone.gateway)
+            if now.reason is not None:  # also when the kernel cannot be asked: nothing has flowed yet
+                raise DialFailed("overlay-down", now.detail, now.reason)
+            try:
+                found = way.obstacle(now, owns)
+            except (OSError, RelayError) as error:
+                raise DialFailed("overlay-down", str(error), Obstacle.KERNEL_SILENT) from None
+            if found is not None:
+                raise DialFailed("overlay-down", found[1], found[0])
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, way
 
 
-def _guard(zone: Zone, destination: Destination) -> routes.Guard:
-    if sys.platform != "linux":
-        return routes.Guard(None)
-    guard = routes.guard(zone.interface, destination.address, zone.gateway)
-    if not guard.ok:
-        raise DialFailed("overlay-down", f"{guard.reason}: {guard.detail}")
-    return guard
+def _source(sock: socket.socket) -> Address:
+    """The socket's own address; for link-local ones Python appends the interface."""
+    return ip_address(str(sock.getsockname()[0]).partition("%")[0])
 
 
-def _failure(error: OSError) -> DialFailed:
+def _failure(way: Way, error: OSError) -> DialFailed:
     number = error.errno or 0
-    return DialFailed(_REASONS.get(number, "target-failed"), f"{errno.errorcode.get(number, '?')}: {error.strerror}")
+    detail = f"{errno.errorcode.get(number, '?')}: {error.strerror}"
+    cause = ways.why(way, _REASONS.get(number, "target-failed"), detail)
+    if cause.reason == "overlay-down" and not cause.obstacle:
+        if number == errno.EADDRNOTAVAIL and _has_address(way):
+            return DialFailed("busy", f"{detail}; no port of ours is free towards {way.address}")
+        return DialFailed(cause.reason, cause.detail, _OBSTACLES.get(number, ""))
+    return DialFailed(*cause)
 
 
-def _prepare(sock: socket.socket, interface: str) -> None:
+def _has_address(way: Way) -> bool:
+    try:
+        return any(one.version == way.address.version for one in interfaces.addresses(way.guard.index))
+    except (OSError, RelayError):
+        return False
+
+
+def _prepare(sock: socket.socket, way: Way) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform != "linux":
         return  # without SO_BINDTODEVICE there is no route guard: `serve` says so at start
+    interface = way.guard.interface
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     except OSError as error:
-        raise DialFailed("overlay-down", f"cannot bind to {interface}: {error.strerror}") from None
+        detail = f"cannot bind to {interface}: {error.strerror}"
+        raise DialFailed("overlay-down", detail, Obstacle.INTERFACE_MISSING) from None
     idle, interval, probes = KEEPALIVE
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)

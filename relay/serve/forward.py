@@ -14,10 +14,12 @@ from relay.core.event import Value
 from relay.core.rules import Destination, Identity, Reason, Verdict, Zone
 from relay.core.text import escape
 from relay.errors import InputRejected
+from relay.net.routes import Obstacle
 from relay.serve import words
-from relay.serve.dial import DialFailed, dial
+from relay.serve.dial import DialFailed, dial, find
 from relay.serve.pipe import Pipe
 from relay.serve.reports import Busy
+from relay.serve.way import Way, why
 
 if TYPE_CHECKING:
     from relay.serve.adapter import Adapter
@@ -45,12 +47,15 @@ class Forward:
         self._pipe: Pipe | None = None
         self._ended: Callable[[Forward, Pipe], None] | None = None
         self._cut = ""
+        self._obstacle = ""  # what is wrong with the zone, and in full
+        self._trouble = ""
         self._rowed = False
         self._fields: dict[str, Value] = {}
         self._since = 0
         self.id = ""
         self.destination: Destination | None = None
         self._zone: Zone | None = None  # as it was when the target was dialled
+        self.way: Way | None = None  # by which it was dialled, from the moment that it is
 
     async def open(self, writable: Callable[[], bool], ended: Callable[["Forward", Pipe], None]) -> Pipe:
         """The session of the channel, once its opening row is durable and the target connected.
@@ -91,10 +96,9 @@ class Forward:
             self._rowed = not busy.refused
             raise self._failed("busy", str(busy)) from None
         except DialFailed as failure:
-            raise self._failed(failure.reason, failure.detail) from None
+            raise self._failed(failure.reason, failure.detail, failure.obstacle) from None
         except asyncio.CancelledError:
-            self._failed(self._cut or "connection-lost", "while it was being opened")
-            raise
+            raise self._interrupted() from None
         finally:
             if sock is None:
                 _abandon(dialling)
@@ -110,7 +114,7 @@ class Forward:
                 raise NotOpened(words.refused(again, reference), prohibited=True)
         if self._is_cut():
             sock.close()
-            raise self._failed(self._cut, "")
+            raise self._failed(self._cut, self._trouble)
         self._ended = ended
         self._pipe = Pipe(sock, self._finished, writable())
         return self._pipe
@@ -144,6 +148,12 @@ class Forward:
         elif self._task is not None:
             self._task.cancel()
 
+    def obstruct(self, obstacle: Obstacle, detail: str) -> None:
+        """End it because its zone is not what it was; the obstacle stands in the closing row."""
+        if not self._cut:
+            self._obstacle, self._trouble = obstacle, detail
+            self.cut("overlay-down")
+
     def _is_cut(self) -> bool:
         return bool(self._cut)
 
@@ -165,18 +175,32 @@ class Forward:
         zone = self._zone = self._worker.law.policy.inventory.zones.get(destination.zone)
         if zone is None:
             raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
-        return await dial(destination, zone, self._worker.law.settings.limits.dial_timeout)
+        self.way = find(zone, destination)
+        timeout = self._worker.law.settings.limits.dial_timeout
+        sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
+        return sock
 
-    def _failed(self, reason: str, detail: str) -> NotOpened:
+    def _failed(self, reason: str, detail: str, obstacle: str = "") -> NotOpened:
+        self._obstacle = self._obstacle or obstacle
         self._close(reason, detail)
         return NotOpened(words.failed(reason, self.id))
 
+    def _interrupted(self) -> NotOpened | asyncio.CancelledError:
+        """Cut while it was being opened: who lost the zone is told so, who is gone hears nothing."""
+        refusal = self._failed(self._cut or "connection-lost", self._trouble or "while it was being opened")
+        return refusal if self._obstacle else asyncio.CancelledError()
+
     def _finished(self, pipe: Pipe, reason: str) -> None:
-        self._close(reason, "")
+        detail = self._trouble
+        if self.way is not None and not self._cut:
+            cause = why(self.way, reason, detail)
+            reason, detail, self._obstacle = cause
+        self._close(reason, detail)
         if self._ended is not None:
             self._ended(self, pipe)
 
     def _close(self, reason: str, detail: str) -> None:
+        self.way = None  # nothing to look at any more
         if not self._rowed:
             return
         self._rowed = False
@@ -189,6 +213,8 @@ class Forward:
             "reason": reason,
             "detail": detail,
         }
+        if self._obstacle:
+            fields["obstacle"] = self._obstacle
         self._worker.reports.note("forward.closed", fields)
 
 

@@ -20,6 +20,7 @@ _DIAL = {
     "target-refused": "the host is up, but nothing listens on that port",
     "target-silent": "the host does not answer",
     "target-unreachable": "the host does not answer",
+    "gateway-silent": "the gateway of the network behind this relay does not answer",
     "overlay-down": "the network behind this relay is down",
 }
 

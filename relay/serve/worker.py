@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from relay.serve.forward import Forward
 from relay.serve.law import Law
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
+from relay.serve.zones import Zones
 from relay.store import host_keys
 
 RETRY_SECONDS = 0.2  # between attempts to reach a supervisor
@@ -49,6 +51,7 @@ class Worker:
         self.reports = Reports(self.make_id, self.now_us)
         self.connections: dict[str, Adapter] = {}
         self.forwards: dict[str, Forward] = {}
+        self.zones = Zones(self._held, self.bug)
         self._state = state
         self._slot: int | None = None
         self._ids = Ids(os.getpid())
@@ -86,10 +89,13 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._stop, 5.0)
         self._judging = asyncio.create_task(self._judge_again(), name="judge again")
+        looking = asyncio.create_task(self.zones.run(), name="look at the zones") if _GUARDED else None
         talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
         await self._over.wait()
         talking.cancel()
         self._judging.cancel()
+        if looking is not None:
+            looking.cancel()
         with contextlib.suppress(OSError):
             (self._state / "run" / f"{self.name}.lock").unlink()
 
@@ -279,6 +285,10 @@ class Worker:
 
     # ---- judging what is open
 
+    def _held(self) -> Iterator[Forward]:
+        for adapter in tuple(self.connections.values()):
+            yield from adapter.held()
+
     def _law_changed(self) -> None:
         self._judge_anew.set()
 
@@ -303,6 +313,7 @@ class Worker:
         task.add_done_callback(_TASKS.discard)
 
 
+_GUARDED = sys.platform == "linux"  # elsewhere zones cannot be looked at
 _TASKS: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
 
 

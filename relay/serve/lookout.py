@@ -1,0 +1,83 @@
+"""When is it time to look at the zones again? When the kernel says that something changed, and every second anyway.
+
+Changes come in swarms (a restart of ZeroTier is a dozen of them): they are gathered for a moment, and looks are never
+closer together than REST, nor do they take more than a fifth of a core. Both serving processes have one of these.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from relay.errors import RelayError
+from relay.net.watch import Watch
+
+GATHER = 0.02  # seconds from the first change to the look
+REST = 0.05  # between looks: at most 20 a second
+BELT = 1.0  # without a change: should the kernel not have told, or be forbidden to
+CHANGE_SHARE = 4  # after a look that took n seconds, the next comes 4 n later at the earliest
+BELT_SHARE = 50  # likewise without a change, where changes are told: a look without need costs at most 2 % of a core
+
+
+class Lookout:
+    """Calls `look` for ever: at once, after each change, and each second."""
+
+    def __init__(self, look: Callable[[], Awaitable[None]], bug: Callable[[BaseException], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._look = look
+        self._bug = bug
+        self._changed = asyncio.Event()
+        self._watch: Watch | None = None
+        self.trouble = ""  # why changes are not told; "" while they are
+
+    async def run(self) -> None:
+        """Look, for ever; ends by being cancelled."""
+        try:
+            self._watch = Watch()
+        except (OSError, RelayError) as error:
+            self.trouble = str(error)
+        try:
+            while True:
+                began = self._loop.time()
+                try:
+                    await self._look()
+                except Exception as error:  # the next look may go well, and must come
+                    self._bug(error)
+                spent = self._loop.time() - began
+                await asyncio.sleep(max(REST, CHANGE_SHARE * spent))
+                await self._wait(max(BELT, BELT_SHARE * spent if self._watch else 0.0))
+        finally:
+            self._stop_watching()
+
+    def look_now(self) -> None:
+        """Let the next look come soon, for another reason than a change of the kernel's tables."""
+        self._changed.set()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something changes, or for so long; afterwards all changes so far are taken."""
+        if self._watch is not None:
+            self._loop.add_reader(self._watch.fileno(), self._readable)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+            await asyncio.sleep(GATHER)
+        except TimeoutError:
+            pass
+        finally:
+            if self._watch is not None:
+                self._loop.remove_reader(self._watch.fileno())
+        self._changed.clear()
+        if self._watch is not None:
+            try:
+                self._watch.drain()  # what a flood leaves is read again at once, after the look
+            except OSError as error:
+                self.trouble = str(error)
+                self._stop_watching()
+
+    def _readable(self) -> None:
+        if self._watch is not None:
+            self._loop.remove_reader(self._watch.fileno())
+        self._changed.set()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None

@@ -1,0 +1,75 @@
+"""Are the zones of a worker's forwards still what they were when the targets were dialled? What is not is cut.
+
+The kernel is asked once a look for each zone and address that a forward goes to, a few at a time, so that the other
+streams never wait for it. New forwards ask by themselves (`dial`); they share what is known of interfaces' addresses.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from relay.core.rules import Address
+from relay.errors import RelayError
+from relay.net import interfaces
+from relay.net.routes import Guard
+from relay.serve import way as ways
+from relay.serve.forward import Forward
+from relay.serve.lookout import Lookout
+
+SLICE = 32  # questions to the kernel per turn of the loop: about a millisecond
+VISITS = 512  # forwards per turn whose answer is known already
+
+_Key = tuple[str, IPv4Address | IPv6Address | None, IPv4Address | IPv6Address]  # what the guard's answer depends on
+
+
+class Zones:
+    """The zones of one worker. `forwards` gives all its forwards, those being opened too."""
+
+    def __init__(self, forwards: Callable[[], Iterable[Forward]], bug: Callable[[BaseException], None]) -> None:
+        self._forwards = forwards
+        self._addresses: dict[int, frozenset[Address]] = {}
+        self._lookout = Lookout(self.look, bug)
+        self.run = self._lookout.run
+
+    def owns(self, index: int, address: Address) -> bool:
+        """Whether the interface of that index has that address. Known until the next look; a no is asked again.
+
+        Raises OSError, and RelayError off Linux.
+        """
+        if address in self._addresses.get(index, ()):
+            return True
+        self._addresses[index] = found = interfaces.addresses(index)
+        return address in found
+
+    async def look(self) -> None:
+        """Ask for each forward whether its way is still the same, and end it if not."""
+        self._addresses.clear()
+        answers: dict[_Key, Guard] = {}
+        names: list[str] | None = None
+        for number, forward in enumerate(tuple(self._forwards())):
+            if number % VISITS == VISITS - 1:
+                await asyncio.sleep(0)
+            way = forward.way
+            if way is None:
+                continue
+            key = way.zone.interface, way.zone.gateway, way.address
+            answer = answers.get(key)
+            if answer is None:
+                if len(answers) % SLICE == 0:
+                    if answers:
+                        await asyncio.sleep(0)
+                    names = _names()  # read anew for each slice: they may have changed while others had their turn
+                answer = answers[key] = ways.look(way.zone, way.address, names)
+            try:
+                found = way.obstacle(answer, self.owns)
+            except (OSError, RelayError):
+                continue  # its addresses cannot be asked now: the next look asks again
+            if found is not None:
+                forward.obstruct(*found)
+
+
+def _names() -> list[str] | None:
+    try:
+        return interfaces.names()
+    except OSError:
+        return None  # the guard finds out by itself, and says so
