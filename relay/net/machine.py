@@ -12,6 +12,7 @@ OWN = "/etc/relay-net"  # our directory
 TABLE = "relay_net"  # our nft table, of family inet
 PROTOCOL = 114  # of our routes (`ip route ... proto 114`), so that ours are told from others': "r"
 UNIT = "relay-net.service"
+WAS = f"{OWN}/was"  # what `up` found where it changed a setting: lines of "net/ipv4/ip_forward 0", for `down`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Kernel:
 
     rules: str = ""  # the path of one of the files: `nft -f` of it makes the table TABLE, whole; "" for no table
     routes: tuple[OwnRoute, ...] = ()
-    sysctls: tuple[tuple[str, str], ...] = ()  # ("net.ipv4.ip_forward", "1"); `up` sets them, `down` leaves them
+    # ("net/ipv4/ip_forward", "1"); ("net/ipv4/conf/zt*/rp_filter", "2"): of the one interface that the pattern means
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,189 @@
+"""What would `net apply` change on this machine, and may it? Only looks; the answer is a value that is shown first."""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from relay.errors import NotPermitted, RelayError
+from relay.net import held, own_files, own_routes, program, record
+from relay.net.held import Held
+from relay.net.machine import TABLE, UNIT, WAS, Machine
+from relay.net.own_files import Change, Seen
+from relay.net.record import Record, Unit
+
+_BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is, and what would be. `machine` without files: everything is taken back."""
+
+    machine: Machine
+    record: Record  # of what was applied before
+    now: Held
+    wished: Held
+    files: tuple[Change, ...] = ()
+    waiting: tuple[str, ...] = ()  # what comes when its interface does
+    backward: tuple[str, ...] = ()  # settings that are not wished any more, and become what they were
+    directories: tuple[str, ...] = ()  # that have to be made
+    systemd: bool = False
+    unit: Unit = field(default_factory=Unit)  # now
+    forced: tuple[str, ...] = ()  # files that a person has changed, whose changes would be lost
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether the machine's `up` is run by systemd."""
+        return self.systemd and any(Path(file.path).name == UNIT for file in self.machine.files)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is as it should be already."""
+        return not self.files and self.now == self.wished and self.unit_fits and self.next_record == self.record
+
+    @property
+    def unit_fits(self) -> bool:
+        """Whether the unit runs and starts at boot (or neither, when all is taken back)."""
+        return self.unit == Unit(self.has_unit, self.has_unit)
+
+    @property
+    def next_record(self) -> Record:
+        """What will be on record once this is done."""
+        if not self.machine.files:
+            return Record()
+        return Record(
+            {file.path: _wanted(file.text, file.mode).digest for file in self.machine.files},
+            tuple(dict.fromkeys([*self.record.directories, *self.directories])),
+            self.machine.down,
+            self.has_unit,
+        )
+
+
+def survey(machine: Machine, *, force: bool = False) -> Survey:
+    """What has to change so that this machine is as `machine` says.
+
+    Raises RelayError where something of somebody else is in the way, or, without `force`, a file of ours that a person
+    has changed; NotPermitted unless root asks. Hold `record.locked`, and have repaired what was cut off.
+    """
+    known = record.load()
+    files, changed = _files(machine, known, force)
+    rules = next((file.text for file in machine.files if file.path == machine.kernel.rules), "")
+    clashes = own_routes.conflicts(machine.kernel)
+    if clashes:
+        shown = "\n".join(f"  {line}" for line, _ in clashes)
+        raise RelayError(
+            f"routes of somebody else are where ours belong:\n{shown}",
+            "if nobody needs them: " + " && ".join(cure for _, cure in clashes),
+        )
+    before = was()
+    wished = held.wish(machine.kernel, held.listing(rules), held.read().routes)
+    wanted = dict(wished.held.settings)
+    now = held.read({*wanted, *before})
+    backward = tuple(name for name, value in now.settings if name not in wanted and value)
+    wanted = {name: wanted.get(name) or (before[name] if value else "") for name, value in now.settings}
+    booted = systemd()
+    return Survey(
+        machine,
+        known,
+        now,
+        replace(wished.held, settings=tuple(sorted(wanted.items()))),
+        files,
+        wished.waiting,
+        backward,
+        own_files.missing_directories(change.path for change in files if change.after is not None),
+        booted,
+        unit() if booted else Unit(),
+        changed,
+    )
+
+
+def was() -> dict[str, str]:
+    """What settings were before us. Raises RelayError for a file WAS that is not ours."""
+    found = own_files.look(WAS)
+    return {} if found is None else held.parse_was(found.content)
+
+
+def difference(found: Survey) -> list[str]:
+    """All that would change, as a unified diff: files first, then what the kernel holds, then systemd."""
+    lines = [line for change in found.files for line in own_files.difference(change)]
+    now, wished = found.now, found.wished
+    lines += own_files.unified(f"kernel: nft table inet {TABLE}", now.rules or None, wished.rules or None)
+    lines += _listed("kernel: routes", now.routes, wished.routes)
+    for (name, value), (_, other) in zip(now.settings, wished.settings, strict=False):
+        lines += own_files.unified(f"kernel: /proc/sys/{name}", value, other)
+    if not found.unit_fits:
+        wanted = Unit(found.has_unit, found.has_unit)
+        lines += own_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(wanted))
+    return lines
+
+
+def systemd() -> bool:
+    """Whether this machine was booted with systemd."""
+    return _BOOTED.is_dir()
+
+
+def unit() -> Unit:
+    """How our unit is now."""
+    enabled = program.run("systemctl", "is-enabled", UNIT).output.strip()
+    active = program.run("systemctl", "is-active", UNIT).output.strip()
+    return Unit(enabled == "enabled", active in {"active", "activating", "reloading"})
+
+
+def _files(machine: Machine, known: Record, force: bool) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """What changes, and which files a person had changed."""
+    wanted: dict[str, Seen | None] = {file.path: _wanted(file.text, file.mode) for file in machine.files}
+    for path in known.files:
+        wanted.setdefault(path, None)
+    changes: list[Change] = []
+    foreign: list[str] = []
+    changed: list[str] = []
+    for path, after in wanted.items():
+        before = own_files.look(path)
+        if before == after:
+            continue
+        if before is not None and path not in known.files:
+            foreign.append(path)
+        elif before is not None and before.digest != known.files[path]:
+            changed.append(path)
+        changes.append(Change(path, before, after))
+    if foreign:
+        raise RelayError(
+            f"not written by relayctl net apply: {', '.join(foreign)}",
+            f"look at it, then move it away: {' && '.join(f'mv {path} {path}.aside' for path in foreign)}",
+        )
+    if changed and not force:
+        raise RelayError(
+            f"changed by somebody since relayctl wrote it: {', '.join(changed)}",
+            "see what would be lost: relayctl net apply --dry-run --force; then the same without --dry-run",
+        )
+    return tuple(changes), tuple(changed)
+
+
+def _wanted(text: str, mode: int) -> Seen:
+    return Seen(text.encode(), mode)
+
+
+def _words(unit: Unit) -> str:
+    return f"{'enabled' if unit.enabled else 'disabled'}\n{'active' if unit.active else 'inactive'}"
+
+
+def _listed(name: str, before: Iterable[object], after: Iterable[object]) -> list[str]:
+    texts = ["".join(f"{line}\n" for line in lines) or None for lines in (before, after)]
+    return own_files.unified(name, *texts)
+
+
+def require() -> None:
+    """Whether this process may change the system at all. Raises NotPermitted off Linux and for everybody but root."""
+    if sys.platform != "linux":
+        raise NotPermitted(
+            f"the relay host's part is done on Linux, and this is {sys.platform}",
+            "print it as a script instead: relayctl net plan --machine relay",
+        )
+    if os.geteuid() != 0:
+        raise NotPermitted(
+            "only root may set up routes and nft rules; nothing was changed",
+            "sudo relayctl net apply, or only look: relayctl net plan --machine relay",
+        )
+    for name in ("ip", "nft", "unshare"):
+        program.find(name)
