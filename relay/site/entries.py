@@ -25,9 +25,13 @@ from relay.site.models import (
     SettingsFile,
     ZoneEntry,
 )
+from relay.site.network_models import ENTRIES as NETWORK_ENTRIES
+from relay.site.network_models import NetworkFile, OverlayEntry
 
 _POLICY_SECTIONS = tuple(PolicyFile.model_fields)
-_WORDS = {"zones": "zone", "hosts": "host", "groups": "group", "rules": "rule", "expect": "expectation"}
+_WORDS = {"zones": "zone", "hosts": "host", "groups": "group", "rules": "rule", "expect": "expectation"} | {
+    "overlays": "overlay"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,29 @@ def settings(document: Document) -> tuple[SettingsFile, list[Fault]]:
                 faults += _faults(errors, document, SettingsFile)
             for found in errors:
                 data.pop(str(found["loc"][0]), None)
+
+
+def network(document: Document) -> tuple[NetworkFile, list[Fault]]:
+    """network.yaml as a model, and its faults. An overlay that is faulty is left out."""
+    faults = list(document.faults)
+    data = _mapping(document, faults)
+    data = _marked({name: value for name, value in data.items() if value is not None})
+    overlays = data.get("overlays")
+    if isinstance(overlays, dict):
+        data["overlays"] = overlays = {name: {} if value is NOTHING else value for name, value in overlays.items()}
+    while True:
+        try:
+            return NetworkFile.model_validate(data), faults
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            if document.whole:
+                faults += _faults(errors, document, NetworkFile)
+            for found in errors:
+                section, name = (*map(str, found["loc"]), "")[:2]
+                if section == "overlays" and isinstance(overlays, dict) and name in overlays:
+                    del overlays[name]
+                elif section not in data or not (section == "overlays" and isinstance(overlays, dict)):
+                    data.pop(section, None)
 
 
 def policy(document: Document, into: Entries) -> None:
@@ -179,7 +206,8 @@ def _fault(error: Any, document: Document, root: type[BaseModel]) -> Fault:
     path = tuple(part for part in error["loc"] if part != "[key]")
     line = document.line(path)
     key = str(path[-1]) if path else ""
-    model = ENTRIES.get(str(path[0]), root) if len(path) > 1 else root
+    models = NETWORK_ENTRIES if root is NetworkFile else ENTRIES
+    model = models.get(str(path[0]), root) if len(path) > 1 else root
     entry = _WORDS.get(str(path[0]), str(path[0])) if len(path) > 1 else "file"
     match error["type"]:
         case "site":
@@ -214,6 +242,8 @@ def _nearest(key: str, model: type[BaseModel]) -> str:
     near = difflib.get_close_matches(key, _names(model), n=1)
     if near:
         return f"did you mean {near[0]!r}?"
+    if model is NetworkFile and key in OverlayEntry.model_fields:
+        return "it belongs under `overlays: { ZONE: { ... } }`"
     if model is SettingsFile and key in _POLICY_SECTIONS:
         return "it belongs into a file of policies/"
     if model is PolicyFile and key in SettingsFile.model_fields:

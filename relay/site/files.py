@@ -59,6 +59,12 @@ def read(site: Path) -> Files:
     return Files(contents, persons, tuple(faults))
 
 
+def one(site: Path, name: str) -> tuple[bytes | None, tuple[Fault, ...]]:
+    """The bytes of one more file of the site, None where there is none, and what went wrong."""
+    faults: list[Fault] = []
+    return _bytes(site / name, name, faults), tuple(faults)
+
+
 def _listed(directory: Path, shown: str, faults: list[Fault]) -> list[str]:
     try:
         return sorted(entry.name for entry in directory.iterdir())

@@ -1,4 +1,4 @@
-"""What do editors need to know of relay.yaml and policies/*.yaml? JSON Schema from the models that validate them."""
+"""What do editors need to know of a site's YAML files? JSON Schema from the models that validate them."""
 
 import json
 from functools import cache
@@ -7,14 +7,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.site.models import PolicyFile, SettingsFile
+from relay.site.network_models import NetworkFile
 
-# which document -> where `relayctl init` writes its schema, relative to the site
-FILES = {"relay": "relay.schema.json", "policy": "policies/policy.schema.json"}
-_MODELS: dict[str, type[BaseModel]] = {"relay": SettingsFile, "policy": PolicyFile}
+# which document -> where its schema belongs, relative to the site (`relayctl init` writes the first two)
+FILES = {
+    "relay": "relay.schema.json",  # of relay.yaml
+    "policy": "policies/policy.schema.json",  # of policies/*.yaml
+    "network": "network.schema.json",  # of network.yaml
+}
+_MODELS: dict[str, type[BaseModel]] = {"relay": SettingsFile, "policy": PolicyFile, "network": NetworkFile}
 
 
 def schema(which: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `relay` (relay.yaml) or `policy` (policies/*.yaml)."""
+    """The JSON Schema (draft 2020-12) of `relay`, `policy` or `network`: see FILES."""
     made: dict[str, Any] = _cleaned(_MODELS[which].model_json_schema(by_alias=True))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 

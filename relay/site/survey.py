@@ -8,7 +8,7 @@ from relay.core.keyring import Keyring
 from relay.core.text import escape
 from relay.errors import Fault, RelayError
 from relay.site import compile as compiler
-from relay.site import difference, keyring, times
+from relay.site import difference, keyring, network, times
 from relay.site.compile import Examination
 from relay.site.difference import Difference
 from relay.site.locate import Site
@@ -40,6 +40,8 @@ def look(site: Site, *, now: int) -> Survey:
     zone = ZoneInfo(examination.settings.timezone)
     bits = examination.settings.limits.rsa_bits
     keys = keyring.read(site.path, offsets=times.offsets(zone, now), rsa_bits=bits)
+    compiled = examination.compiled
+    _, planned = network.examine(site.path, compiled.policy.inventory.zones.values() if compiled else None)
     differences: tuple[Difference, ...] = ()
     note = ""
     try:
@@ -56,7 +58,7 @@ def look(site: Site, *, now: int) -> Survey:
     return Survey(
         examination,
         keys,
-        tuple(sorted({*examination.faults, *keys.faults})),
+        tuple(sorted({*examination.faults, *keys.faults, *planned})),
         tuple(sorted({*examination.warnings, *keys.warnings, *_lapsing(keys, zone, now)})),
         differences,
         note,

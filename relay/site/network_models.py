@@ -1,0 +1,81 @@
+"""What may stand in network.yaml? What the policy's zones do not say of the network that `relayctl net` sets up."""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, Field, WithJsonSchema
+
+from relay.errors import InputRejected
+from relay.site import values
+from relay.site.models import AddressText, InterfaceText, NetworkText, Place, _choice, _read, _schema, _Strict
+
+_NETWORK_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def _network_id(value: object) -> str:
+    """ZeroTier's id of a network; YAML reads one of digits only as a number, which has lost nothing but its quotes."""
+    cure = 'copy it from the web panel; it has 16 of 0-9 a-f: "8056c2e21c000001"'
+    given = values.text(value, cure).lower()
+    if not _NETWORK_ID.fullmatch(given):
+        raise InputRejected(f"{given[:40]!r} is not a ZeroTier network id", cure)
+    return given
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputRejected(f"{str(value)[:40]!r} is neither true nor false", "write true or false")
+    return value
+
+
+NetworkId = Annotated[
+    str,
+    _read(_network_id),
+    _schema("ZeroTier's id of the network", "8056c2e21c000001", pattern="^[0-9a-fA-F]{16}$"),
+]
+
+
+class RelayEntry(_Strict):
+    """The relay host."""
+
+    public: AddressText | None = Field(
+        default=None, description="its address in the underlay; else `public` of relay.yaml", examples=["1.1.1.1"]
+    )
+
+
+class OverlayEntry(_Strict):
+    """How one zone's overlay is joined."""
+
+    network_id: NetworkId = Field(default="", description="left out: another overlay, joined by hand")
+    network: NetworkText | None = Field(
+        default=None, description="the overlay's own addresses", examples=["172.18.0.0/24"]
+    )
+    relay: AddressText | None = Field(
+        default=None, description="the relay's address in the overlay", examples=["172.18.0.10"]
+    )
+    lan_interface: InterfaceText = Field(
+        default="", description="the gateway's interface towards the LAN", examples=["eth0"]
+    )
+    lan_address: AddressText | None = Field(
+        default=None, description="the gateway's address in the LAN", examples=["192.168.1.200"]
+    )
+    route: Annotated[str, _choice("managed", "relay"), WithJsonSchema({"enum": ["managed", "relay"]})] = Field(
+        default="managed",
+        description="who sets the relay's route into the LAN: the overlay's controller, or the relay itself",
+    )
+    members: dict[Place, AddressText] = Field(
+        default={}, description="machines that join the overlay themselves, for method 2: name and overlay address"
+    )
+
+
+class NetworkFile(_Strict):
+    """network.yaml: the network that `relayctl net plan` plans; without it the zones are only watched."""
+
+    relay: RelayEntry = RelayEntry()
+    moon: Annotated[bool, _read(_truth), WithJsonSchema({"type": "boolean"})] = Field(
+        default=False, description="the relay host is a ZeroTier root of its own too (a Moon)"
+    )
+    overlays: dict[Place, OverlayEntry] = Field(default={}, description="by the name of the zone")
+
+
+# which model the mapping at a path is checked by, for the nearest known key
+ENTRIES: dict[str, type[BaseModel]] = {"relay": RelayEntry, "overlays": OverlayEntry}
