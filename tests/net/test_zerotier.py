@@ -17,21 +17,12 @@ from hypothesis import strategies as st
 
 from relay.net import zerotier, zerotier_view
 from relay.net.zerotier_view import ManagedRoute, Standing
-
-RECORDED = Path(__file__).parent / "fixtures" / "zerotier"
-STATES = sorted(path.name.removesuffix(".json") for path in RECORDED.glob("*.json"))
-PATHS = ("/status", "/network", "/peer", "/moon")
-
-
-def recorded(state: str) -> dict[str, tuple[int, object]]:
-    """The API's answers in this state."""
-    answers = json.loads((RECORDED / f"{state}.json").read_text())["zerotier_api"]
-    return {path: (answers[path]["status"], answers[path]["body"]) for path in PATHS}
+from tests.net.recorded import PATHS, STATES, answers
 
 
 def test_a_healthy_relay() -> None:
     """Node, network, addresses, routes as sent, and the gateway's peer with its path."""
-    view = zerotier_view.parse(recorded("healthy.relay"))
+    view = zerotier_view.parse(answers("healthy.relay"))
     assert (view.standing, view.node, view.version, view.online) == (Standing.ANSWERS, "cf33a232e1", "1.14.1", True)
     (network,) = view.networks
     assert (network.id, network.status, network.interface) == ("cf33a232e100ab01", "OK", "zt0")
@@ -50,14 +41,14 @@ def test_a_healthy_relay() -> None:
 
 def test_a_peer_without_a_path_is_relayed_and_never_heard() -> None:
     """180 s after the gateway died its paths are gone; its latency is not known."""
-    peer = zerotier_view.parse(recorded("gateway-dead-180s.relay")).peer("e7c029fccf")
+    peer = zerotier_view.parse(answers("gateway-dead-180s.relay")).peer("e7c029fccf")
     assert peer is not None
     assert (peer.path, peer.heard, peer.latency) == (None, None, None)
 
 
 def test_a_moon_is_known_by_its_roots() -> None:
     """The moon's id is its root's node with six zeros before it."""
-    view = zerotier_view.parse(recorded("moon.gateway"))
+    view = zerotier_view.parse(answers("moon.gateway"))
     assert [(moon.id, moon.roots, moon.waiting) for moon in view.moons] == [
         ("000000cf33a232e1", ("cf33a232e1",), False)
     ]
@@ -67,7 +58,7 @@ def test_a_moon_is_known_by_its_roots() -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_every_recorded_state_is_read(state: str) -> None:
     """A stopped service is not running, every other state answers with at least one network."""
-    view = zerotier_view.parse(recorded(state))
+    view = zerotier_view.parse(answers(state))
     if state.endswith(".relay") and state.startswith("zerotier-stopped"):
         assert view.standing is Standing.NOT_RUNNING
     else:
@@ -103,9 +94,9 @@ LIKE = st.fixed_dictionaries({"address": st.just("cf33a232e1")}, optional=dict.f
 
 @given(st.lists(st.tuples(st.sampled_from([200, 200, 401, 500, 0]), ANY_JSON | LIKE | st.lists(LIKE, max_size=3)),
                 min_size=4, max_size=4))  # fmt: skip
-def test_any_json_is_a_view(answers: list[tuple[int, object]]) -> None:
+def test_any_json_is_a_view(said: list[tuple[int, object]]) -> None:
     """Nothing an API answers can raise, and every id and address has the form that a command may hold."""
-    view = zerotier_view.parse(dict(zip(PATHS, answers, strict=True)))
+    view = zerotier_view.parse(dict(zip(PATHS, said, strict=True)))
     assert view.node.isalnum() or not view.answers
     assert all(network.id.isalnum() and len(network.id) == 16 for network in view.networks)
 
@@ -114,7 +105,7 @@ def test_any_json_is_a_view(answers: list[tuple[int, object]]) -> None:
 def test_an_address_holds_nothing_but_an_address(text: object) -> None:
     """An IPv6 scope may be any text for Python; here it is left out with its address."""
     network = {"nwid": "cf33a232e100ab01", "assignedAddresses": [text], "routes": [{"target": text, "via": text}]}
-    view = zerotier_view.parse({**recorded("healthy.relay"), "/network": (200, [network])})
+    view = zerotier_view.parse({**answers("healthy.relay"), "/network": (200, [network])})
     assert view.networks[0].assigned == ()
     assert view.networks[0].routes == ()
 
@@ -160,10 +151,10 @@ def http(status: int, body: object) -> bytes:
 
 def test_the_api_is_asked_with_the_token(tmp_path: Path) -> None:
     """Port and token are found in the service's directory; four questions give the view."""
-    answers = recorded("healthy.relay")
-    with service(tmp_path, lambda head: http(*answers[head.split()[1]])) as asked:
+    healthy = answers("healthy.relay")
+    with service(tmp_path, lambda head: http(*healthy[head.split()[1]])) as asked:
         view = zerotier.look(tmp_path)
-    assert view == zerotier_view.parse(answers)
+    assert view == zerotier_view.parse(healthy)
     assert len(asked) == 4
     assert all("X-ZT1-Auth: secret-token" in head for head in asked)
 
