@@ -5,11 +5,11 @@ was for the LAN out by its own default route (measured: it does, with FORWARD's 
 leaves the overlay's interface in another way is dropped, and other forwarding on the machine goes on as it was.
 """
 
-from relay.core.network import Overlay
+from relay.core.network import NetworkPlan, Overlay
 from relay.core.rules import Address, Network
 from relay.errors import RelayError
 from relay.net.machine import OWN, Machine, OwnFile
-from relay.net.plan import iptables, nft, shell, standing
+from relay.net.plan import clashes, iptables, membership, nft, shell, standing
 from relay.net.plan.prefixes import literal
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
@@ -27,8 +27,14 @@ fi
 """
 
 
-def gateway_machine(overlay: Overlay, *, method: int = 1, firewall: str = "nft") -> Machine:
-    """The share of a zone's gateway. Raises RelayError for what the plan has to say and does not."""
+def gateway_machine(
+    overlay: Overlay, *, method: int = 1, firewall: str = "nft", plan: NetworkPlan | None = None
+) -> Machine:
+    """The share of a zone's gateway. `plan` is what the overlay is part of (its Moon, the relay's public address).
+
+    Raises RelayError for what the plan has to say and does not.
+    """
+    plan = plan or NetworkPlan((overlay,))
     zone = overlay.zone
     if zone.gateway is None:
         raise RelayError(
@@ -77,6 +83,9 @@ def gateway_machine(overlay: Overlay, *, method: int = 1, firewall: str = "nft")
         ),
         up=standing.UP,
         down=standing.DOWN,
+        before=(membership.join(overlay, f"the gateway of {zone.name}", zone.gateway), *membership.moon_member(plan)),
+        after=membership.directions(overlay, overlay.relay, "the relay", plan.public),
+        warnings=tuple(clashes.everywhere([overlay])),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from relay.core.network import NetworkPlan, Overlay
 from relay.core.rules import Network
 from relay.net.machine import OWN, Machine, OwnFile
-from relay.net.plan import nft, shell, standing
+from relay.net.plan import clashes, membership, nft, shell, standing
 from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
 RULES = f"{OWN}/rules.nft"
@@ -14,7 +14,11 @@ _FIRST = 5001  # of the routes that ZeroTier does not set: behind its own, which
 
 
 def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
-    """The relay host's share of a plan. `method` 2: it forwards for the overlays' members too."""
+    """The relay host's share of a plan. `method` 2: it forwards for the overlays' members too.
+
+    Raises RelayError for a plan that cannot be made.
+    """
+    clashes.check(plan)
     overlays = [overlay for overlay in plan.overlays if overlay.zone.interface != "lo"]
     guarded = prefixes(overlay.zone for overlay in overlays)
     files = (
@@ -27,7 +31,16 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
             networks=[prefix.network for prefix in guarded],
         ),
     )
-    return Machine(name="relay", title="the relay host", files=files, up=standing.UP, down=standing.DOWN)
+    joining = [membership.join(overlay, "the relay", overlay.relay) for overlay in overlays]
+    return Machine(
+        name="relay",
+        title="the relay host",
+        files=files,
+        up=standing.UP,
+        down=standing.DOWN,
+        before=(*membership.controller(overlays), *joining, *([membership.moon(plan)] if plan.moon else [])),
+        warnings=tuple(clashes.on_relay(plan, method)),
+    )
 
 
 def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> str:
