@@ -100,7 +100,7 @@ $family $line
 
 def header(title: str) -> str:
     """The first lines of a script: what it does, in a comment; `quiet` is set by a first argument "quiet"."""
-    return "#!/bin/sh\n" + "".join(f"# {line}\n" for line in title.splitlines()) + "quiet=${1-}\n" + _HEAD
+    return "#!/bin/sh\n" + "".join(f"# {line}".rstrip() + "\n" for line in title.splitlines()) + "quiet=${1-}\n" + _HEAD
 
 
 def need(*programs: tuple[str, str]) -> str:
