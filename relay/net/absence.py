@@ -1,0 +1,61 @@
+"""Were a zone's interface gone now, would anything of this machine leave by another one? As a leg of `net verify`.
+
+The fallback route and the nft guard of `relayctl net apply` are what prevents it; whatever else does is as good.
+"""
+
+from collections.abc import Sequence
+
+from relay.core.rules import Zone
+from relay.errors import RelayError
+from relay.net import interfaces, leak, program, ruleset
+from relay.net.interfaces import Interface
+from relay.net.leak import Fate
+from relay.net.ruleset import Ruleset
+from relay.net.way import Leg
+
+NAME = "no leak"
+
+
+def look(zone: Zone, by: Interface, spared: Sequence[str]) -> Leg:
+    """What would become of other programs' packets for the zone.
+
+    `spared`: patterns of other zones' interfaces that may carry the same networks. Raises OSError where the kernel
+    does not answer, and RelayError off Linux.
+    """
+    names = {at.index: at.name for at in interfaces.interfaces()}
+    others = {name for pattern in spared for name in interfaces.candidates(pattern, names.values())}
+    fates = leak.fates(zone.networks, by.index, by.addresses)
+    leaving = [(one, _by(one, names)) for one in fates if one.leaves]
+    guard, unseen = _ruleset()
+    stopping = ""
+    for one, name in leaving:
+        if name in others or (guard is not None and (stopping := guard.stops(one.address, name))):
+            continue
+        via = f" via {one.hop.gateway}" if one.hop is not None and one.hop.gateway else ""
+        what = f"were {by.name} gone, another program's packets for {one.address} would leave by {name}{via}"
+        if guard is None:
+            what += f", unless nft stops them, which cannot be seen ({unseen})"
+            return Leg(NAME, "warning", what, "sudo relayctl net verify")
+        return Leg(NAME, "fault", what, "sudo relayctl net apply")
+    refused = next((one.how for one in fates if not one.leaves and one.network in zone.networks), "")
+    reasons = [reason for reason in (refused, f"nft's table {stopping}" if stopping else "") if reason]
+    kept = " and ".join(reasons) or "that there is no other route"
+    return Leg(NAME, "ok", f"were {by.name} gone, nothing would leave elsewhere: {kept} prevents it")
+
+
+def _by(one: Fate, names: dict[int, str]) -> str:
+    return names.get(one.hop.index, "?") if one.hop is not None else "?"
+
+
+def _ruleset() -> tuple[Ruleset | None, str]:
+    """nft's rules, or None and why they cannot be seen."""
+    try:
+        ended = program.run("nft", "-j", "list", "ruleset")
+    except RelayError as error:
+        return None, error.what
+    if ended.status:
+        return None, ended.why
+    try:
+        return ruleset.parse(ended.output), ""
+    except ValueError:
+        return None, "its listing cannot be read"

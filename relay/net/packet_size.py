@@ -1,0 +1,50 @@
+"""How large may a packet be, on an interface and on the way to an address?"""
+
+import fcntl
+import os
+import socket
+import struct
+
+from relay.core.rules import Address
+from relay.net import icmp
+from relay.net.icmp import Echo, Kind
+
+HEADERS = {4: 28, 6: 48}  # bytes of IP and ICMP headers around an echo's data
+LEAST = 68  # RFC 791: a router that says less is not believed
+_SIOCGIFMTU = 0x8921  # netdevice(7)
+_REQUEST = struct.Struct("16si20x")  # struct ifreq
+_ROUTERS = 4  # that may each say a smaller size on one way
+_TRIES = 2
+
+
+def of_interface(name: str) -> int:
+    """The largest IP packet of an interface, in bytes. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFMTU, _REQUEST.pack(os.fsencode(name)[:15], 0))
+    return int(_REQUEST.unpack(answer)[1])
+
+
+def passing(address: Address, interface: str, most: int, *, timeout: float) -> int | None:
+    """The largest packet that reaches `address` in one piece, as the routers say; None where they say nothing.
+
+    `most`: what to begin with, in bytes. Blocks for 8 times `timeout` seconds at most. Raises as `icmp.echo` does.
+    """
+    size = most
+    for _ in range(_ROUTERS):
+        answer = _whole(address, interface, size, timeout)
+        if answer.kind is Kind.REPLY:
+            return size
+        if answer.kind is not Kind.TOO_BIG or not LEAST <= answer.mtu < size:
+            return None
+        size = answer.mtu
+    return None
+
+
+def _whole(address: Address, interface: str, size: int, timeout: float) -> Echo:
+    answer = Echo()
+    for _ in range(_TRIES):
+        data = size - HEADERS[address.version]
+        answer = icmp.echo(address, interface=interface, timeout=timeout, size=data, dont_fragment=True)
+        if answer.kind is not Kind.SILENT:
+            break
+    return answer
