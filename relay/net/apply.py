@@ -37,6 +37,8 @@ def repair(say: Say) -> bool:
     """
     journal = record.unfinished()
     if journal is None:
+        own_files.sweep(record.JOURNAL)
+        own_files.remove_directories([OWN])  # where not even the journal was begun
         return False
     say("an earlier run was cut off: going back to what was before it")
     with _undisturbed():
@@ -163,6 +165,7 @@ def _verify(found: Survey) -> None:
 def _finish(found: Survey) -> None:
     """The moment from which on it is done: the journal goes."""
     following = found.next_record
+    own_files.remove_directories(path for path in found.record.directories if path not in following.directories)
     if following.files:
         own_files.put(record.RECORD, record.dumped(following))
         record.end()
@@ -170,7 +173,7 @@ def _finish(found: Survey) -> None:
         own_files.put(WAS, None)
         own_files.put(record.RECORD, None)
         record.end()
-        own_files.remove_directories([*found.record.directories, OWN])
+        own_files.remove_directories([OWN])  # if a kill leaves it, `repair` does that
 
 
 def _back(journal: Journal, say: Say) -> None:
@@ -195,6 +198,7 @@ def _back(journal: Journal, say: Say) -> None:
     except RelayError as error:
         problems.append(error.what)
     for path, earlier in journal.files.items():
+        own_files.sweep(path)
         try:
             if own_files.look(path) != earlier:
                 if earlier is not None:

@@ -80,8 +80,12 @@ def _meant(pattern: str, there: dict[str, Interface]) -> Interface | None:
 
 
 def _ready(at: Interface, route: OwnRoute) -> bool:
-    version = route.network.version if route.gateway is None else route.gateway.version
-    return at.up and any(address.version == version for address in at.addresses)
+    """Whether the kernel would take the route: it asks for an address from which the gateway can be on-link."""
+    gateway = route.gateway
+    return at.up and (
+        gateway is None
+        or any(own.version == gateway.version and own.is_link_local <= gateway.is_link_local for own in at.addresses)
+    )
 
 
 def listing(rules: str) -> str:

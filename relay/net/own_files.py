@@ -52,17 +52,19 @@ def look(path: str | Path) -> Seen | None:
     except OSError as error:
         why = "a link" if Path(path).is_symlink() else f"not to be read: {error.strerror}"
         raise RelayError(f"{path} is {why}", f"a plain file of ours belongs there: mv {path} {path}.aside") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
             raise RelayError(f"{path} is no file of ours", f"one belongs there: mv {path} {path}.aside")
-        return Seen(file.read(_MOST_BYTES + 1), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return Seen(file.read(_MOST_BYTES + 1), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def put(path: str | Path, wanted: Seen | None) -> None:
     """Make `path` what is wanted, at one moment and durably; None: remove it. Raises NotPermitted when it cannot be."""
-    place = Path(path)
-    fresh = place.with_name(f".{place.name}.relay-new")  # a crash leaves it; the next write makes it anew
+    place, fresh = Path(path), _fresh(path)
     try:
         if wanted is None:
             fresh.unlink(missing_ok=True)
@@ -85,6 +87,16 @@ def put(path: str | Path, wanted: Seen | None) -> None:
         if wanted is None and isinstance(error, FileNotFoundError | NotADirectoryError):
             return  # its directory is not there either
         raise NotPermitted(f"{place}: {error.strerror}", "is its file system full, or mounted read-only?") from None
+
+
+def sweep(path: str | Path) -> None:
+    """Remove what a crash within `put` has left beside `path`."""
+    with contextlib.suppress(OSError):
+        _fresh(path).unlink()
+
+
+def _fresh(path: str | Path) -> Path:
+    return Path(path).with_name(f".{Path(path).name}.relay-new")
 
 
 def missing_directories(paths: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from relay.errors import NotPermitted, RelayError
 from relay.net import held, own_files, own_routes, program, record
 from relay.net.held import Held
-from relay.net.machine import TABLE, UNIT, WAS, Machine
+from relay.net.machine import OWN, TABLE, UNIT, WAS, Machine
 from relay.net.own_files import Change, Seen
 from relay.net.record import Record, Unit
 
@@ -52,9 +52,10 @@ class Survey:
         """What will be on record once this is done."""
         if not self.machine.files:
             return Record()
+        made = dict.fromkeys([*self.record.directories, *self.directories])
         return Record(
             {file.path: _wanted(file.text, file.mode).digest for file in self.machine.files},
-            tuple(dict.fromkeys([*self.record.directories, *self.directories])),
+            tuple(path for path in made if any(Path(file.path).is_relative_to(path) for file in self.machine.files)),
             self.machine.down,
             self.has_unit,
         )
@@ -67,6 +68,9 @@ def survey(machine: Machine, *, force: bool = False) -> Survey:
     has changed; NotPermitted unless root asks. Hold `record.locked`, and have repaired what was cut off.
     """
     known = record.load()
+    if not machine.files and not known.files:  # nothing is on record, so nothing is taken back
+        now = held.read()
+        return Survey(machine, known, now, now)
     files, changed = _files(machine, known, force)
     rules = next((file.text for file in machine.files if file.path == machine.kernel.rules), "")
     clashes = own_routes.conflicts(machine.kernel)
@@ -77,7 +81,7 @@ def survey(machine: Machine, *, force: bool = False) -> Survey:
             "if nobody needs them: " + " && ".join(cure for _, cure in clashes),
         )
     before = was()
-    wished = held.wish(machine.kernel, held.listing(rules), held.read().routes)
+    wished = held.wish(machine.kernel, held.listing(rules), own_routes.read())
     wanted = dict(wished.held.settings)
     now = held.read({*wanted, *before})
     backward = tuple(name for name, value in now.settings if name not in wanted and value)
@@ -106,7 +110,16 @@ def was() -> dict[str, str]:
 
 def difference(found: Survey) -> list[str]:
     """All that would change, as a unified diff: files first, then what the kernel holds, then systemd."""
-    lines = [line for change in found.files for line in own_files.difference(change)]
+    lines = []
+    for change in found.files:
+        if change.after is None and change.before is not None and change.path not in found.forced:
+            lines += [
+                f"--- {change.path}",
+                "+++ /dev/null",
+                f"-({len(change.before.content.splitlines())} lines of ours)",
+            ]
+        else:
+            lines += own_files.difference(change)
     now, wished = found.now, found.wished
     lines += own_files.unified(f"kernel: nft table inet {TABLE}", now.rules or None, wished.rules or None)
     lines += _listed("kernel: routes", now.routes, wished.routes)
@@ -116,6 +129,14 @@ def difference(found: Survey) -> list[str]:
         wanted = Unit(found.has_unit, found.has_unit)
         lines += own_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(wanted))
     return lines
+
+
+def nothing_left(found: Survey) -> str:
+    """What `--undo` says where it has nothing to do."""
+    script = Path(OWN) / "down"
+    if script.exists():
+        return f"nothing was applied here; what the printed script made, its own way back takes: sh {script}"
+    return "nothing to do: nothing was applied here"
 
 
 def systemd() -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Network
-from relay.net.machine import OWN, Machine, OwnFile
+from relay.core.rules import Address, Network
+from relay.net.machine import OWN, Kernel, Machine, OwnFile, OwnRoute
 from relay.net.plan import clashes, membership, nft, shell, standing
 from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
@@ -38,6 +38,7 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
         files=files,
         up=standing.UP,
         down=standing.DOWN,
+        kernel=_kernel(guarded, overlays, method),
         before=(*membership.controller(overlays), *joining, *([membership.moon(plan)] if plan.moon else [])),
         warnings=tuple(clashes.on_relay(plan, method)),
     )
@@ -83,11 +84,7 @@ def pairs(overlay: Overlay) -> list[tuple[str, Network]]:
 
 def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> str:
     shared = {prefix.network for prefix in guarded if len(prefix.interfaces) > 1}
-    # of the largest only: inside of another zone's network a fallback would hide that zone's route from its sockets
-    out = [
-        f"route {network.version} 'unreachable {_shown(network)} metric {_LAST}'"
-        for network in largest([prefix.network for prefix in guarded])
-    ]
+    out = [f"route {network.version} 'unreachable {_shown(network)} metric {_LAST}'" for network in _fallbacks(guarded)]
     for number, overlay in enumerate(overlays):
         ask = f"if interface {shell.quote(overlay.zone.interface)}; then"
         body = []
@@ -98,10 +95,7 @@ def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> 
         if body:
             missing = f"the zone {overlay.zone.name} has no interface {overlay.zone.interface} yet"
             out += [ask, *(f"    {line}" for line in body), "else", f"    note {shell.quote(missing)}", "fi"]
-    if method == 2:
-        versions = sorted({network.version for overlay in overlays for network in overlay.zone.networks})
-        names = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
-        out += [f"setting {names[version]} 1" for version in versions]
+    out += [f"setting {name} {value}" for name, value in _settings(overlays, method)]
     return (
         shell.header("relay-net up: makes the kernel of the relay host fit the plan; may be run again at any time")
         + shell.need(("nft", "nftables"), ("ip", "iproute2"))
@@ -114,9 +108,38 @@ def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> 
     )
 
 
-def _route(overlay: Overlay, network: Network, metric: int) -> str:
+def _kernel(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> Kernel:
+    """What `up` makes, in values. Not the rp_filter of `loose`: what that becomes depends on what it is."""
+    routes = [OwnRoute(network, _LAST) for network in _fallbacks(guarded)]
+    for number, overlay in enumerate(overlays):
+        routes += [
+            OwnRoute(network, _FIRST + number, _gateway(overlay, network), overlay.zone.interface)
+            for network in overlay.zone.networks
+            if not overlay.managed
+        ]
+    return Kernel(RULES, tuple(routes), _settings(overlays, method))
+
+
+def _fallbacks(guarded: Sequence[Prefix]) -> tuple[Network, ...]:
+    """Of the largest only: inside of another zone's network one would hide that zone's route from its sockets."""
+    return largest([prefix.network for prefix in guarded])
+
+
+def _settings(overlays: Sequence[Overlay], method: int) -> tuple[tuple[str, str], ...]:
+    """The settings that method 2 needs, below /proc/sys."""
+    versions = {network.version for overlay in overlays for network in overlay.zone.networks}
+    names = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+    return tuple((names[version], "1") for version in sorted(versions)) if method == 2 else ()
+
+
+def _gateway(overlay: Overlay, network: Network) -> Address | None:
     gateway = overlay.zone.gateway
-    via = f" via {gateway}" if gateway is not None and gateway.version == network.version else ""
+    return gateway if gateway is not None and gateway.version == network.version else None
+
+
+def _route(overlay: Overlay, network: Network, metric: int) -> str:
+    gateway = _gateway(overlay, network)
+    via = f" via {gateway}" if gateway is not None else ""
     said = f"the zone {overlay.zone.name} has no route to {network} yet: has $found its address?"
     return f'route {network.version} "{_shown(network)}{via} dev $found metric {metric}" 2>/dev/null || note "{said}"'
 
