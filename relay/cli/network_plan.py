@@ -1,0 +1,32 @@
+"""What is the site's network plan, for the commands of `relayctl net`? The policy's zones, network.yaml, flags."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from relay.core.network import NetworkPlan
+from relay.core.target import parse_spec
+from relay.site.locate import Site
+
+if TYPE_CHECKING:
+    from relay.site.compile import Compiled
+
+
+def of(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPlan, "Compiled"]:
+    """The plan, and the policy it was made of: the site's files. Raises SiteInvalid with every fault of either.
+
+    `flags` has the shape of network.yaml and stands above it. The relay's public address is that of relay.yaml where
+    nothing else says it.
+    """
+    from relay.site import compile as compiler
+    from relay.site import network
+
+    compiled = compiler.load(site.path, now=int(time.time()))
+    plan = network.read(site.path, compiled.policy.inventory.zones.values(), flags)
+    if plan.public is None and compiled.settings.public:
+        with suppress(ValueError):  # a name: never looked up
+            plan = replace(plan, public=ip_address(parse_spec(compiled.settings.public).host))
+    return plan, compiled
