@@ -23,7 +23,7 @@ from typing import Any
 from tests.lab.network import PUBLIC, RECORDER, TARGET, Network
 from tests.lab.world import HOME, Machine, Running, wait_for
 
-SETTINGS = f'listen: ["{PUBLIC}:22"]\npublic: {PUBLIC}:22\nworkers: 1\n'
+SETTINGS = f'listen: ["{PUBLIC}:22"]\npublic: {PUBLIC}:22\nworkers: 1\nlimits: {{dial_timeout: 2s}}\n'
 OFFICE_POLICY = f"""\
 zones:
   office: {{networks: [192.168.1.0/24], interface: zt0, gateway: 172.18.0.200}}
@@ -78,6 +78,7 @@ class Lab(Network):
         self._serving: Running | None = None
         self._reader: subprocess.Popen[str] | None = None
         self._read: list[dict[str, Any]] = []
+        self._forgotten = 0
         super().__init__(rootless=rootless, by_hand=by_hand, plant=plant)
 
     def _build(self, by_hand: bool, plant: bool) -> None:
@@ -183,7 +184,7 @@ class Lab(Network):
     # ---- what is on record
 
     def rows(self, name: str = "", **fields: object) -> list[dict[str, Any]]:
-        """The audit rows of that name with those fields, oldest first: every field, with `name`, `id` and `seq`."""
+        """The audit rows since `forget` of that name with those fields, oldest first, each with `name`, `id`, `seq`."""
         if self._reader is None:
             self._reader = subprocess.Popen(
                 self.relay.command(sys.executable, "-P", str(Path(__file__).parent / "rows.py"), "/var/lib/relay"),
@@ -200,7 +201,9 @@ class Lab(Network):
         return [
             row
             for row in self._read
-            if row["name"].startswith(name) and all(row.get(key) == value for key, value in fields.items())
+            if row["seq"] > self._forgotten
+            and row["name"].startswith(name)
+            and all(row.get(key) == value for key, value in fields.items())
         ]
 
     def row(self, name: str, **fields: object) -> dict[str, Any]:
@@ -209,6 +212,13 @@ class Lab(Network):
             lambda: self.rows(name, **fields), f"no row {name} {fields}: {json.dumps(self._read[-8:], indent=1)}"
         )
         return found[0]
+
+    def forget(self) -> None:
+        """Count from zero again, and overlook the rows that are there."""
+        super().forget()
+        if self._serving is not None:
+            self.rows()
+            self._forgotten = self._read[-1]["seq"] if self._read else 0
 
     # ---- alice
 
@@ -265,6 +275,13 @@ class Session:
         """Until ssh has told alice that."""
         wait_for(lambda: text in self.said(), f"alice was not told {text!r} but {self.said()!r}")
 
+    def told(self, text: str) -> str:
+        """The id in what ssh tells alice for the latest time, once it says `text`."""
+        self.wait_said(text)
+        found = re.findall(r"\(id (\w+)\)", self.said())
+        assert found, self.said()
+        return str(found[-1])
+
     def close(self) -> None:
         """End the connection."""
         self._ssh.end()
@@ -298,8 +315,9 @@ class Wire:
         return self.read() == data
 
     def refused(self, seconds: float = 20) -> float:
-        """Seconds from the beginning until the forward was refused. Fails where something answers instead."""
+        """Seconds from the beginning until the forward was refused, and it ends. Fails where something answers."""
         data = self.read(seconds)
+        self.close()
         assert not data, f"it was answered: {data!r}"
         return time.monotonic() - self._began
 

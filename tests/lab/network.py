@@ -229,9 +229,8 @@ class Network:
     def disallow(self, overlay: Overlay = OFFICE) -> None:
         """allowManaged=0: the interface stays up, its address and routes vanish."""
         address = f"address add {overlay.relay}/{overlay.prefix} dev {overlay.interface}"
-        self._break(
-            lambda: self.relay.ip(address, self._route(overlay)), self.relay, f"address flush dev {overlay.interface}"
-        )
+        self._undo.append(lambda: self.relay.ip(address, self._route(overlay)))
+        self.relay.ip(f"route delete {LAN} dev {overlay.interface}", f"address flush dev {overlay.interface}")
 
     def reroute(self, overlay: Overlay = OFFICE, gateway: str = "172.18.0.66") -> None:
         """The route leads to another member than the zone's gateway."""
@@ -250,6 +249,7 @@ class Network:
         self._undo.append(lambda: self.relay.ip("link delete eth1"))
         self.relay.cable("eth1", self.provider, "to-nic")
         self.relay.ip("address add 192.168.1.7/24 dev eth1")
+        self.provider.ip("route add 192.168.1.7/32 dev to-nic")  # so that the decoy can answer
 
     def claim(self, address: str = TARGET) -> None:
         """Another member of the overlay answers for the target's address on-link."""
@@ -271,6 +271,7 @@ class Network:
     def target_down(self) -> None:
         """The LAN host is off."""
         self._break(lambda: self.remote.ip("link set eth0 up"), self.remote, "link set eth0 down")
+        self.gateway.ip("neighbour flush dev eth0")
 
     def no_forwarding(self) -> None:
         """The gateway does not forward."""

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 CHECKOUT = Path(__file__).parents[2]
 HOME = "/var/lib/home"  # not /home and not /root: the checkout or its Python may lie there
+ARP_RETRY = 150  # ms; a silent neighbour is given up after three: the kernel's own 3 s are long in a test
 PATIENCE = 20.0  # s until something that was started must answer; a loaded CI machine is slow
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DROPPED = {"root", "relay", "ubuntu"}  # accounts of this machine's own that the lab's must not meet
@@ -244,8 +245,9 @@ class Machine:
         self.ip(
             f"link add {name} mtu {mtu} type veth peer name {there} mtu {mtu} netns {other.inner}",
             f"link set {name} up",
+            f"ntable change name arp_cache dev {name} retrans {ARP_RETRY}",
         )
-        other.ip(f"link set {there} up")
+        other.ip(f"link set {there} up", f"ntable change name arp_cache dev {there} retrans {ARP_RETRY}")
 
     def sysctl(self, **values: object) -> None:
         """Kernel settings below net., with __ for the dots: ipv4__ip_forward=1."""
