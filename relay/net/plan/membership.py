@@ -19,6 +19,9 @@ zerotier-cli info >/dev/null || die "the ZeroTier service does not answer: syste
 """
 
 
+_RESTART = 'if [ -d /run/systemd/system ]; then systemctl restart zerotier-one; else say "restart zerotier-one now"; fi'
+
+
 def join(overlay: Overlay, who: str, address: Address | None) -> Step:
     """The step of the machine `who`, which is to have `address` in the overlay (None: any)."""
     zone, wanted = overlay.zone.name, f" with the address {address}" if address else ""
@@ -89,27 +92,28 @@ def moon(plan: NetworkPlan) -> Step:
     """The relay host's step to become a root of its own (a Moon): its files, and where each goes."""
     assert plan.public is not None, "relay.net.plan.clashes refuses a Moon without a public address"
     endpoint = f"{plan.public}/9993"
-    source, place = f"{HOME}/relay.moon.json", f"{HOME}/moons.d"
     endpoints = shell.quote(rf's|"stableEndpoints": *\[[^]]*\]|"stableEndpoints": [ "{endpoint}" ]|')
     script = (
         _SERVICE
-        + f"""[ -f {source} ] || {{
-    (umask 077 && zerotier-idtool initmoon {HOME}/identity.public >{source}.new)
-    mv {source}.new {source}
-}}
-if ! grep -qF '"{endpoint}"' {source}; then
-    (umask 077 && sed {endpoints} {source} >{source}.new)
-    mv {source}.new {source}
-    grep -qF '"{endpoint}"' {source} || die "{source} has no place for stableEndpoints: write \\"{endpoint}\\" into it"
-    rm -f {HOME}/relay.moon.made
+        + f"""home={HOME}
+moon=$home/relay.moon.json
+if [ ! -f "$moon" ]; then
+    (umask 077 && zerotier-idtool initmoon "$home/identity.public" >"$moon.new")
+    mv "$moon.new" "$moon"
 fi
-if [ ! -f {HOME}/relay.moon.made ]; then
-    mkdir -p {place}
-    (cd {HOME} && zerotier-idtool genmoon {source} >/dev/null && mv 000000*.moon {place}/)
-    : >{HOME}/relay.moon.made
-    ! command -v systemctl >/dev/null 2>&1 || systemctl try-restart zerotier-one
+if ! grep -qF '"{endpoint}"' "$moon"; then
+    (umask 077 && sed {endpoints} "$moon" >"$moon.new")
+    mv "$moon.new" "$moon"
+    grep -qF '"{endpoint}"' "$moon" || die "$moon has no line stableEndpoints: write \\"{endpoint}\\" into it"
+    rm -f "$home/relay.moon.made"
 fi
-say "the Moon: on every other member put a copy of $(ls {place}/000000*.moon) into {place}/" \\
+if [ ! -f "$home/relay.moon.made" ]; then
+    mkdir -p "$home/moons.d"
+    (cd "$home" && zerotier-idtool genmoon "$moon" >/dev/null && mv 000000*.moon moons.d/)
+    : >"$home/relay.moon.made"
+    {_RESTART}
+fi
+say "the Moon: on every other member put a copy of $(echo "$home"/moons.d/000000*.moon) into $home/moons.d/" \\
     "and restart zerotier-one; let UDP port 9993 of this machine through; zerotier-cli listmoons shows it"
 """
     )

@@ -6,7 +6,7 @@ concerns the overlay's interfaces is dropped, and other forwarding (Docker's) go
 
 from collections.abc import Iterable, Sequence
 
-from relay.core.rules import Network
+from relay.core.rules import Network, Zone
 from relay.net.machine import TABLE
 from relay.net.plan.prefixes import Prefix, literal
 
@@ -29,13 +29,27 @@ def chain(name: str, rules: Sequence[str], hook: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def guard(prefixes: Iterable[Prefix]) -> list[str]:
-    """The rules of one chain that let no packet for a zone leave by another interface: one rule per prefix."""
+def guard(prefixes: Iterable[Prefix], zones: Iterable[Zone] = ()) -> list[str]:
+    """The rules of one chain that let no packet for a zone leave by another interface, or to another next hop.
+
+    One rule per prefix, listing its interfaces; and one per prefix of a zone with a gateway. A bound socket whose
+    route vanished asks for its target on-link, and an established connection went on to whoever answers there:
+    neither its interface nor an unreachable route stops that (measured), the next hop does.
+    """
     rules = ['oifname "lo" return']
     for prefix in prefixes:
         spare = f" {family(prefix.network)} daddr != {_set(prefix.inner)}" if prefix.inner else ""
         other = " ".join(f'oifname != "{literal(interface)}"' for interface in prefix.interfaces)
         rules.append(f"{family(prefix.network)} daddr {prefix.network}{spare} {other} {_REJECT}")
+    for zone in zones:
+        # a pattern that nft knows only in a wider form could be another zone's interface, with its own gateway
+        if zone.gateway is not None and zone.interface != "lo" and literal(zone.interface) == zone.interface:
+            rules += [
+                f'oifname "{zone.interface}" {word} daddr {network} rt {word} nexthop != {zone.gateway} {_REJECT}'
+                for network in zone.networks
+                if network.version == zone.gateway.version
+                for word in [family(network)]
+            ]
     return rules
 
 

@@ -61,7 +61,7 @@ def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) 
     output = ["jump guard", *(f'oifname "{name}" icmp type redirect drop' for name in names if method == 2)]
     hook = "type filter hook {} priority filter; policy accept;"
     chains = [
-        nft.chain("guard", nft.guard(guarded)),
+        nft.chain("guard", nft.guard(guarded, [overlay.zone for overlay in overlays])),
         nft.chain("output", output, hook.format("output")),
         nft.chain("forward", forward, hook.format("forward")),
     ]
