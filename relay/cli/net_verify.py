@@ -11,8 +11,11 @@ from relay.cli import Context
 from relay.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from relay.cli.zones import Zones
     from relay.core.inventory import Inventory
-    from relay.core.rules import Host
+    from relay.core.rules import Host, Zone
     from relay.net.verify import Question
     from relay.net.way import Leg
 
@@ -30,22 +33,21 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     Looks at the interface, the route and rp_filter; asks the gateway whether it is there and forwards; connects to a
     host's SSH port once and waits for its greeting; tries large packets; reckons whether anything would leave by
     another interface if the zone's vanished; compares clocks. Changes nothing. A ZONE (all of them, when none is
-    named) stands for its first host. The law is what is applied; the files where nothing was applied yet. Root sees
-    more. Exit status 1 at a broken link, whose cure is printed below it.
+    named) stands for its first host. Root sees more. Exit status 1 at a broken link, whose cure is printed below it.
 
     \b
     Example:
       sudo relayctl net verify
       sudo relayctl net verify office remote.plant 192.168.1.50
     """
-    from relay.cli import law
+    from relay.cli import zones
     from relay.net import verify as way_into
 
-    site_law = law.of(ctx.site())
-    for note in site_law.notes:
+    known = zones.read(ctx.site())
+    for note in known.notes:
         click.echo(f"relayctl: {note}", err=True)
     faulty, rows = False, []
-    for question in questions(site_law.policy.inventory, places):
+    for question in questions(known, places):
         if not as_json:
             click.echo(click.style(title(question), bold=True))
         with_progress = _waiting if sys.stderr.isatty() and not as_json else way_into.nobody
@@ -62,34 +64,42 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     raise SystemExit(1 if faulty else 0)
 
 
-def questions(inventory: "Inventory", places: tuple[str, ...]) -> "list[Question]":
+def questions(known: "Zones", places: tuple[str, ...] = ()) -> "list[Question]":
     """What is to be walked for what was typed: every zone when nothing was.
 
     Raises click.BadParameter for a place that is not there, RelayError for a policy without zones.
     """
+    from relay.core.inventory import Inventory
     from relay.errors import RelayError
     from relay.net.verify import Question
 
-    if not inventory.zones:
-        raise RelayError("the policy has no zone", "write one in policies/: relayctl init shows how")
+    inventory = Inventory()
+    overlays = {overlay.zone.name: overlay for overlay in known.plan.overlays}
+    for overlay in overlays.values():
+        inventory.add_zone(overlay.zone)
+    for host in known.hosts:
+        inventory.add_host(host)
+    if not overlays:
+        raise RelayError("the policy has no zone", "write one under `zones:` in policies/")
     wanted: dict[str, dict[Host, None]] = {}
-    for place in places or tuple(inventory.zones):
-        if place in inventory.zones:
-            first = next((host for host in inventory.hosts.values() if host.zone == place), None)
-            wanted.setdefault(place, {}).update({} if first is None else {first: None})
-        else:
-            host = _host(inventory, place)
-            wanted.setdefault(host.zone, {})[host] = None
-    found = []
-    for name, hosts in wanted.items():
-        zone = inventory.zones[name]
-        spared = tuple(
-            other.interface
-            for other in inventory.zones.values()
-            if other.name != name and any(net.overlaps(held) for net in zone.networks for held in other.networks)
-        )
-        found.append(Question(zone, tuple(hosts), spared))
-    return found
+    for place in places or tuple(overlays):
+        first = known.host(place) if place in overlays else _host(inventory, place)
+        hosts = wanted.setdefault(place if first is None else first.zone, {})
+        if first is not None:
+            hosts[first] = None
+    return [
+        Question(overlays[name], tuple(hosts), known.plan, _spared(overlays[name].zone, inventory.zones.values()))
+        for name, hosts in wanted.items()
+    ]
+
+
+def _spared(zone: "Zone", zones: "Iterable[Zone]") -> tuple[str, ...]:
+    """The interfaces of other zones that have some network in common with this one."""
+    return tuple(
+        other.interface
+        for other in zones
+        if other.name != zone.name and any(one.overlaps(net) for one in zone.networks for net in other.networks)
+    )
 
 
 def title(question: "Question") -> str:

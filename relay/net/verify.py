@@ -4,26 +4,21 @@ Walks it leg by leg and stops at the first broken one: what lies behind it could
 anything leak, do the clocks agree) are looked at once the way itself is whole.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from relay.core.rules import Address, Host, Network, Zone
-from relay.errors import NotPermitted, RelayError
-from relay.net import absence, banner, clocks, icmp, interfaces, neighbours, packet_size, routes, shadow, way
-from relay.net.banner import Greeting, Outcome
-from relay.net.icmp import Echo, Kind
+from relay.core.network import NetworkPlan, Overlay
+from relay.core.rules import Address, Host, Zone
+from relay.errors import RelayError
+from relay.net import absence, clocks, interfaces, membership, packet_size, routes, shadow, zerotier
+from relay.net.crossing import Crossing, Patience
 from relay.net.interfaces import Interface
+from relay.net.observation import zone_address
 from relay.net.routes import Guard, Obstacle
 from relay.net.way import Leg
+from relay.net.zerotier_view import View
 
-ECHO = 1.0  # seconds for one echo: three times the slowest path that people work over
-TRIES = 3  # a new ZeroTier path loses its first packets
-ARP = 4.0  # seconds in which a gateway has given up looking for a host that is off (3 s) and says so
-PORT = 5.0  # seconds for a connection, and again for its greeting
-_LEAST = 1280  # an overlay that cannot carry this carries no IPv6 (RFC 8200 5)
 _OVERLAY = "is the overlay up? zerotier-cli info; zerotier-cli listnetworks; ip -br address"
 _CURES = {
     Obstacle.INTERFACE_MISSING: _OVERLAY,
@@ -35,39 +30,58 @@ _CURES = {
 _NO_INTERFACE = frozenset({Obstacle.INTERFACE_MISSING, Obstacle.INTERFACE_AMBIGUOUS, Obstacle.INTERFACE_DOWN})
 
 
+_PATIENCE = Patience()
+_NO_PLAN = NetworkPlan()
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One zone to walk into. `spared`: patterns of other zones' interfaces that may carry its networks too."""
+    """One zone to walk into. `plan` is only looked at for words; `spared`: patterns of other zones' interfaces that
+    may carry its networks too."""
 
-    zone: Zone
+    overlay: Overlay
     hosts: tuple[Host, ...] = ()  # whose ports are tried; none: the way ends behind the gateway
+    plan: NetworkPlan = _NO_PLAN
     spared: tuple[str, ...] = ()
+
+    @property
+    def zone(self) -> Zone:
+        """The zone."""
+        return self.overlay.zone
 
 
 def nobody(_: str) -> None:
     """Told what is waited for, where nobody wants to know."""
 
 
-def walk(asked: Question, say: Callable[[str], None] = nobody) -> Iterator[Leg]:
+def walk(
+    asked: Question,
+    say: Callable[[str], None] = nobody,
+    *,
+    patience: Patience = _PATIENCE,
+    node: Callable[[], View] = zerotier.look,
+) -> Iterator[Leg]:
     """The legs of the way, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
 
-    Blocks some seconds for a leg that does not answer; `say` is told what is waited for.
+    Blocks some seconds for a leg that does not answer; `say` is told what is waited for. `node` asks the overlay.
     """
     zone = asked.zone
-    address = asked.hosts[0].address if asked.hosts else first_address(zone.networks[0])
+    address = zone_address(asked.overlay, asked.hosts[0] if asked.hosts else None)
+    say("the overlay")
+    member = membership.look(asked.overlay, asked.plan, node, timeout=patience.echo)
+    yield from member.legs
     guard = routes.guard(zone.interface, address, zone.gateway)
     found = next((at for at in interfaces.interfaces() if at.name == guard.interface), None)
-    yield from (legs := _Legs(_local(zone, address, guard, found)))
+    yield from (legs := _Legs(member.explained(_local(zone, address, guard, found))))
     if legs.broken or found is None:
         return
-    greet = functools.cache(functools.partial(_greet, interface=found.name))  # asked once: see relay.net.banner
-    if zone.gateway is not None and not found.loopback:
-        yield from (legs := _Legs(_beyond(zone, zone.gateway, address, found, asked.hosts, greet, say)))
-        if legs.broken:
-            return
+    crossing = Crossing(zone, found, patience, say)
+    yield from (legs := _Legs(member.explained(crossing.gateway(address, asked.hosts))))
+    if legs.broken:
+        return
     broken = False
     for host in asked.hosts:
-        yield from (legs := _Legs(_to_host(zone, host, found, greet, say)))
+        yield from (legs := _Legs(crossing.host(host)))
         broken = broken or legs.broken
     if not asked.hosts:
         yield Leg("target", "skipped", f"no host of {zone.name} is known", "name one in `hosts:` of a policy")
@@ -77,11 +91,6 @@ def walk(asked: Question, say: Callable[[str], None] = nobody) -> Iterator[Leg]:
     if zone.gateway is not None:
         say(f"the clock of {zone.gateway}")
         yield from _allowed(clocks.NAME, functools.partial(clocks.look, zone.gateway, found.name))
-
-
-def first_address(network: Network) -> Address:
-    """An address that stands for a network in which no host is known."""
-    return network.network_address + (1 if network.num_addresses > 2 else 0)
 
 
 class _Legs:
@@ -155,132 +164,3 @@ def _meanwhile(address: Address, guard: Guard) -> str:
     except (OSError, RelayError):
         return ""
     return f"; packets of other programs for {address} now leave by {name}"
-
-
-def _beyond(  # noqa: PLR0917 - one after the other, as `walk` has them
-    zone: Zone,
-    gateway: Address,
-    address: Address,
-    by: Interface,
-    hosts: tuple[Host, ...],
-    greet: Callable[[Host], Greeting],
-    say: Callable[[str], None],
-) -> Iterator[Leg]:
-    """The gateway: is it there, does it forward."""
-    say(f"{gateway} to answer a ping")
-    try:
-        answer = _echo(gateway, by.name)
-    except NotPermitted as error:
-        yield Leg("gateway", "skipped", error.what, error.hint)
-        return
-    entry = None
-    with contextlib.suppress(OSError, RelayError):
-        entry = neighbours.neighbour(gateway, by.index)
-    spent, reached = Echo(), False
-    if address != gateway and not (answer.kind is not Kind.REPLY and entry is not None and entry.silent):
-        say(f"{gateway} to say that it forwards")
-        spent = _echo(address, by.name, ttl=1)
-        if spent.kind is Kind.SILENT:  # ip_forward is off; or nobody is told where a packet's time ended
-            say(f"{address}, as {gateway} does not say that it forwards")
-            reached = _reached(address, hosts, by, greet)
-    works = reached or spent.kind is Kind.TIME_EXCEEDED
-    yield way.gateway(zone, by.name, answer, entry.state if entry is not None else "", works=works)
-    if address != gateway:
-        yield way.forwarding(zone, address, spent, reached=reached)
-
-
-def _reached(address: Address, hosts: tuple[Host, ...], by: Interface, greet: Callable[[Host], Greeting]) -> bool:
-    """Whether the target answers at all."""
-    with ThreadPoolExecutor(1, "verify") as pool:
-        pinged = pool.submit(_echo, address, by.name)
-        greeted = bool(hosts) and greet(hosts[0]).outcome not in {Outcome.SILENT, Outcome.UNREACHABLE}
-        return pinged.result().kind is Kind.REPLY or greeted
-
-
-def _to_host(
-    zone: Zone, host: Host, by: Interface, greet: Callable[[Host], Greeting], say: Callable[[str], None]
-) -> Iterator[Leg]:
-    """One host behind it: do its answers come back, does it greet, do large packets pass."""
-    guard = routes.guard(zone.interface, host.address, zone.gateway)
-    if not guard.ok or guard.index != by.index:
-        yield Leg("route", "fault", f"{guard.reason}: {guard.detail}", f"ip route get {host.address}", host.name)
-        return
-    say(f"{host.address}:{host.port} to greet")
-    with ThreadPoolExecutor(1, "verify") as pool:
-        pinged = pool.submit(_ping, host.address, by.name)
-        greeting = greet(host)
-        echo = pinged.result()
-    further = Echo()
-    if zone.gateway is not None and echo.kind is Kind.SILENT and greeting.outcome is Outcome.SILENT:
-        say(f"where packets for {host.address} go instead")
-        further = _ping(host.address, by.name, ttl=2, patience=ECHO)
-    yield way.way_back(zone, host, echo, greeting, further)
-    yield way.target(host, echo, greeting)
-    if by.loopback:
-        return
-    say(f"large packets to {host.address}")
-    answers = [
-        (name, address)
-        for name, address, answered in (
-            ("gateway", zone.gateway, True),
-            (host.name, host.address, echo.kind is Kind.REPLY),
-        )
-        if address is not None and answered
-    ]
-    yield from _allowed("mtu", functools.partial(_sizes, host, by, greeting, answers))
-
-
-def _sizes(host: Host, by: Interface, greeting: Greeting, answers: list[tuple[str, Address]]) -> Leg:
-    """How large packets may be: by echoes that must not be fragmented, and by what TCP carried."""
-    if greeting.unsent:
-        what = f"{greeting.unsent} bytes of large TCP packets never reached {host.address}"
-        cure = f"ip link set {by.name} mtu {_LEAST}; if that helps, a tunnel on the way carries less than it says"
-        return Leg("mtu", "fault", what, cure, host.name)
-    most = packet_size.of_interface(by.name)
-    passed: dict[str, int] = {}
-    for name, address in answers:
-        size = packet_size.passing(address, by.name, most, timeout=ECHO)
-        if size is None:
-            what = f"packets of {most} bytes to {address} vanish without a word, though TCP found a size that passes"
-            return Leg(
-                "mtu", "warning", what, f"if large transfers hang: ip link set {by.name} mtu {_LEAST}", host.name
-            )
-        passed[name] = most = size
-    parts = [f"{size} bytes to {'the gateway' if name == 'gateway' else name}" for name, size in passed.items()]
-    what = f"{' and '.join(parts)} in one piece; large TCP packets arrive" if parts else "large TCP packets arrive"
-    figures = tuple((f"mtu to {name}", size) for name, size in passed.items())
-    if most < _LEAST:
-        return Leg("mtu", "warning", f"only {what}", "look for a tunnel inside of a tunnel", host.name, figures)
-    return Leg("mtu", "ok", what, "", host.name, figures)
-
-
-def _echo(address: Address, interface: str, ttl: int | None = None) -> Echo:
-    """The first answer of a few echoes. Raises NotPermitted; an interface that has gone is silence."""
-    answer = Echo()
-    for _ in range(TRIES):
-        try:
-            answer = icmp.echo(address, interface=interface, timeout=ECHO, ttl=ttl)
-        except OSError:
-            return Echo()
-        if answer.kind is not Kind.SILENT:
-            break
-    return answer
-
-
-def _ping(address: Address, interface: str, *, ttl: int | None = None, patience: float = ARP) -> Echo:
-    """Two echoes, the second one with more patience; silence where none may be sent."""
-    try:
-        first = icmp.echo(address, interface=interface, timeout=ECHO, ttl=ttl)
-        if first.kind is not Kind.SILENT:
-            return first
-        return icmp.echo(address, interface=interface, timeout=patience, ttl=ttl)
-    except (OSError, RelayError):
-        return Echo()
-
-
-def _greet(host: Host, interface: str) -> Greeting:
-    """Ask once. An interface that has gone is silence."""
-    try:
-        return banner.greet(host.address, host.port, interface=interface, timeout=PORT)
-    except OSError:
-        return Greeting()

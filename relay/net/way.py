@@ -46,7 +46,7 @@ def milliseconds(seconds: float) -> str:
 
 def script(zone: Zone) -> str:
     """The cure for whatever the gateway has not."""
-    return f"run on the gateway, as root, what this prints: relayctl net plan --machine gateway --zone {zone.name}"
+    return f"as root on the gateway, run what this prints: relayctl net plan --machine gateway --zone {zone.name}"
 
 
 def gateway(zone: Zone, by: str, echo: Echo, neighbour: str, *, works: bool) -> Leg:
@@ -109,9 +109,11 @@ def way_back(zone: Zone, host: Host, echo: Echo, greeting: Greeting, further: Ec
     if beyond is not None and not in_zone(zone, beyond):
         what = f"{zone.gateway} sends packets for {where} on to {beyond}, out of the LAN: its LAN link is down"
         return Leg(name, "fault", what, _LAN_CURE, host.name)
-    what = f"{zone.gateway} forwards, but nothing comes back from {where}: no masquerade there, or no way back"
-    cure = f"{script(zone)}; or {host.name} drops everything, or the LAN link is down"
-    return Leg(name, "fault", what, cure, host.name)
+    what = (
+        f"{zone.gateway} forwards, but nothing comes back from {where}: it has no masquerade, or its packet filter or "
+        f"{host.name}'s drops it, or its LAN link is down"
+    )
+    return Leg(name, "fault", what, script(zone), host.name)
 
 
 def target(host: Host, echo: Echo, greeting: Greeting) -> Leg:
