@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from relay.errors import RelayError
 from relay.net.watch import Watch
 
-GATHER = 0.02  # seconds from the first change to the look
+GATHER = 0.005  # seconds from the first change to the look; longer, and an open flow says more to the wrong neighbour
 REST = 0.05  # between looks: at most 20 a second
 BELT = 1.0  # without a change: should the kernel not have told, or be forbidden to
 CHANGE_SHARE = 4  # after a look that took n seconds, the next comes 4 n later at the earliest
