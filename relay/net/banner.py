@@ -20,6 +20,7 @@ from relay.core.text import escape
 
 _LONGEST = 255  # bytes of an identification string (RFC 4253 4.2)
 _MOST_LINES = 20  # a server may say before it; fewer than OpenSSH's client allows, more than anybody needs
+_SHOWN = 80  # letters of what is said instead
 _BULK = 8192  # bytes of an SSH_MSG_IGNORE: several full segments of any Ethernet, far below the 35000 of RFC 4253 6.1
 _CARRY = 3.0  # seconds for them: two lost segments are sent again within that
 _PAUSE = 0.01  # seconds between two looks at the send queue; nothing tells that it is empty
@@ -95,34 +96,35 @@ def identification(line: bytes) -> str | None:
 
 def _listen(sock: socket.socket, deadline: float) -> tuple[str, bool]:
     """(the identification string, True), or (what was said instead, False). Raises OSError, TimeoutError for none."""
-    held = b""
-    lines: list[bytes] = []
-    while len(lines) < _MOST_LINES:
-        line, ended, rest = held.partition(b"\n")
-        if ended or len(held) > _LONGEST:
-            found = identification(line[:_LONGEST])
-            if found is not None and ended:
-                return found, True
-            lines.append(line[:_LONGEST])
-            held = rest
-            continue
-        left = deadline - time.monotonic()
-        if left <= 0:
-            if lines or held:
-                break
-            raise TimeoutError(errno.ETIMEDOUT, "no greeting")
-        sock.settimeout(left)
-        try:
-            data = sock.recv(4096)
-        except TimeoutError:
-            if lines or held:
-                break
-            raise
-        if not data:
+    held, first = b"", b""
+    for _ in range(_MOST_LINES):
+        while b"\n" not in held and len(held) <= _LONGEST:
+            data = _more(sock, deadline)
+            if not data:
+                if data is None and not (first or held):
+                    raise TimeoutError(errno.ETIMEDOUT, "no greeting")
+                return escape((first or held).rstrip(b"\r\n"), _SHOWN), False
+            held += data
+        line, _, held = held.partition(b"\n")
+        found = identification(line[:_LONGEST])
+        if found is not None:
+            return found, True
+        first = first or line
+        if len(line) > _LONGEST:
             break
-        held += data
-    first = (lines[0] if lines else held).rstrip(b"\r\n")
-    return escape(first, 80), False
+    return escape(first[:_LONGEST].rstrip(b"\r\n"), _SHOWN), False
+
+
+def _more(sock: socket.socket, deadline: float) -> bytes | None:
+    """What comes next, b"" at the end, None when it does not come by `deadline` (time.monotonic). Raises OSError."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return None
+    sock.settimeout(left)
+    try:
+        return sock.recv(4096)
+    except TimeoutError:
+        return None
 
 
 def _carry(sock: socket.socket) -> int:
@@ -142,6 +144,7 @@ def _carry(sock: socket.socket) -> int:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # nothing to wait for
         else:  # until it closes: a reset would overtake our word of leave
             sock.settimeout(_LEAVE)
+            sock.shutdown(socket.SHUT_WR)
             while sock.recv(4096) and time.monotonic() < deadline:
                 pass
     return unsent

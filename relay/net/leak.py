@@ -153,19 +153,21 @@ def fate(order: Sequence[Rule], known: Sequence[Path], address: Address) -> Fate
     return Fate(address)
 
 
-def questions(networks: Iterable[Network], known: Iterable[Path]) -> list[Address]:
-    """Addresses that stand for all of `networks`: of each its ends, and of each route inside of one its first."""
+def questions(networks: Iterable[Network], order: Iterable[Rule], known: Iterable[Path]) -> list[Address]:
+    """Addresses that stand for all of `networks`: of each its ends, and the first of every part with a rule or route.
+
+    At most 256 of them.
+    """
     asked: dict[Address, None] = {}
-    inside = list(known)
+    parts = [rule.network for rule in order if rule.network is not None] + [path.entry.network for path in known]
     for network in networks:
-        single = network.num_addresses <= 2
-        asked[network.network_address + (0 if single else 1)] = None
-        asked[network.broadcast_address - (0 if single else 1)] = None
-        for path in inside:
-            route = path.entry.network
-            inner = route.prefixlen > network.prefixlen and _overlap(route, network)
+        inset = 0 if network.num_addresses <= 2 else 1
+        asked[network.network_address + inset] = None
+        asked[network.broadcast_address - inset] = None
+        for part in dict.fromkeys(parts):
+            inner = part.prefixlen > network.prefixlen and _overlap(part, network)
             if inner and len(asked) < _MOST_QUESTIONS:
-                asked[route.network_address] = None
+                asked[part.network_address] = None
     return list(asked)
 
 
@@ -182,7 +184,7 @@ def fates(networks: Sequence[Network], index: int, addresses: Iterable[Address])
         if not mine:
             continue
         order, known = rules(family), without(paths(family, mine), index, gone)
-        for address in questions(mine, known):
+        for address in questions(mine, order, known):
             one = fate(order, known, address)
             found.setdefault((one.leaves, one.hop, one.network, one.how), one)
     return sorted(found.values(), key=lambda one: not one.leaves)
