@@ -51,8 +51,8 @@ def carry_out(found: Survey, say: Say, lock: int) -> None:
 
     Raises RelayError when it failed and everything is as before; also when going back failed, saying so.
     """
-    record.prepare()
     journal = _journal(found)
+    record.prepare()
     record.begin(journal)
     try:
         if found.machine.files:
@@ -66,7 +66,11 @@ def carry_out(found: Survey, say: Say, lock: int) -> None:
         with _undisturbed():
             quiet = _quietly(say)
             quiet("failed: going back to what was before")
-            _back(journal, quiet)
+            try:
+                _back(journal, quiet)
+            except RelayError as worse:
+                why = error.what if isinstance(error, RelayError) else type(error).__name__
+                raise RelayError(f"{why}; {worse.what}", worse.hint) from None
         if isinstance(error, RelayError):
             raise RelayError(f"{error.what}; everything is as before", error.hint) from None
         raise
@@ -75,7 +79,12 @@ def carry_out(found: Survey, say: Say, lock: int) -> None:
 def _journal(found: Survey) -> Journal:
     """All that is there now, and that this run may change."""
     paths = dict.fromkeys([*(change.path for change in found.files), WAS, record.RECORD])
-    return Journal({path: own_files.look(path) for path in paths}, found.directories, found.now, found.unit)
+    files = {path: own_files.look(path) for path in paths}
+    for change in found.files:  # a person was asked meanwhile, and another may have edited it
+        if files[change.path] != change.before:
+            raise RelayError(f"{change.path} was changed meanwhile", "look at the difference again: relayctl net apply")
+    now = held.read(name for name, _ in found.now.settings)
+    return Journal(files, found.directories, now, found.unit)
 
 
 def _up(found: Survey, say: Say, lock: int) -> None:

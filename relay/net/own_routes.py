@@ -82,8 +82,9 @@ def _read(entry: dict[str, Any], version: int) -> Line:
     if metric:
         words += ["metric", str(metric)]
     if not kind:
-        for hop in entry.get("nexthops", ()):
-            words += ["nexthop", *_way(hop), "weight", str(_number(hop.get("weight")) or 1)]
+        for hop in _list(entry.get("nexthops")):
+            if isinstance(hop, dict):
+                words += ["nexthop", *_way(hop), "weight", str(_number(hop.get("weight")) or 1)]
     return Line(version, " ".join(words))
 
 
@@ -96,7 +97,7 @@ def _way(entry: dict[str, Any]) -> list[str]:
         words += ["via", str(via.get("family")), str(via.get("host"))]
     if isinstance(entry.get("dev"), str):
         words += ["dev", entry["dev"]]
-    if "onlink" in entry.get("flags", ()):
+    if "onlink" in _list(entry.get("flags")):
         words.append("onlink")
     return words
 
@@ -126,12 +127,16 @@ def _spelt(network: str) -> str:
     try:
         parsed = ip_network(network)
     except ValueError:
-        return escape(network, 80)
+        raise RelayError(f"ip lists a route to {escape(network, 80)!r}, which is no network") from None
     return str(ip_address(parsed.network_address)) if parsed.prefixlen == parsed.max_prefixlen else str(parsed)
 
 
 def _metric(version: int, metric: int) -> int:
     return _IPV6_METRIC if version == 6 and not metric else metric
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _number(value: object) -> int:

@@ -24,19 +24,25 @@ from relay.net.plan.relay_host import relay_machine
 
 WATCHED = ("/etc/relay-net", "/etc/systemd/system", "/etc/elsewhere")
 SETTINGS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/zt0/rp_filter")
+_UNITS = "/etc/systemd/system"
 _CHANGES = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir"})
 _PROGRAMS = {"sh", "nft", "ip", "systemctl"}
 _LOOKS = {"list", "show", "is-enabled", "is-active"}
 
 
 def machine(knobs: Iterable[str]) -> Machine:
-    """The relay host with one zone in both families. Knobs: method2, managed, bad (up fails after it did all)."""
+    """The relay host with one zone in both families. Knobs: method2, managed, elsewhere (a file more).
+
+    Knobs for how `up` ends: bad fails, lazy leaves a route out, slow waits for /run/wait, stuck fails and leaves a
+    directory read-only.
+    """
     zone = Zone("office", (ip_network("192.168.1.0/24"), ip_network("fdaa::/64")), "zt*", ip_address("172.18.0.200"))
     overlay = Overlay(zone, network=ip_network("172.18.0.0/24"), managed="managed" in knobs)
     made = relay_machine(NetworkPlan((overlay,)), method=2 if "method2" in knobs else 1)
     ends = {
         "lazy": "ip route del unreachable 192.168.1.0/24\n",
         "bad": "echo up has failed >&2\nexit 3\n",
+        "stuck": f"mount --bind {_UNITS} {_UNITS}\nmount -o remount,bind,ro {_UNITS}\nexit 4\n",
         "slow": "mkfifo /run/wait\ncat /run/wait\n",
     }
     for knob, end in ends.items():
