@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,10 @@ def make_key(path: Path, comment: str = "") -> str:
 class Relay:
     """One relay and its site. `start` and `stop` may be called again and again; the port stays."""
 
-    def __init__(self, directory: Path, policy: str = POLICY, settings: str = "") -> None:
+    def __init__(self, directory: Path, policy: str = POLICY, settings: str = "", enter: Sequence[str] = ()) -> None:
+        """`enter`: a command that runs the relay elsewhere (nsenter); its door stays in the test's own network."""
         self.directory = directory
+        self._enter = enter
         self.site = directory / "site"
         for part in (self.site, self.site / "keys", self.site / "policies"):
             part.mkdir(mode=0o750)
@@ -74,6 +76,7 @@ class Relay:
         self.key = directory / "alice"
         self.config = ""  # more of `~/.ssh/config`: the hosts behind the relay
         self.public = self.person("alice")
+        self.environ: dict[str, str] = {}  # more for the relay's own processes
 
     def settings(self, text: str) -> None:
         """Write relay.yaml; where it listens is added."""
@@ -91,19 +94,29 @@ class Relay:
 
     def start(self) -> "Relay":
         """Run it, and wait until it serves."""
+        self._run("-c", _HAND_OVER, str(self.listener.fileno()), str(self.site))
+        return self
+
+    def take_over(self) -> None:
+        """Run another one that takes over from it; wait until it serves and the first one has ended."""
+        before = self.process
+        assert before is not None
+        self._run("-m", "relay", "--site", str(self.site), "serve", "--take-over")
+        assert before.wait(15) == 0, self.log()
+
+    def _run(self, *arguments: str) -> None:
+        already = self.log().count("serving ")
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _HAND_OVER, str(self.listener.fileno()), str(self.site)],
+            process = self.process = subprocess.Popen(
+                [*self._enter, sys.executable, "-P", *arguments],
                 pass_fds=[self.listener.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environ},
             )
-        already = self.log().count("serving ")
-        process = self.process
         wait_for(lambda: self.log().count("serving ") > already or process.poll() is not None, "it never served")
         assert process.poll() is None, self.log()
-        return self
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 15.0) -> int:
         """End it as an administrator would; its exit status."""
@@ -217,9 +230,9 @@ class Relay:
 
 
 @contextmanager
-def relay(directory: Path, policy: str = POLICY, settings: str = "") -> Iterator[Relay]:
+def relay(directory: Path, policy: str = POLICY, settings: str = "", enter: Sequence[str] = ()) -> Iterator[Relay]:
     """A running relay with alice, who may reach 127.0.0.2 at any port from 1024 up as `remote`."""
-    one = Relay(directory, policy, settings)
+    one = Relay(directory, policy, settings, enter)
     try:
         yield one.start()
     finally:

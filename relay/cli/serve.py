@@ -10,16 +10,20 @@ from relay.errors import NotPermitted
 
 
 @click.command()
+@click.option("--take-over", is_flag=True, help="Take everything over from the relay that runs on this site.")
 @click.pass_obj
-def serve(ctx: Context) -> None:
+def serve(ctx: Context, take_over: bool) -> None:
     """Run the relay.
 
-    Serves until SIGTERM or Ctrl-C; SIGHUP is `relayctl reload`. A host key is made on the first start. Under systemd
-    the listening sockets are those of relay.socket, and open forwards outlive a restart.
+    Serves until SIGTERM or Ctrl-C (twice: at once); SIGHUP is `relayctl reload`. A host key is made on the first
+    start. Under systemd the listening sockets are those of relay.socket, and connections outlive a restart; without
+    it --take-over does the same: the relay that runs serves until this one can, gives it the listening sockets, and
+    ends, and its workers go on with their connections. `relayctl upgrade` does whichever of the two fits.
 
     \b
     Example:
       relayctl --site /etc/relay serve
+      relayctl --site /etc/relay serve --take-over
     """
     from relay.store import host_keys
 
@@ -33,4 +37,5 @@ def serve(ctx: Context) -> None:
         )
     host_keys.ensure(site.state)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)])  # noqa: S606 - ourselves, no shell
+    words = [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)]
+    os.execv(sys.executable, [*words, "--take-over"] if take_over else words)  # noqa: S606 - ourselves, no shell

@@ -9,11 +9,12 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relay.errors import NobodyAnswers, NotPermitted
+from relay.serve import listeners
 
 SOCKET = "control.sock"
 MOST = 4 << 20  # bytes of a question or an answer
@@ -48,23 +49,57 @@ def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> 
     return answer
 
 
+class Conversation:
+    """One caller who has more to say than a question, and may be given descriptors (SCM_RIGHTS, unix(7))."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def tell(self, answer: Answer, descriptors: Sequence[int] = ()) -> None:
+        """Say something; descriptors travel with it. Raises OSError when the caller is gone."""
+        line = json.dumps(answer).encode() + b"\n"
+        if not descriptors:
+            self._writer.write(line)
+            return
+        number = self._writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(number)) as sock:  # the stream itself cannot send descriptors
+            socket.send_fds(sock, [line], list(descriptors))
+
+    async def hear(self, seconds: float) -> dict[str, Any]:
+        """What the caller says next; empty when it is gone, silent for that long, or speaks nonsense."""
+        try:
+            async with asyncio.timeout(seconds):
+                said = json.loads(await self._reader.readline())
+        except (OSError, ValueError, TimeoutError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+
 class Control:
     """The supervisor's end."""
 
-    def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[dict[str, Any]], Awaitable[Answer]],
+        converse: Mapping[str, Callable[[dict[str, Any], Conversation], Awaitable[None]]],
+    ) -> None:
+        """`ask` answers a question; `converse` has who talks with the caller, by what is to be done."""
         self._ask = ask
+        self._converse = converse
         self._server: asyncio.AbstractServer | None = None
 
     async def listen(self, run: Path) -> None:
-        """Listen at run/control.sock; a socket left by a dead supervisor is replaced."""
-        path = run / SOCKET
-        path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, path=str(path), limit=MOST)
+        """Listen at run/control.sock; the socket of another supervisor is replaced."""
+        self.close()
+        sock = listeners.local(run / SOCKET)
+        self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MOST)
 
     def close(self) -> None:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
+            self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -75,7 +110,13 @@ class Control:
                 async with asyncio.timeout(10):
                     line = await reader.readline()
                 question = json.loads(line)
-                answer = await self._ask(question) if isinstance(question, dict) else {"error": "not a question"}
+                if not isinstance(question, dict):
+                    answer = {"error": "not a question"}
+                elif question.get("do") in self._converse:
+                    await self._converse[question["do"]](question, Conversation(reader, writer))
+                    return
+                else:
+                    answer = await self._ask(question)
             writer.write(json.dumps(answer).encode() + b"\n")
             async with asyncio.timeout(10):
                 await writer.drain()

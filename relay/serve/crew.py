@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -11,10 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.core.ids import SLOTS
-from relay.serve.protocol import VERSION, Link, Message
+from relay.serve import listeners
+from relay.serve.protocol import OLDEST, VERSION, Link, Message
 
 BACKOFF = (0.2, 30.0)  # seconds before a worker that died is replaced: first, and most
 HEALTHY_SECONDS = 60.0  # a worker that lived that long resets the back-off
+PING_SECONDS = 2.0
+SILENT_SECONDS = 10.0  # a worker that has not answered for that long gets no new clients
+HUNG_SECONDS = 60.0  # and after that one of our own is killed: its clients have given it up as well
+FLUSH_SECONDS = 5.0  # at a hand-over: for what is still to be sent
+NOT_OURS_SECONDS = 5.0  # a worker of another protocol is told to end, giving its forwards that long
 
 
 @dataclass(eq=False)
@@ -26,8 +33,21 @@ class Member:
     pid: int
     slot: int
     ours: bool  # started by this supervisor: gets new clients; others serve what they have
+    release: str = ""
     ready: bool = False
+    draining: bool = False
+    answered: float = 0.0  # loop time of its last sign of life
     connections: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Place:
+    """One worker of ours that is kept running."""
+
+    process: "subprocess.Popen[bytes] | None" = None
+    name: str = ""
+    task: "asyncio.Task[None] | None" = None
+    wanted: bool = True
 
 
 class Crew:
@@ -51,8 +71,10 @@ class Crew:
         self._listener: socket.socket | None = None
         self._strangers: set[Link] = set()
         self.members: dict[str, Member] = {}
+        self._places: list[_Place] = []
         self._started: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._pinging: asyncio.Task[None] | None = None
+        self._reserved: dict[int, str] = {}  # slots of workers that are alive and have not joined yet
         self._number = 0
         # in a container every supervisor has the same process id: two lives must not share a worker's name
         self._born = f"{time.time_ns() // 1_000_000:x}"
@@ -61,73 +83,113 @@ class Crew:
         self.empty.set()
 
     def listen(self) -> None:
-        """Listen for workers at run/workers.sock; a socket left by a dead supervisor is replaced."""
-        path = self._run / "workers.sock"
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(64)
-        self._listener.setblocking(False)
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def start(self, count: int) -> None:
-        """Keep `count` workers of our own running."""
-        for _ in range(count):
-            task = asyncio.create_task(self._keep_one(), name="keep a worker")
-            self._tasks.add(task)
-
-    def close(self) -> None:
-        """Start no more, and stop listening."""
-        self.stopping = True
-        for task in self._tasks:
-            task.cancel()
+        """Listen at run/workers.sock for workers that lost their supervisor; the socket of another one is replaced."""
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
+        self._listener = listeners.local(self._run / "workers.sock")
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def start(self, count: int) -> None:
+        """Keep `count` workers of our own running, and ask each of them whether it is alive."""
+        self._reserved = self._look_for_others()
+        self.resize(count)
+        self._pinging = asyncio.create_task(self._ping(), name="ask the workers")
+
+    def resize(self, count: int, drain: float = 0.0) -> None:
+        """From now on `count` of them: more are started; those too many take nothing new and end within `drain` s."""
+        if self.stopping:
+            return
+        wanted = [place for place in self._places if place.wanted]
+        for _ in range(count - len(wanted)):
+            place = _Place()
+            self._places.append(place)
+            place.task = asyncio.create_task(self._keep(place), name="keep a worker")
+        # those with the fewest connections, as they will be empty first
+        wanted.sort(key=lambda place: len(self.members[place.name].connections) if place.name in self.members else -1)
+        for place in wanted[: max(len(wanted) - count, 0)]:
+            place.wanted = False
+            member = self.members.get(place.name)
+            if member is not None:
+                member.draining = True
+                member.link.send({"t": "drain", "seconds": drain})
+            elif place.process is not None:
+                place.process.terminate()
+
+    def stop(self) -> None:
+        """Start no more."""
+        self.stopping = True
+        for place in self._places:
+            if place.task is not None:
+                place.task.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    def close(self) -> None:
+        """Let go of all workers, and let none join any more."""
+        self.stop()
+        self.part()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    async def flush(self) -> None:
+        """Wait, not for long, until every worker has been sent what waits for it."""
+        deadline = self._loop.time() + FLUSH_SECONDS
+        while any(member.link.open and not member.link.idle for member in self.members.values()):
+            if self._loop.time() > deadline:
+                return
+            await asyncio.sleep(0.01)
+
+    def part(self) -> None:
+        """End all links: the workers look for whoever listens."""
+        for member in tuple(self.members.values()):
+            member.link.close()
+        for link in tuple(self._strangers):
+            link.close()
+
+    def kill(self) -> None:
+        """End the workers of our own at once, without their closing rows."""
+        for place in self._places:
+            if place.process is not None and place.process.returncode is None:
+                place.process.kill()
 
     def least_loaded(self) -> Member | None:
         """The worker that gets the next client."""
-        able = [member for member in self.members.values() if member.ours and member.ready]
+        recently = self._loop.time() - SILENT_SECONDS
+        able = [member for member in self.members.values() if _able(member) and member.answered > recently]
         return min(able, key=lambda member: len(member.connections), default=None)
+
+    @property
+    def answering(self) -> bool:
+        """Whether every worker that is to take clients has answered lately, and there is one."""
+        recently = self._loop.time() - SILENT_SECONDS
+        able = [member for member in self.members.values() if _able(member)]
+        return bool(able) and all(member.answered > recently for member in able)
 
     def alive(self, name: str) -> bool:
         """Whether a worker of that name runs, joined or not: it holds its lock."""
-        try:
-            descriptor = os.open(self._run / f"{Path(name).name}.lock", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return _is_held(self._run / f"{Path(name).name}.lock")
 
-    async def _keep_one(self) -> None:
+    def forget(self, name: str) -> None:
+        """A worker that is gone has left its lock."""
+        _is_held(self._run / f"{Path(name).name}.lock", remove=True)
+
+    # ---- our own
+
+    async def _keep(self, place: _Place) -> None:
         delay = BACKOFF[0]
-        while True:  # `close` cancels it
+        while place.wanted:  # `close` cancels it
             self._number += 1
-            name = f"w{os.getpid()}-{self._born}-{self._number}"
+            name = place.name = f"w{os.getpid()}-{self._born}-{self._number}"
             self._started.add(name)
             began = time.monotonic()
             try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "relay.serve.worker",
-                    str(self._state),
-                    name,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, who ends its workers
-                    env={key: value for key, value in os.environ.items() if key not in _SYSTEMD},
-                )
-                status = await process.wait()
-                if self.stopping:
-                    return
+                place.process = self._spawn(name)
+                status = await _end_of(place.process)
+                if self.stopping or not place.wanted:
+                    break
                 # status 0 too: somebody ended it with SIGTERM, and clients still come
                 self._say(f"worker {name} ended with status {status}; starting another in {delay:.1f} s")
             except OSError as error:
@@ -136,6 +198,53 @@ class Crew:
                 delay = BACKOFF[0]
             await asyncio.sleep(delay)
             delay = min(delay * 2, BACKOFF[1])
+        self._places.remove(place)
+
+    def _spawn(self, name: str) -> "subprocess.Popen[bytes]":
+        """Start a worker that has its way to us already. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                number = str(theirs.fileno())
+                process = subprocess.Popen(  # noqa: S603 - our own worker
+                    [sys.executable, "-P", "-m", "relay.serve.worker", str(self._state), name, number],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # the terminal's Ctrl-C is for the supervisor, who ends its workers
+                    pass_fds=[theirs.fileno()],
+                    env={key: value for key, value in os.environ.items() if key not in _SYSTEMD},
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._strangers.add(Link(ours, self._message, self._gone))
+        return process
+
+    async def _ping(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            for member in tuple(self.members.values()):
+                member.link.send({"t": "ping", "n": number})
+            await asyncio.sleep(PING_SECONDS)
+            before = self._loop.time() - HUNG_SECONDS
+            for place in self._places:
+                hung = self.members.get(place.name)
+                if hung is not None and hung.answered < before and place.process is not None:
+                    self._say(f"worker {place.name} has not answered for {HUNG_SECONDS:g} s: it is killed and replaced")
+                    place.process.kill()
+
+    # ---- all of them
+
+    def _look_for_others(self) -> dict[int, str]:
+        """The slots of those alive; the locks of those that are not are removed."""
+        slots = {}
+        for path in self._run.glob("w*.lock"):
+            if _is_held(path, remove=True):
+                words = _words(path)
+                if len(words) == 2 and words[0] == "slot" and words[1].isdigit():
+                    slots[int(words[1])] = path.stem
+        return slots
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -150,12 +259,18 @@ class Crew:
             os.close(descriptor)  # workers send none
         member = next((member for member in self.members.values() if member.link is link), None)
         if member is not None:
+            member.answered = self._loop.time()
             self._received(member, message)
-        elif message.get("t") == "hello" and message.get("v") == VERSION:
+        elif message.get("t") != "hello":
+            return  # of a worker that was told to end
+        elif OLDEST <= int(message.get("v", 0)) <= VERSION:
             self._strangers.discard(link)
             self._hello(link, message)
         else:
-            link.close()
+            self._say(
+                f"worker {message.get('name')} of release {message.get('release')} speaks another protocol: it ends"
+            )
+            link.send({"t": "stop", "seconds": NOT_OURS_SECONDS})
 
     def _hello(self, link: Link, message: Message) -> None:
         name = str(message["name"])
@@ -163,14 +278,21 @@ class Crew:
         if former is not None:  # it is back before the end of its old link was seen
             former.link.close()
             self._gone(former.link)
-        taken = {member.slot for member in self.members.values()}
-        wanted = message.get("slot")
-        free = next(slot for slot in range(1, SLOTS - 1) if slot not in taken)
-        slot = wanted if isinstance(wanted, int) and wanted not in taken else free
-        member = Member(name, link, int(message["pid"]), slot, name in self._started)
+        slot = self._slot(name, message.get("slot"))
+        member = Member(name, link, int(message["pid"]), slot, name in self._started, str(message.get("release", "")))
+        member.draining = member.ours and not any(place.name == name and place.wanted for place in self._places)
+        member.answered = self._loop.time()
         self.members[name] = member
         self.empty.clear()
         self._joined(member)
+
+    def _slot(self, name: str, wanted: object) -> int:
+        """The slot in which it makes ids: no other worker makes any there now, joined or not."""
+        reserved = {slot for slot, other in self._reserved.items() if other != name and self.alive(other)}
+        taken = {member.slot for member in self.members.values()} | reserved
+        if isinstance(wanted, int) and wanted not in taken:
+            return wanted
+        return next(slot for slot in range(1, SLOTS - 1) if slot not in taken)
 
     def _gone(self, link: Link) -> None:
         self._strangers.discard(link)
@@ -180,6 +302,55 @@ class Crew:
             if not self.members:
                 self.empty.set()
             self._lost(member)
+
+
+def _able(member: Member) -> bool:
+    return member.ours and member.ready and not member.draining
+
+
+def _is_held(path: Path, *, remove: bool = False) -> bool:
+    """Whether a living process holds this lock; with `remove` one that nobody holds is taken away."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        if remove:
+            path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).decode("ascii", "replace").split()
+    except OSError:
+        return []
+
+
+async def _end_of(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for the end of a process; its status. Cancelled, the process lives on: it is the next supervisor's."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or forbidden
+        while (status := process.poll()) is None:  # noqa: ASYNC110 - nothing tells, so we have to look
+            await asyncio.sleep(0.1)
+        return status
+    try:
+        loop.add_reader(descriptor, over.set)
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return process.wait()
 
 
 _SYSTEMD = frozenset({"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})

@@ -39,12 +39,32 @@ class Entrance:
         for sock in self.sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
+    def stop(self) -> None:
+        """Accept no more; who comes now waits in the listeners' backlog, and who waits in line comes in.
+
+        Behind them is no supervisor to count them for a moment: they are no more than the line holds.
+        """
+        if not self._closed:
+            self._closed = True
+            for sock in self.sockets:
+                self._loop.remove_reader(sock.fileno())
+            while waiting := self._line.next(lambda source: True):
+                self._admit(*waiting)
+
+    def resume(self) -> None:
+        """Accept again after `stop`."""
+        self._closed = False
+        self.open()
+
     def close(self) -> None:
         """Accept no more, and let the listening sockets go."""
-        self._closed = True
+        self.stop()
         for sock in self.sockets:
-            self._loop.remove_reader(sock.fileno())
             sock.close()
+
+    def readmit(self, connection: str, source: str) -> None:
+        """One that a former supervisor let in has not proven its key yet: it is counted here now."""
+        self._door.enter(connection, source_of(source), self._limits(), self._loop.time())
 
     @property
     def waiting(self) -> int:

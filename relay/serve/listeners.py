@@ -1,8 +1,10 @@
-"""Where do clients connect? The listening sockets: systemd's (sd_listen_fds(3)) or the relay's own."""
+"""Where do clients connect? The listening sockets: systemd's (sd_listen_fds(3)), the relay's own, a predecessor's."""
 
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
 
 from relay.errors import RelayError
 
@@ -14,23 +16,87 @@ def inherited(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
     """The sockets that systemd holds for this process; none without it. Raises RelayError for one of another kind."""
     if environ.get("LISTEN_PID") != str(pid):
         return []
-    found = []
-    for descriptor in range(FIRST, FIRST + int(environ.get("LISTEN_FDS", "0"))):
-        os.set_inheritable(descriptor, False)
-        sock = socket.socket(fileno=descriptor)
-        if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise RelayError(f"descriptor {descriptor} from systemd is no listening TCP socket", "see relay.socket")
+    count = int(environ.get("LISTEN_FDS", "0"))
+    return [given(descriptor, "systemd") for descriptor in range(FIRST, FIRST + count)]
+
+
+def given(descriptor: int, giver: str) -> socket.socket:
+    """The listening socket behind a descriptor that somebody handed over. Raises RelayError if it is none."""
+    os.set_inheritable(descriptor, False)
+    sock = socket.socket(fileno=descriptor)
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise RelayError(f"descriptor {descriptor} from {giver} is no listening TCP socket", "see relay.socket")
+    sock.setblocking(False)
+    return sock
+
+
+def adopt(sockets: Sequence[socket.socket], addresses: Sequence[str]) -> list[socket.socket]:
+    """The listening sockets at `addresses`: of a predecessor's those that are still wanted, and new ones for the rest.
+
+    Those not wanted any more are closed here. Raises RelayError naming the address that cannot be had.
+    """
+    wanted = {_place(*_split(text)): text for text in addresses}
+    kept = []
+    for sock in sockets:
+        if wanted.pop(_place(*sock.getsockname()[:2]), None) is not None:
+            kept.append(sock)
+        else:
+            sock.close()
+    return kept + bind(list(wanted.values()), beside=bool(kept))
+
+
+def missing(sockets: Sequence[socket.socket], addresses: Sequence[str]) -> list[str]:
+    """Which of `addresses` nobody listens at, and which are listened at without being among them: in words."""
+    wanted = {_place(*_split(text)): text for text in addresses}
+    there = {_place(*sock.getsockname()[:2]): where(sock) for sock in sockets}
+    if not socket.has_ipv6:
+        wanted = {place: text for place, text in wanted.items() if place[0] != 6}
+    return [f"not at {text}" for place, text in wanted.items() if place not in there] + [
+        f"at {text}, which is not in `listen`" for place, text in there.items() if place not in wanted
+    ]
+
+
+def where(sock: socket.socket) -> str:
+    """The address and port of a listening socket as one writes it."""
+    name = sock.getsockname()
+    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+
+
+def local(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, which leads to it from one moment to the next: there is always one there."""
+    fresh = path.with_name(f".{os.getpid():x}")
+    fresh.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(fresh))
+        fresh.chmod(0o600)
+        sock.listen(128)
         sock.setblocking(False)
-        found.append(sock)
-    return found
+        fresh.rename(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-def bind(addresses: Sequence[str]) -> list[socket.socket]:
-    """Listen at each ADDRESS:PORT. Raises RelayError naming the address that cannot be had."""
+def _split(text: str) -> tuple[str, str]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), port
+
+
+def _place(host: str, port: str | int) -> tuple[int, str, int]:
+    address = ip_address(host)
+    return address.version, str(address), int(port)
+
+
+def bind(addresses: Sequence[str], *, beside: bool = False) -> list[socket.socket]:
+    """Listen at each ADDRESS:PORT. Raises RelayError naming the address that cannot be had.
+
+    `beside`: there are other listening sockets already, so a machine without IPv6 can do without [::].
+    """
     sockets: list[socket.socket] = []
     for text in addresses:
-        host, _, port = text.rpartition(":")
-        host = host.strip("[]")
+        host, port = _split(text)
         six = ":" in host
         if six and not socket.has_ipv6:
             continue
@@ -43,7 +109,7 @@ def bind(addresses: Sequence[str]) -> list[socket.socket]:
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
-            if six and host == "::" and sockets:
+            if six and host == "::" and (sockets or beside):
                 continue  # a machine without IPv6: the default listens on both
             for other in sockets:
                 other.close()
@@ -54,16 +120,3 @@ def bind(addresses: Sequence[str]) -> list[socket.socket]:
         sock.setblocking(False)
         sockets.append(sock)
     return sockets
-
-
-def notify(environ: Mapping[str, str], text: str) -> None:
-    """Tell systemd about our state (sd_notify(3)); nothing without it."""
-    path = environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            sock.send(text.encode())
-        except OSError:
-            return  # systemd will notice by itself

@@ -6,7 +6,7 @@ arrive in the order of their frames.
 
     worker -> supervisor
       hello      {v, release, pid, name, slot}            first of all; slot null asks for one
-      have       {c, source, person, key}                 after a reconnect: a connection that lives on
+      have       {c, source, person, key, proven}         after a reconnect: a connection that lives on
       holding    {f, c, person, key, target}              after a reconnect: a forward that is open
       joined     {}                                       end of have/holding
       auth       {c, person, key}                         the connection has proven its key
@@ -26,10 +26,13 @@ arrive in the order of their frames.
       drop       {c, why}                                 end this connection (a place is needed)
       drain      {seconds}                                take nothing new, end when empty or after that time
       stop       {seconds}                                end, giving open forwards that long
+      handover   {seconds}                                another supervisor comes by then: openings wait for it
       ping       {n}
 
 Adding kinds and fields is allowed within VERSION; an unknown kind is ignored by both sides, so an older worker
-can serve under a newer supervisor.
+can serve under a newer supervisor, and the other way round after a step back. A field that an older worker does not
+send has a default where it is read (`proven`: true). VERSION grows when that is not enough; a supervisor then goes on
+with workers from OLDEST on, and tells all others to `stop`: whom it cannot tell about a revocation may not go on.
 """
 
 import asyncio
@@ -41,6 +44,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 VERSION = 1
+OLDEST = 1  # of the workers that this supervisor can speak to; 0.1.0 speaks 1
 MOST = 1 << 20  # bytes in one frame
 HELD = 32 << 20  # bytes of messages waiting to be sent: a peer that reads nothing for that long is given up
 _TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
@@ -67,13 +71,14 @@ class Link:
         self._held = 0
         self._law = 0
         self._more: asyncio.Handle | None = None
+        self._deaf = False  # the peer takes nothing more; what it has sent is still read
         self.open = True
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
         """Send one frame, now or when there is room. `descriptor` is duplicated; the caller keeps its own."""
-        if not self.open:
+        if not self.open or self._deaf:
             return
         frame = memoryview(encode(message))
         self._out.append((frame, os.dup(descriptor) if descriptor is not None else None))
@@ -85,7 +90,7 @@ class Link:
 
     def send_law(self, frames: Sequence[bytes]) -> None:
         """Send ready frames of a compiled document. They are shared by all links, so they do not count as held."""
-        if not self.open:
+        if not self.open or self._deaf:
             return
         idle = not self._out
         size = sum(map(len, frames))
@@ -105,15 +110,27 @@ class Link:
         self._sock.close()
         if self._more is not None:
             self._more.cancel()
-        for _, descriptor in self._out:
-            if descriptor is not None:
-                os.close(descriptor)
+        self._forget()
         for descriptor in self._fds:
             if descriptor >= 0:
                 os.close(descriptor)
         self._fds.clear()
-        self._out.clear()
         self._loop.call_soon(self._lost, self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._out
+
+    def _deafen(self) -> None:
+        self._deaf = True
+        self._forget()
+
+    def _forget(self) -> None:
+        for _, descriptor in self._out:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._out.clear()
 
     def _flush(self) -> None:
         while self._out:
@@ -127,7 +144,7 @@ class Link:
                 self._loop.add_writer(self._sock.fileno(), self._writable)
                 return
             except OSError:
-                self.close()
+                self._deafen()  # not the end yet: it may have handed over clients before it went
                 return
             self._held -= sent
             if descriptor is not None:

@@ -30,7 +30,8 @@ class Reports:
         self._make_id = make_id
         self._now_us = now_us
         self._unacked: dict[str, Message] = {}
-        self._openings: dict[str, asyncio.Future[str]] = {}
+        self._openings: dict[str, tuple[asyncio.Future[str], Message]] = {}
+        self._successor_until = float("-inf")  # loop time until which the next supervisor is waited for
         self._lost = 0
         self._bugs: list[float] = []
 
@@ -47,11 +48,14 @@ class Reports:
 
     async def open_row(self, number: str, fields: Mapping[str, Value]) -> None:
         """Wait until the opening row of forward `number` is durable. Raises Busy when it cannot be, or not in time."""
-        if self.link is None:
+        loop = asyncio.get_running_loop()
+        if self.link is None and loop.time() > self._successor_until:
             raise Busy("no supervisor answers", refused=True)
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._openings[number] = answer
-        self.link.send({"t": "open", "e": [number, self._now_us(), "forward.opened", dict(fields)]})
+        answer: asyncio.Future[str] = loop.create_future()
+        message: Message = {"t": "open", "e": [number, self._now_us(), "forward.opened", dict(fields)]}
+        self._openings[number] = answer, message
+        if self.link is not None:
+            self.link.send(message)
         try:
             async with asyncio.timeout(self.timeout):
                 problem = await answer
@@ -101,22 +105,32 @@ class Reports:
 
     def answered(self, number: str, problem: str) -> None:
         """The answer to an opening row: "" when it is durable, else why not."""
-        answer = self._openings.get(number)
+        answer, _ = self._openings.get(number, (None, None))
         if answer is not None and not answer.done():
             answer.set_result(problem)
 
+    def expect_successor(self, seconds: float) -> None:
+        """The supervisor hands over: openings wait for the next one, each as long as for its row in any case."""
+        self._successor_until = asyncio.get_running_loop().time() + seconds
+
     def disconnected(self) -> None:
-        """The supervisor is gone: what waits for an opening row is refused, what must be recorded is kept."""
+        """The supervisor is gone: what must be recorded is kept, and openings are refused unless a successor comes."""
         self.link = None
-        for answer in self._openings.values():
+        if asyncio.get_running_loop().time() < self._successor_until:
+            return
+        for answer, _ in self._openings.values():
             if not answer.done():
                 answer.set_result("supervisor-lost")
 
     def resend(self, link: Link) -> None:
-        """A supervisor is there (again): send what was not acknowledged, in order."""
+        """A supervisor is there (again): send what was not acknowledged, in order, and what waits to be opened."""
         self.link = link
+        self._successor_until = float("-inf")
         # not counted as waiting in the link: they may be more than it may hold, and they are kept here anyway
         link.send_law([encode(message) for message in self._unacked.values()])
+        for answer, message in self._openings.values():
+            if not answer.done():  # by its id a row is recorded once, should the former supervisor have done it already
+                link.send(message)
 
     @property
     def waiting(self) -> int:

@@ -1,7 +1,8 @@
 """The supervisor process: owns the door, the slots, the law and the audit log, and reads no byte of a client.
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
-`crew` (the workers), `control` (what `relayctl` asks). Here they are put together, and the forwards' slots are kept.
+`crew` (the workers), `forwards` (what is open), `zone_log` (which zones are down), `control` (what `relayctl` asks),
+`succession` (who takes over), `pulse` (what systemd is told). Here they are put together.
 Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
 """
 
@@ -11,21 +12,30 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from typing import Any
 
 from relay import __version__
-from relay.core.event import Event
-from relay.errors import RelayError
-from relay.serve import listeners
-from relay.serve.admission import Slot, Slots
-from relay.serve.control import Answer, Control
+from relay.core.event import Event, Value
+from relay.core.settings import Settings
+from relay.core.text import escape
+from relay.errors import RelayError, StoreUnavailable
+from relay.serve import listeners, succession
+from relay.serve.control import Answer, Control, Conversation
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
+from relay.serve.forwards import Forwards
 from relay.serve.protocol import Message
+from relay.serve.pulse import Pulse
 from relay.serve.record import Record
+from relay.serve.succession import Predecessor
+from relay.serve.zone_log import ZoneLog
 from relay.site import locate
 from relay.store.database import FILE
+
+HANDOVER_SECONDS = 60.0  # within which workers expect the next supervisor, and new forwards wait for it
+GO_ON_SECONDS = 30.0  # for a successor that failed to be gone with the lock of the database
 
 
 class Supervisor:
@@ -38,59 +48,102 @@ class Supervisor:
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._record.say)
         self._law = Enactment(site, self._crew, self._record)
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings.limits)
-        self._control = Control(self._ask)
-        self._slots = Slots()
-        self._orphans: dict[str, str] = {}  # open forwards of an earlier supervisor -> their worker
+        self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
+        self._control = Control(self._ask, {"take-over": self._hand_over})
+        self._forwards = Forwards(self._crew, self._record, lambda: self._law.settings.limits)
+        self._pulse = Pulse(os.environ, lambda: self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
-        self._linger = False
+        self._hurry = asyncio.Event()  # somebody has no time for open forwards
+        self._own_sockets = False  # else they are systemd's, and it holds them whatever becomes of us
+        self._linger = False  # the workers live on
+        self._succeeding = False  # another supervisor is about to take over
+        self._handed_over = False  # it has
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- the life of the process
 
-    async def run(self) -> None:
-        """Serve until told to stop. Raises RelayError for what makes serving impossible."""
+    async def run(self, *, take_over: bool = False) -> None:
+        """Serve until told to stop. Raises RelayError for what makes serving impossible.
+
+        `take_over`: a relay runs on this site, which serves until we can, and hands over everything.
+        """
         state = self._site.state
         for directory in (state, state / "run"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._law.start()
         settings = self._law.settings
-        unclosed = self._record.open(state / FILE, settings.node)
-        self._orphans = {number: str(event.fields.get("worker", "")) for number, event in unclosed.items()}
-        sockets = listeners.inherited(os.environ, os.getpid()) or listeners.bind(settings.listen)
-        self._entrance.sockets = sockets
-        self._law.listening = [sock.getsockname()[:2] for sock in sockets]
-        where = " ".join(_where(sock) for sock in sockets)
+        before = await Predecessor.ask(state) if take_over else None
+        if before is None:
+            self._open_record()  # the lock first: where another relay runs, nothing of its is touched
+        self._entrance.sockets = self._listen(before)
+        self._law.listening = [sock.getsockname()[:2] for sock in self._entrance.sockets]
         await self._law.send_all()
-        self._crew.listen()
-        await self._control.listen(state / "run")
+        if before is None:
+            await self._listen_inside()
         for number, handler in (
             (signal.SIGTERM, self._stop),
             (signal.SIGINT, self._stop),
             (signal.SIGHUP, self._hang_up),
         ):
             self._loop.add_signal_handler(number, handler, number)
-        self._crew.start(settings.workers or min(os.cpu_count() or 1, 4))
+        self._crew.start(_count(settings))
         if not await self._is_ready():
             await self._end()
             return
+        if before is not None:
+            await before.let_go()
+            self._open_record()
+            await self._listen_inside()
         self._entrance.open()
+        where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
+        taken = f", taken over from process {before.pid} of version {before.version}" if before is not None else ""
         self._law.say()
-        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where})
-        self._record.say(f"serving {self._site.path} at {where}")
+        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where + taken})
+        self._record.say(f"serving {self._site.path} at {where}{taken}")
+        if before is not None:
+            await before.serving()
+        for fault in listeners.missing(self._entrance.sockets, settings.listen):
+            self._record.say(f"warning: this relay listens {fault}: {self._listen_cure()}")
         if sys.platform != "linux":
             self._record.say("this system has no route guard: packets may leave by another interface than a zone's")
-        listeners.notify(os.environ, f"READY=1\nSTATUS=serving at {where}")
+        self._pulse.ready(f"serving at {where}")
         for coroutine in (
             self._law.watch_keys(),
             self._record.store_strangers(lambda: self._law.settings.strangers_keep_days),
-            self._settle_orphans(),
+            self._forwards.settle_orphans(),
             self._law.shout(),
             self._entrance.watch_line(),
+            self._zones.run(),
+            self._pulse.beat(),
         ):
             self._spawn(coroutine)
         await self._over.wait()
         await self._end()
+
+    def _open_record(self) -> None:
+        """Take the audit database; raises StoreUnavailable where another process has it."""
+        self._forwards.inherit(self._record.open(self._site.state / FILE, self._law.settings.node))
+
+    async def _listen_inside(self) -> None:
+        """Be the one whom workers without a supervisor and the command line reach."""
+        self._crew.listen()
+        await self._control.listen(self._site.state / "run")
+
+    def _listen(self, before: Predecessor | None) -> list[socket.socket]:
+        """The sockets that clients come to: a predecessor's, systemd's, or our own."""
+        wished = self._law.settings.listen
+        if before is not None:
+            self._own_sockets = before.own
+            return listeners.adopt(before.sockets, wished) if before.own else before.sockets
+        given = listeners.inherited(os.environ, os.getpid())
+        self._own_sockets = not given
+        return given or listeners.bind(wished)
+
+    def _listen_cure(self) -> str:
+        if self._own_sockets:
+            return "relayctl upgrade"
+        return "relayctl init --systemd writes relay.socket anew; then systemctl restart relay.socket relay.service"
 
     async def _is_ready(self) -> bool:
         """Wait for a worker; False when told to stop before there was one (they may all fail to start)."""
@@ -100,36 +153,140 @@ class Supervisor:
             one.cancel()
         return self._ready.is_set()
 
+    # ---- the end, and the next supervisor
+
     def _stop(self, number: int) -> None:
         """SIGTERM under systemd: the workers drain on and join the next supervisor. Otherwise all of it ends."""
-        self._linger = number == signal.SIGTERM and "NOTIFY_SOCKET" in os.environ
+        if self._over.is_set():
+            self._hurry.set()
+            return
+        self._linger = number == signal.SIGTERM and self._pulse.by_systemd
+        if not self._linger and self._forwards.slots.held:
+            seconds = self._law.settings.limits.stop
+            again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
+            self._record.say(f"stopping: {len(self._forwards.slots.held)} forwards have {seconds:g} s to end{again}")
         self._over.set()
 
-    def _hang_up(self, number: int) -> None:
-        self._spawn(self._law.reload({}))
-
     async def _end(self) -> None:
-        listeners.notify(os.environ, "STOPPING=1")
-        self._entrance.close()
-        self._control.close()
-        self._crew.close()
+        self._pulse.stopping()
         for task in tuple(self._tasks):
             task.cancel()
-        if not self._linger:
-            seconds = self._law.settings.limits.stop
-            for member in tuple(self._crew.members.values()):
-                member.link.send({"t": "stop", "seconds": seconds})
-            deadline = self._loop.time() + seconds + 8
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
-                    await self._crew.empty.wait()
-        self._record.note("server.stopped", {"version": __version__, "pid": os.getpid()})
-        await self._record.close()  # before its sockets go: who finds nobody there writes into the database itself
-        for name in ("workers.sock", "control.sock"):
-            if not self._linger:
+        self._entrance.stop()
+        self._crew.stop()
+        if self._linger:
+            if not self._handed_over:
+                self._record.note("server.stopped", {"version": __version__, "pid": os.getpid()})
+                await self._let_go()
+            self._control.close()
+        else:
+            await self._end_workers()
+            self._control.close()
+            self._record.note("server.stopped", {"version": __version__, "pid": os.getpid()})
+            await self._record.close()  # before its sockets go: who finds nobody there writes into the database itself
+            for name in ("workers.sock", "control.sock"):
                 (self._site.state / "run" / name).unlink(missing_ok=True)
-        self._record.say("stopped")
+        self._crew.close()
+        self._entrance.close()
+        self._record.say("handed over" if self._handed_over else "stopped")
         self._record.journal.flush()
+
+    async def _end_workers(self) -> None:
+        """Open forwards have their time, or until somebody is in a hurry; then they are closed with their rows."""
+        seconds = self._law.settings.limits.stop
+        for patience, grace in ((seconds, 8.0), (0.0, 3.0)):
+            for member in tuple(self._crew.members.values()):
+                member.link.send({"t": "stop", "seconds": patience})
+            waiting = [asyncio.ensure_future(event.wait()) for event in (self._crew.empty, self._hurry)]
+            await asyncio.wait(waiting, timeout=patience + grace, return_when=asyncio.FIRST_COMPLETED)
+            for one in waiting:
+                one.cancel()
+            self._hurry.clear()
+            if self._crew.empty.is_set():
+                return
+        self._crew.kill()
+
+    async def _let_go(self) -> None:
+        """Leave door and database to the next supervisor, in an order in which no client and no row is lost."""
+        self._entrance.stop()
+        for member in self._crew.members.values():
+            member.link.send({"t": "handover", "seconds": HANDOVER_SECONDS})
+        await self._record.close()
+        await asyncio.sleep(0)  # what became durable last is told to the workers that asked
+        await self._crew.flush()
+
+    async def _go_on(self) -> bool:
+        """The successor failed: everything as before; False when it has the database after all."""
+        deadline = self._loop.time() + GO_ON_SECONDS
+        while True:
+            try:
+                self._open_record()
+                break
+            except StoreUnavailable as error:
+                if self._loop.time() > deadline:
+                    self._record.say(f"the successor has the audit database, so this one ends: {error.what}")
+                    return False
+                await asyncio.sleep(0.2)
+        await self._listen_inside()
+        self._crew.part()  # they come back at once, and say again what nobody has recorded
+        self._entrance.resume()
+        where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
+        detail = f"{where}, again: its successor did not serve"
+        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": detail})
+        self._spawn(self._forwards.settle_orphans())
+        return True
+
+    async def _hand_over(self, question: dict[str, Any], talk: Conversation) -> None:
+        """Another supervisor wants to take over (see succession)."""
+        refusal = self._why_not_hand_over()
+        if refusal:
+            talk.tell({"ok": False, "problem": refusal[0], "hint": refusal[1]})
+            return
+        successor = f"process {question.get('pid')} of version {escape(str(question.get('version')), 40)}"
+        answer = {"ok": True, "version": __version__, "pid": os.getpid(), "own": self._own_sockets}
+        descriptors = [*(sock.fileno() for sock in self._entrance.sockets), sys.stderr.fileno()]
+
+        async def let_go() -> None:
+            self._record.say(f"{successor} takes over")
+            fields: dict[str, Value] = {"version": __version__, "pid": os.getpid(), "detail": f"{successor} takes over"}
+            self._record.note("server.stopped", fields)
+            await self._let_go()
+
+        self._succeeding = True
+        try:
+            self._handed_over = await succession.hand_over(talk, answer, descriptors, let_go, self._go_on)
+        finally:
+            self._succeeding = False
+        if self._handed_over:
+            self._linger = True
+            self._over.set()
+        else:
+            self._record.say(f"{successor} did not take over; this one goes on")
+
+    def _why_not_hand_over(self) -> tuple[str, str] | None:
+        if self._pulse.by_systemd:
+            return "systemd runs this relay, and would start it again", "systemctl restart relay.service"
+        if os.getpid() == 1:
+            return "the relay is process 1, whose end is the end of its container", "start the container anew"
+        if self._succeeding or self._over.is_set():
+            return "this relay is handing over or stopping already", "wait a moment"
+        return None
+
+    # ---- reloading
+
+    def _hang_up(self, number: int) -> None:
+        self._spawn(self._reload({}))
+
+    async def _reload(self, question: dict[str, Any]) -> Answer:
+        """Make the files law; what only new workers can have gets new workers, and the old ones drain."""
+        self._pulse.reloading()
+        try:
+            answer = await self._law.reload(question)
+            if answer.get("ok"):
+                settings = self._law.settings
+                self._crew.resize(_count(settings), settings.limits.drain)
+            return answer
+        finally:
+            self._pulse.reloaded()
 
     # ---- workers
 
@@ -144,34 +301,7 @@ class Supervisor:
     def _lost(self, member: Member) -> None:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
         self._entrance.lost(member)
-        self._spawn(self._bury(member))
-
-    async def _bury(self, member: Member) -> None:
-        while self._crew.alive(member.name):  # the lock goes with the process, a moment after its sockets
-            if member.name in self._crew.members:
-                return  # only the link was lost: it has joined again and told what it holds
-            await asyncio.sleep(0.1)  # it may still die before it joins again
-        (self._site.state / "run" / f"{member.name}.lock").unlink(missing_ok=True)
-        held = [number for number, slot in self._slots.held.items() if slot.worker == member.name]
-        for number in held:
-            self._close_for(number, "worker-lost")
-            self._slots.free(number)
-
-    def _close_for(self, forward: str, reason: str) -> None:
-        self._record.note("forward.closed", {"forward": forward, "reason": reason})
-
-    async def _settle_orphans(self) -> None:
-        """Forwards that an earlier supervisor left open: their workers join again, or are gone."""
-        while self._orphans:
-            await asyncio.sleep(0.2)
-            for forward, worker in tuple(self._orphans.items()):
-                if forward in self._slots.held:
-                    del self._orphans[forward]
-                elif not self._crew.alive(worker):
-                    del self._orphans[forward]
-                    self._close_for(forward, "worker-lost")
-                elif worker in self._crew.members and self._crew.members[worker].ready:
-                    del self._orphans[forward]  # it has told what it holds: its closing row is among those it resends
+        self._spawn(self._forwards.bury(member))
 
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
@@ -182,17 +312,18 @@ class Supervisor:
                 member.connections.discard(message["c"])
             case "have":
                 member.connections.add(message["c"])
+                if not message.get("proven", True):
+                    self._entrance.readmit(message["c"], message["source"])
             case "holding":
-                slot = Slot(member.name, message["c"], message["person"], message["key"], message["target"])
-                self._slots.take(message["f"], slot, None)
+                self._forwards.holding(member, message)
             case "joined":
                 member.ready = True
                 if member.ours:  # one of a former supervisor takes no new clients
                     self._ready.set()
             case "open":
-                self._open(member, _event(message["e"]))
+                self._forwards.open(member, _event(message["e"]))
             case "note":
-                self._take_note(member, _event(message["e"]))
+                self._forwards.note(member, _event(message["e"]))
             case "stranger":
                 self._record.stranger(
                     str(message["kind"]),
@@ -205,35 +336,12 @@ class Supervisor:
             case _:
                 pass  # of a newer worker
 
-    def _open(self, member: Member, event: Event) -> None:
-        fields, limits = event.fields, self._law.settings.limits
-        target = f"{fields['zone']} {fields['address']}:{fields['port']}"
-        slot = Slot(member.name, str(fields["connection"]), str(fields["person"]), str(fields["fingerprint"]), target)
-        problem = self._slots.take(event.id, slot, limits)
-        if problem:
-            member.link.send({"t": "busy", "f": event.id, "reason": problem})
-            return
-
-        def answer(problem: str) -> None:
-            if problem:
-                self._slots.free(event.id)
-                member.link.send({"t": "busy", "f": event.id, "reason": problem})
-            else:
-                member.link.send({"t": "opened", "f": event.id})
-
-        self._record.opening(event, answer)
-
-    def _take_note(self, member: Member, event: Event) -> None:
-        if event.name == "forward.closed":
-            self._slots.free(str(event.fields.get("forward")))
-        self._record.event(event, lambda problem: member.link.send({"t": "ack", "ids": [event.id]}))
-
     # ---- the control socket
 
     async def _ask(self, question: dict[str, Any]) -> Answer:
         match question.get("do"):
             case "reload":
-                return await self._law.reload(question)
+                return await self._reload(question)
             case "apply-keys":
                 persons = [str(person) for person in question.get("persons", [])]
                 return await self._law.apply_keys(persons, [_event(raw) for raw in question.get("events", [])])
@@ -260,25 +368,30 @@ class Supervisor:
     def _status(self) -> Answer:
         document, keyring = self._law.applied.document, self._law.applied.keyring
         members = self._crew.members.values()
+        carried = Counter(slot.worker for slot in self._forwards.slots.held.values())
         return {
             "ok": True,
             "version": __version__,
             "pid": os.getpid(),
-            "listening": [_where(sock) for sock in self._entrance.sockets],
+            "systemd": self._pulse.by_systemd,
+            "listening": [listeners.where(sock) for sock in self._entrance.sockets],
             "policy": document.version,
             "keys": len(keyring.keys),
             "faults": [str(fault) for fault in self._law.faults],
-            "forwards": len(self._slots.held),
+            "forwards": len(self._forwards.slots.held),
             "before_login": self._entrance.waiting,
             "connections": sum(len(member.connections) for member in members),
             "database": self._record.failing,
             "rows_lost": self._record.lost,
+            "zones": self._zones.status(),
             "workers": [
                 {
                     "name": member.name,
                     "pid": member.pid,
                     "connections": len(member.connections),
-                    "draining": not member.ours,
+                    "release": member.release,
+                    "draining": member.draining or not member.ours,
+                    "forwards": carried[member.name],
                 }
                 for member in members
             ],
@@ -302,13 +415,12 @@ def _event(raw: list[Any]) -> Event:
     return Event(str(number), int(at), str(name), fields)
 
 
-def _where(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+def _count(settings: Settings) -> int:
+    return settings.workers or min(os.cpu_count() or 1, 4)
 
 
 def main() -> None:
-    """`python -m relay.serve.supervisor SITE`: what `relayctl serve` becomes."""
+    """`python -m relay.serve.supervisor SITE [--take-over]`: what `relayctl serve` becomes."""
     # a worker may use 256 forwards for each of its connections: take as many descriptors as the system allows
     import resource
 
@@ -317,7 +429,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
-        await Supervisor(locate.find(sys.argv[1], {})).run()
+        await Supervisor(locate.find(sys.argv[1], {})).run(take_over="--take-over" in sys.argv[2:])
 
     try:
         asyncio.run(run())

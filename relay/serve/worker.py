@@ -44,7 +44,8 @@ assert encodings.idna  # imported for use after ready: codecs load on first use
 class Worker:
     """One worker. Its parts: `law` says what is allowed, `reports` what is recorded, adapters serve the clients."""
 
-    def __init__(self, state: Path, name: str) -> None:
+    def __init__(self, state: Path, name: str, first: socket.socket | None = None) -> None:
+        """`first` leads to the supervisor that started us; any later one is reached by its path."""
         self.loop = asyncio.get_running_loop()
         self.name = name
         self.law = Law(self._law_changed)
@@ -53,6 +54,7 @@ class Worker:
         self.forwards: dict[str, Forward] = {}
         self.zones = Zones(self._held, self.bug)
         self._state = state
+        self._first = first
         self._slot: int | None = None
         self._ids = Ids(os.getpid())
         self._options: asyncssh.SSHServerConnectionOptions | None = None
@@ -101,14 +103,10 @@ class Worker:
 
     async def _talk(self) -> None:
         """Keep a link to whichever supervisor listens; without one, open forwards go on and new ones are refused."""
-        path = str(self._state / "run" / "workers.sock")
         while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.setblocking(False)
             try:
-                await self.loop.sock_connect(sock, path)
+                sock = await self._connect()
             except OSError:
-                sock.close()
                 if self._slot is None:  # the supervisor that started us listened before, and is gone
                     self._over.set()
                     return
@@ -120,17 +118,7 @@ class Worker:
             hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
             link.send({**hello, "slot": self._slot})
             for adapter in self.connections.values():
-                if adapter.identity is not None:
-                    who = adapter.identity
-                    link.send(
-                        {
-                            "t": "have",
-                            "c": adapter.id,
-                            "source": str(who.source),
-                            "person": who.person,
-                            "key": who.fingerprint,
-                        }
-                    )
+                link.send(_have(adapter))
             for forward in self.forwards.values():
                 link.send({"t": "holding", **forward.slot()})
             link.send({"t": "joined"})
@@ -139,10 +127,20 @@ class Worker:
             if not self._draining:  # the next supervisor starts its own workers; this one serves what it has
                 self._draining = True
                 self._drain_end = self.loop.call_later(self.law.settings.limits.drain, self._stop, 5.0)
-            # a client that has not proven its key yet was counted by the lost supervisor: nobody bounds it now
-            for adapter in tuple(self.connections.values()):
-                if adapter.identity is None:
-                    adapter.end("supervisor-lost", "restarting, please try again")
+
+    async def _connect(self) -> socket.socket:
+        """The way to a supervisor. Raises OSError when none listens."""
+        if self._first is not None:
+            sock, self._first = self._first, None
+            return sock
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await self.loop.sock_connect(sock, str(self._state / "run" / "workers.sock"))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _lost(self, link: Link) -> None:
         self._link_lost.set()
@@ -159,14 +157,14 @@ class Worker:
     def _handle(self, link: Link, message: Message, descriptor: int | None) -> None:
         match message.get("t"):
             case "welcome":
-                self._slot = int(message["slot"])
-                self._ids = Ids(self._slot)
+                self._take_slot(int(message["slot"]))
                 if message.get("ours") and self._drain_end is not None:
                     # only the link was lost: the supervisor that sends us clients is there again
                     self._drain_end.cancel()
                     self._drain_end = None
                     self._draining = False
                 self.reports.resend(link)
+                self._end_when_empty()
             case "settings" | "policy" | "keys":
                 if self.law.take(message) and message["t"] == "settings":
                     self.reports.timeout = self.law.settings.limits.row_timeout
@@ -191,10 +189,19 @@ class Worker:
                 self._end_when_empty()
             case "stop":
                 self._stop(float(message["seconds"]))
+            case "handover":
+                self.reports.expect_successor(float(message["seconds"]))
             case "ping":
                 link.send({"t": "pong", "n": message.get("n")})
             case _:
                 pass  # of a newer supervisor
+
+    def _take_slot(self, slot: int) -> None:
+        """Make ids of that slot, and leave it in the lock for a supervisor that starts before we join it."""
+        if slot != self._slot:
+            self._slot, self._ids = slot, Ids(slot)
+        with contextlib.suppress(OSError):  # a full disk: the next supervisor learns it a moment later
+            os.pwrite(self._lock, f"slot {slot}\n".encode(), 0)
 
     def _stop(self, seconds: float) -> None:
         """End: open forwards have `seconds`, then they are cut with their closing rows."""
@@ -317,21 +324,39 @@ _GUARDED = sys.platform == "linux"  # elsewhere zones cannot be looked at
 _TASKS: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
 
 
+def _have(adapter: Adapter) -> Message:
+    """What a new supervisor has to know of a connection."""
+    who = adapter.identity
+    return {
+        "t": "have",
+        "c": adapter.id,
+        "source": str(adapter.source),
+        "person": who.person if who is not None else "",
+        "key": who.fingerprint if who is not None else "",
+        "proven": who is not None,
+    }
+
+
 def _lock(path: Path) -> int:
     """Hold a lock for as long as this process lives: the next supervisor learns from it who is still there."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # a supervisor that starts removes locks that nobody holds
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def main() -> None:
-    """`python -m relay.serve.worker STATE NAME`: started by the supervisor only."""
+    """`python -m relay.serve.worker STATE NAME [DESCRIPTOR]`: started by the supervisor only."""
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what matters is recorded by our own code
     gc.collect()
     gc.freeze()
 
     async def run() -> None:
-        await Worker(Path(sys.argv[1]), sys.argv[2]).run()
+        first = socket.socket(fileno=int(sys.argv[3])) if len(sys.argv) > 3 else None
+        await Worker(Path(sys.argv[1]), sys.argv[2], first).run()
 
     asyncio.run(run())
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -28,14 +27,3 @@ def test_sockets_of_another_process_are_not_taken() -> None:
     """LISTEN_FDS meant for another pid is ignored (sd_listen_fds(3))."""
     assert listeners.inherited({"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}, os.getpid()) == []
     assert listeners.inherited({}, os.getpid()) == []
-
-
-def test_systemd_is_told(tmp_path: Path) -> None:
-    """READY goes to NOTIFY_SOCKET as one datagram; without the variable, or with nobody there, nothing happens."""
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(path)
-        listeners.notify({"NOTIFY_SOCKET": path}, "READY=1")
-        assert sock.recv(100) == b"READY=1"
-    listeners.notify({"NOTIFY_SOCKET": path}, "STOPPING=1")
-    listeners.notify({}, "READY=1")

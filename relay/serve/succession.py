@@ -1,0 +1,148 @@
+"""How does one supervisor take over from another that runs? The talk between the two, over the control socket.
+
+    successor -> predecessor                          predecessor -> successor
+      take-over {version, pid}                          ok {version, pid, own} + listening sockets and its stderr
+      (has its workers ready by now) ready {}           accepts no more, tells its workers, closes the database; done {}
+      (has the database, and accepts) serving {}        lets its workers go, who join the successor, and ends
+
+At every step the other one may vanish. Who is left without a `serving` goes on as before; the lock of the audit
+database decides in any case, as only one can have it.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from relay import __version__
+from relay.errors import NobodyAnswers, RelayError
+from relay.serve import listeners
+from relay.serve.control import SOCKET, Conversation
+
+ANSWER_SECONDS = 10.0
+READY_SECONDS = 180.0  # for checking the site, and for workers to start on a small machine
+DONE_SECONDS = 40.0  # for writing what waits and closing the database
+SERVING_SECONDS = 40.0  # for a migration of the database, among others
+MOST_DESCRIPTORS = 250  # SCM_MAX_FD is 253
+
+
+class Predecessor:
+    """The supervisor that runs, as its successor sees it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._data = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self.sockets: list[socket.socket] = []
+        self.stderr = -1
+        self.own = False  # whether it made the sockets itself, as `listen` says
+        self.pid = 0
+        self.version = ""
+
+    @classmethod
+    async def ask(cls, state: Path) -> "Predecessor":
+        """Ask for its listening sockets. Raises NobodyAnswers, or RelayError with its reason to refuse."""
+        path = state / "run" / SOCKET
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        one = cls(sock)
+        try:
+            await one._loop.sock_connect(sock, str(path))
+        except OSError:
+            sock.close()
+            raise NobodyAnswers(
+                f"no relay answers at {path}: there is nothing to take over", "relayctl serve"
+            ) from None
+        await one._tell({"do": "take-over", "version": __version__, "pid": os.getpid()})
+        answer, descriptors = await one._hear(ANSWER_SECONDS)
+        if not answer.get("ok") or len(descriptors) < 2:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise RelayError(
+                str(answer.get("problem") or "the relay that runs does not hand over"),
+                str(answer.get("hint") or "stop it, and start this one"),
+            )
+        one.stderr = descriptors.pop()
+        one.sockets = [listeners.given(descriptor, "the relay that runs") for descriptor in descriptors]
+        one.own = bool(answer.get("own"))
+        one.pid = int(answer.get("pid", 0))
+        one.version = str(answer.get("version", ""))
+        return one
+
+    async def let_go(self) -> None:
+        """We are ready: it stops to accept, and closes the database. Raises RelayError when it does not."""
+        await self._tell({"ready": True})
+        answer, _ = await self._hear(DONE_SECONDS)
+        if not answer.get("done"):
+            raise RelayError("the relay that runs did not let go; it goes on", "look at its log")
+
+    async def serving(self) -> None:
+        """We serve: it may end."""
+        with contextlib.suppress(RelayError):  # it is gone already: we have the database, so it is ours all the same
+            await self._tell({"serving": True})
+        self._sock.close()
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            await self._loop.sock_sendall(self._sock, json.dumps(message).encode() + b"\n")
+        except OSError:
+            raise RelayError("the relay that runs went away", "relayctl serve") from None
+
+    async def _hear(self, seconds: float) -> tuple[dict[str, Any], list[int]]:
+        """The next thing it says, with its descriptors; empty when it says nothing."""
+        descriptors: list[int] = []
+        try:
+            async with asyncio.timeout(seconds):
+                while b"\n" not in self._data:
+                    await self._readable()
+                    data, more, _, _ = socket.recv_fds(self._sock, 1 << 16, MOST_DESCRIPTORS)
+                    descriptors += more
+                    if not data:
+                        break
+                    self._data += data
+            line, _, rest = self._data.partition(b"\n")
+            self._data = rest
+            answer = json.loads(line)
+        except (OSError, ValueError, TimeoutError):
+            return {}, descriptors
+        return (answer if isinstance(answer, dict) else {}), descriptors
+
+    async def _readable(self) -> None:
+        there = asyncio.Event()
+        self._loop.add_reader(self._sock.fileno(), there.set)
+        try:
+            await there.wait()
+        finally:
+            self._loop.remove_reader(self._sock.fileno())
+
+
+async def hand_over(
+    talk: Conversation,
+    answer: dict[str, Any],
+    descriptors: list[int],
+    let_go: Callable[[], Awaitable[None]],
+    go_on: Callable[[], Awaitable[bool]],
+) -> bool:
+    """The predecessor's part: whether the successor serves now.
+
+    `let_go` closes the door and the database; `go_on` opens both again, and is False when the successor has the
+    database after all.
+    """
+    talk.tell(answer, descriptors)
+    if not (await talk.hear(READY_SECONDS)).get("ready"):
+        return False
+    serves = False
+    try:
+        await let_go()
+        talk.tell({"done": True})
+        serves = bool((await talk.hear(SERVING_SECONDS)).get("serving"))
+    except OSError:
+        pass  # it is gone
+    finally:
+        if not serves:  # whatever happened: somebody has to serve
+            serves = not await go_on()
+    return serves
