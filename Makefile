@@ -14,6 +14,10 @@ demo: .venv/.installed ## set everything up, jump through a relay on this machin
 	@tools/packages.sh demo
 	@$(BIN_)/python tools/demo.py $(if $(KEEP),--keep)
 
+lab: .venv/.installed-dev ## the network plan in namespaces, and a shell at its client (PLANT=1: two sites; RUN=COMMAND: that alone)
+	@tools/packages.sh lab
+	@$(BIN_)/python tools/lab.py $(if $(PLANT),--plant) $(if $(RUN),'$(subst ','\'',$(RUN))')
+
 demo-stop: ## end what `make demo KEEP=1` left running
 	@python3 tools/demo.py --stop
 
@@ -62,4 +66,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help demo demo-stop test quick lint fuzz coverage bench install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick lint fuzz coverage bench install uninstall units venv clean

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Are the programs here that the system tests drive (or `demo`: the demo)? As root: installs what is missing. On a
 # terminal: asks first. Else: says what to type, and fails.
-#   tools/packages.sh [demo]
+#   tools/packages.sh [demo|lab]
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -14,6 +14,10 @@ why="the tests need"
 if [[ ${1-} == demo ]]; then
     wanted=(ssh:openssh-client ssh-keygen:openssh-client)
     why="the demo needs"
+fi
+if [[ ${1-} == lab ]]; then
+    wanted=(sshd:openssh-server ssh:openssh-client ip:iproute2 nft:nftables unshare:util-linux)
+    why="the lab needs"
 fi
 missing=()
 for pair in "${wanted[@]}"; do

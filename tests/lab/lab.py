@@ -48,6 +48,8 @@ PidFile none
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
+PrintMotd no
+PrintLastLog no
 AuthorizedKeysFile .ssh/authorized_keys
 Subsystem sftp internal-sftp
 SetEnv HOME={HOME}/ubuntu

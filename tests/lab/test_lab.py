@@ -135,10 +135,10 @@ def test_nothing_outlives_a_crash(rootless: bool) -> None:
 
 
 def test_a_machine_has_files_of_its_own() -> None:
-    """What a machine writes below /etc, /run and /var/lib is seen by no other and not outside."""
+    """What a machine writes below /etc, /run, /var/lib and /var/log is seen by no other and not outside."""
     with World() as world:
         one, other = world.built("one", "other")
-        for path in ("/etc/lab-test", "/run/lab-test", "/var/lib/lab-test"):
+        for path in ("/etc/lab-test", "/run/lab-test", "/var/lib/lab-test", "/var/log/lab-test"):
             one.write(path, "here")
             assert one.run("cat", path) == "here"
             assert other.done("cat", path).returncode != 0

@@ -64,3 +64,18 @@ def test_the_name_alone_is_ambiguous(lab: Lab) -> None:
         alice.open("remote:22").refused()
         alice.wait_said("remote.office")
         alice.wait_said("remote.plant")
+
+
+def test_rp_filter_silences_the_second_site(lab: Lab) -> None:
+    """With rp_filter=1 the kernel drops what the second site answers: on record as the reason of the silence."""
+    lab.relay.sysctl(ipv4__conf__all__rp_filter=1)
+    try:
+        with lab.session("remote.office:7", "remote.plant:7") as alice:
+            with alice.open("remote.office:7") as wire:
+                assert wire.echoes()
+            alice.open("remote.plant:7").refused()
+            row = lab.row("forward.closed", forward=alice.told("the host does not answer"))
+        assert (row["reason"], row["obstacle"]) == ("target-silent", "shadowed")
+        assert "rp_filter=1" in row["detail"]
+    finally:
+        lab.relay.sysctl(ipv4__conf__all__rp_filter=2)

@@ -1,4 +1,4 @@
-"""Machines for a test: namespaces with a network, a host name and an /etc, /run and /var/lib of their own.
+"""Machines for a test: namespaces with a network, a host name and an /etc, /run, /var/lib and /var/log of their own.
 
     with World() as world:
         one, other = world.machine("one"), world.machine("other")
@@ -48,6 +48,7 @@ mkdir -p /run/$1/up /run/$1/work
 mount -t overlay -o lowerdir=/run/etc,upperdir=/run/$1/up,workdir=/run/$1/work overlay /etc
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/lib
+mount -t tmpfs -o mode=755 tmpfs /var/log
 mount -t sysfs sysfs /sys 2>/dev/null || :  # /sys/class/net of this machine; not everybody may
 mkdir -p /run/lock /run/sshd $2/root /var/lib/zerotier-one
 chmod 700 $2/root
