@@ -9,18 +9,20 @@ from shlex import quote
 from typing import Literal
 
 from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Address
+from relay.core.rules import Address, Network
 from relay.net import joining
 from relay.net.icmp import Kind
 from relay.net.interfaces import candidates
 from relay.net.observation import Door, Observation, Reach, Role, peer_of
 from relay.net.routes import Obstacle, Route
 from relay.net.shadow import STRICT
+from relay.net.zerotier_view import Standing
 
 State = Literal["ok", "warning", "fault"]
 ALIVE = 2.0  # seconds: a peer heard since we last asked it something is alive (an idle healthy one may be 60 s old)
 _FILTERED = {9, 10, 13}  # RFC 1812 5.2.7.1: codes of "unreachable" by which a packet filter speaks
 _NO_NETWORK = 0
+METRIC = 5000  # what ZeroTier gives its managed routes, so that its own takes the place of ours
 STALE = 60.0  # seconds: older than this no healthy path is
 
 
@@ -68,10 +70,16 @@ def _answers(reach: Reach | None) -> bool:
 
 
 def _counts(seen: Observation, role: Role) -> bool:
-    """Whether what ZeroTier says explains something: a stopped one is no fault where the zone needs none."""
+    """Whether what ZeroTier says explains something.
+
+    A stopped one takes its interface with it: where the interface is there, it is another's.
+    """
+    view = seen.zerotier
+    missing = seen.link(seen.interface) is None
+    if view is None or view.standing in {Standing.NOT_RUNNING, Standing.NOT_INSTALLED}:
+        return missing
     silent = any(reach is not None and reach.asked and not reach.answers for reach in (seen.far, seen.target))
-    broken = silent or (seen.link(seen.interface) is None if role is Role.GATEWAY else not seen.guard.ok)
-    return broken or (seen.zerotier is not None and seen.zerotier.answers)
+    return view.answers or silent or (missing if role is Role.GATEWAY else not seen.guard.ok)
 
 
 def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
@@ -108,6 +116,8 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
                 cure = f"{joining.panel(joined, seen)}: add the managed route {way}; until then: {route}"
         case Obstacle.OTHER_GATEWAY:
             others = [one for one in seen.routes if _rivals(one, seen.address, interface, zone.gateway)]
+            replaced = (_network(overlay, seen.address), METRIC)
+            others = [one for one in others if (one.network, one.metric) != replaced]
             cure = " && ".join([route, *(_delete(one) for one in others[:3])])
         case Obstacle.NOT_UNICAST:
             cure = f"ip route show table all match {seen.address}: remove the one that forbids it, then: {route}"
@@ -290,14 +300,14 @@ def _forwarding(version: int) -> str:
     return f"sysctl -w net.{'ipv4.ip_forward' if version == 4 else 'ipv6.conf.all.forwarding'}=1"
 
 
-def _network(overlay: Overlay, address: Address) -> str:
-    return str(next((network for network in overlay.zone.networks if address in network), overlay.zone.networks[0]))
+def _network(overlay: Overlay, address: Address) -> Network:
+    return next((network for network in overlay.zone.networks if address in network), overlay.zone.networks[0])
 
 
 def _route(overlay: Overlay, address: Address, interface: str) -> str:
-    """The command that sets the zone's route now; ZeroTier sets its own with metric 5000 as well."""
+    """The command that sets the zone's route now."""
     via = f" via {overlay.zone.gateway}" if overlay.zone.gateway else ""
-    return f"ip route replace {_network(overlay, address)}{via} dev {quote(interface)} metric 5000"
+    return f"ip route replace {_network(overlay, address)}{via} dev {quote(interface)} metric {METRIC}"
 
 
 def _rivals(route: Route, address: Address, interface: str, gateway: Address | None) -> bool:

@@ -217,3 +217,11 @@ def shared() -> Netlink:
     if kernel is None:
         kernel = _mine.kernel = Netlink()
     return kernel
+
+
+def unshare() -> None:
+    """Close this thread's socket, if it has one: for a thread that asked and ends."""
+    kernel: Netlink | None = getattr(_mine, "kernel", None)
+    if kernel is not None:
+        kernel.close()
+        _mine.kernel = None

@@ -7,7 +7,9 @@ without log-in (OpenSSH's PerSourcePenalties), and behind masquerade the one it 
 
 import errno
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from relay.core.network import Overlay
@@ -25,112 +27,128 @@ from relay.net.zerotier_view import Standing, View
 SECONDS = 1.0  # for one echo: ten times what a path round the world takes
 TRIES = 2  # the first packet after an idle time may be lost while ZeroTier looks for a path
 KNOCK = 2.0  # seconds for a port to answer
+KNOCK_AGAIN = 60.0  # seconds: sshd forgives a connection without log-in after one, whatever it takes as a start
 
 
-def look(
-    overlay: Overlay,
-    host: Host | None,
-    *,
-    role: Role = Role.RELAY,
-    node: Callable[[], View] = zerotier.look,
-    knock: bool = True,
-    timeout: float = SECONDS,
-) -> Observation:
-    """Look at one zone. `host` is the target; `knock`: whether its port may be asked when it does not echo.
+class Sight:
+    """One zone, looked at as often as wanted: it remembers when it last asked the target's port."""
 
-    Blocks for some 6 s at most (2 x TRIES x timeout + KNOCK + the node's). Raises RelayError off Linux.
-    """
-    zone, address = overlay.zone, zone_address(overlay, host)
-    left_out: list[str] = []
-    links: tuple[Interface, ...] = ()
-    table: list[Route] = []
-    try:
-        links, table = interfaces.interfaces(), routes.routes()
-    except OSError as error:
-        left_out.append(f"the kernel's tables: {error.strerror}")
-    plain = _plain(address)
-    if role is Role.RELAY:
-        guard = routes.guard(zone.interface, address, zone.gateway)
-        interface, lan, out, far = guard.interface, "", guard.interface, zone.gateway
-        reachable = guard.ok and host is not None
-    else:
-        guard, interface, far = Guard(), _one(zone.interface, links), overlay.relay
-        lan = overlay.lan_interface or _lan(overlay, links)
-        out, reachable = lan, host is not None and any(link.name == lan and link.up for link in links)
-    asked = Observation(guard, address, links, interface, left_out=())
-    far_reach = None if far is None else _reach(far, interface, asked, left_out, timeout)
-    target = None
-    if reachable and host is not None:
-        target = _reach(host.address, out, asked, left_out, timeout, name=host.name)
-        if target is not None and knock and not target.answers:
-            target = _knocked(target, out, host.port)
-    elif host is None:
-        left_out.append(f"a target: policies/ names no host in {zone.name}")
-    return Observation(
-        guard,
-        address,
-        links,
-        interface,
-        tuple(route for route in table if _concerns(route, overlay, interface)),
-        plain,
-        shadow.reverse_path(interface) if interface else None,
-        far_reach,
-        target,
-        _forwarding(address) if role is Role.GATEWAY else None,
-        lan,
-        _node(node, overlay, interface, left_out),
-        tuple(dict.fromkeys(left_out)),
-    )
+    def __init__(
+        self,
+        overlay: Overlay,
+        host: Host | None,
+        *,
+        role: Role = Role.RELAY,
+        node: Callable[[], View] = zerotier.look,
+        timeout: float = SECONDS,
+    ) -> None:
+        """`host` is the target to ask, `node` asks the overlay's own view."""
+        self.overlay = overlay
+        self.host = host
+        self.role = role
+        self._node = node
+        self._timeout = timeout
+        self._door = Door.NOT_ASKED
+        self._knocked = 0.0  # time.monotonic
+
+    def look(self) -> Observation:
+        """What is to be seen now. Blocks for some 8 s at most, where all are silent. Raises RelayError off Linux."""
+        overlay, zone, address = self.overlay, self.overlay.zone, zone_address(self.overlay, self.host)
+        left_out: list[str] = []
+        links: tuple[Interface, ...] = ()
+        table: list[Route] = []
+        try:
+            links, table = interfaces.interfaces(), routes.routes()
+        except OSError as error:
+            left_out.append(f"the kernel's tables: {error.strerror}")
+        plain = _plain(address)
+        guard, interface, far, lan, out = Guard(), "", zone.gateway, "", ""
+        if self.role is Role.RELAY:
+            guard = routes.guard(zone.interface, address, zone.gateway)
+            interface = guard.interface
+            out = interface if guard.ok else ""
+        else:
+            interface, far = _one(zone.interface, links), overlay.relay
+            lan = out = overlay.lan_interface or _lan(overlay, links)
+        there = None if far is None else self._ask(far, "", interface, links, left_out)
+        target = None
+        if self.host is None:
+            left_out.append(f"a target: policies/ names no host in {zone.name}")
+        else:
+            target = self._ask(self.host.address, self.host.name, out, links, left_out)
+            if target is not None and not target.answers:
+                target = replace(target, port=self.host.port, door=self._knock(self.host, out))
+        return Observation(
+            guard,
+            address,
+            links,
+            interface,
+            tuple(route for route in table if _concerns(route, overlay, interface)),
+            plain,
+            shadow.reverse_path(interface) if interface else None,
+            there,
+            target,
+            _forwarding(address) if self.role is Role.GATEWAY else None,
+            lan,
+            self._overlay_view(interface, left_out),
+            tuple(dict.fromkeys(left_out)),
+        )
+
+    def _ask(
+        self, address: Address, name: str, interface: str, links: tuple[Interface, ...], left_out: list[str]
+    ) -> Reach | None:
+        """Whether `address` echoes by `interface`; None where nothing would go there."""
+        link = next((link for link in links if link.name == interface), None)
+        # the zone's gateway was in the guard's question; for the other end itself any route on the interface will do
+        if link is None or not routes.guard(interface, address, None).ok:
+            return None
+        echo: Echo | None = None
+        try:
+            for _ in range(TRIES):
+                echo = icmp.echo(address, interface=interface, timeout=self._timeout)
+                if echo.kind is not Kind.SILENT:
+                    break
+        except NotPermitted as error:
+            left_out.append(f"pings: {error.what}; {error.hint}")
+        except OSError as error:  # the interface went away meanwhile
+            left_out.append(f"a ping of {address}: {error.strerror}")
+        return Reach(address, name, echo, _neighbour(address, link.index))
+
+    def _knock(self, host: Host, interface: str) -> Door:
+        """What the target's port says, or said less than KNOCK_AGAIN seconds ago."""
+        now = time.monotonic()
+        if self._door is Door.NOT_ASKED or now - self._knocked >= KNOCK_AGAIN:
+            self._door = knock(host.address, host.port, interface)
+            self._knocked = now
+        return self._door
+
+    def _overlay_view(self, interface: str, left_out: list[str]) -> View | None:
+        """ZeroTier's view where the zone is ZeroTier's. Asked last: who answered our echo was heard since."""
+        view = self._node()
+        if not uses_zerotier(self.overlay) and not any(
+            interface and joined.interface == interface for joined in view.networks
+        ):
+            return None
+        if view.standing is Standing.TOKEN_UNREADABLE:
+            left_out.append(f"ZeroTier's networks and peers: {view.detail}; run it as root")
+        return view
 
 
-def _reach(
-    address: Address, interface: str, seen: Observation, left_out: list[str], timeout: float, *, name: str = ""
-) -> Reach | None:
-    """Whether `address` echoes by `interface`; None where it would not even go there."""
-    link = seen.link(interface)
-    # for the other end itself any on-link route will do; what lies behind it was asked with its gateway before
-    if link is None or not routes.guard(interface, address, None).ok:
-        return None
-    echo: Echo | None = None
-    try:
-        for _ in range(TRIES):
-            echo = icmp.echo(address, interface=interface, timeout=timeout)
-            if echo.kind is not Kind.SILENT:
-                break
-    except NotPermitted as error:
-        left_out.append(f"pings: {error.what}; {error.hint}")
-    except OSError as error:  # the interface went away meanwhile
-        left_out.append(f"a ping of {address}: {error.strerror}")
-    return Reach(address, name, echo, _neighbour(address, link.index))
-
-
-def _knocked(reach: Reach, interface: str, port: int) -> Reach:
-    """The same with what its port said."""
-    door = Door.SILENT
-    family = socket.AF_INET if reach.address.version == 4 else socket.AF_INET6
+def knock(address: Address, port: int, interface: str) -> Door:
+    """Connect to a port by `interface` and go away again. Blocks for KNOCK seconds at most, raises nothing."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
             sock.settimeout(KNOCK)
-            sock.connect((str(reach.address), port))
-            door = Door.OPEN
+            sock.connect((str(address), port))
+            return Door.OPEN
     except ConnectionRefusedError:
-        door = Door.REFUSED
+        return Door.REFUSED
     except TimeoutError:
-        door = Door.SILENT
+        return Door.SILENT
     except OSError as error:
-        door = Door.UNREACHABLE if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH} else Door.SILENT
-    return Reach(reach.address, reach.name, reach.echo, reach.neighbour, port, door)
-
-
-def _node(node: Callable[[], View], overlay: Overlay, interface: str, left_out: list[str]) -> View | None:
-    """ZeroTier's view where the zone is ZeroTier's. Asked last: who answered our echo was heard since."""
-    view = node()
-    if not uses_zerotier(overlay) and not any(joined.interface == interface for joined in view.networks):
-        return None
-    if view.standing is Standing.TOKEN_UNREADABLE:
-        left_out.append(f"ZeroTier's networks and peers: {view.detail}; run it as root")
-    return view
+        return Door.UNREACHABLE if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH} else Door.SILENT
 
 
 def _plain(address: Address) -> Way | None:

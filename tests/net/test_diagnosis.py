@@ -188,7 +188,9 @@ def test_a_zone_that_works_needs_no_zerotier(standing: Standing) -> None:
     at = recorded.overlay()
     seen = replace(recorded.observation("healthy.relay", at), zerotier=View(standing))
     assert diagnose(seen, at)[0].state == "ok"
-    broken = replace(seen, far=None, target=None, guard=Guard(Obstacle.INTERFACE_MISSING, "none"))
+    broken = replace(
+        seen, far=None, target=None, interface="", interfaces=(), guard=Guard(Obstacle.INTERFACE_MISSING, "none")
+    )
     (first,) = diagnose(broken, at)
     assert first.state == "fault"
     assert "zerotier-one" in first.cure
