@@ -67,16 +67,18 @@ def apply(ctx: Context, *, dry_run: bool, undo: bool, method: str, force: bool, 
 
 
 def _machine(ctx: Context, method: int) -> "Machine":
-    """The relay host's share of the site's plan."""
-    import time
+    """The relay host's share of the site's plan, with what clashes on this very machine among its warnings."""
+    from dataclasses import replace
 
+    from relay.cli import network_plan
+    from relay.net import routes
+    from relay.net.plan import clashes
     from relay.net.plan.relay_host import relay_machine
-    from relay.site import compile as compiler
-    from relay.site import network
 
-    site = ctx.site(announce=True)
-    zones = compiler.load(site.path, now=int(time.time())).policy.inventory.zones.values()
-    return relay_machine(network.read(site.path, zones), method=method)
+    plan, _ = network_plan.of(ctx.site(announce=True))
+    machine = relay_machine(plan, method=method)
+    seen = clashes.seen(plan, routes.routes())
+    return replace(machine, warnings=tuple(dict.fromkeys([*machine.warnings, *seen])))
 
 
 def _say(line: str) -> None:

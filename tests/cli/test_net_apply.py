@@ -189,6 +189,18 @@ def test_a_run_that_was_cut_off_is_told_and_repaired(machine: Machine) -> None:
 
 
 @pytest.mark.system
+def test_what_will_not_go_together_is_said_before_it_is_asked(machine: Machine) -> None:
+    """An interface of the machine's own in the zone's network; the plan's values come from network.yaml."""
+    machine.ip("link add eth1 type veth peer name far1", "link set eth1 up", "address add 192.168.1.77/24 dev eth1")
+    machine.write("/etc/relay/network.yaml", "overlays: {office: {network: 172.18.0.0/24, route: relay}}\n")
+    machine.ip("route del 192.168.1.0/24 dev zt0")
+    said = machine.relayctl("net", "apply", "--yes")
+    assert "warning: eth1 of this machine is in 192.168.1.0/24 itself" in said
+    assert "+ip -4 route: 192.168.1.0/24 via 172.18.0.200 dev zt0 metric 5001\n" in said
+    assert "192.168.1.0/24 via 172.18.0.200 dev zt0 proto 114 metric 5001" in machine.run("ip", "route")
+
+
+@pytest.mark.system
 def test_a_bad_policy_is_told_with_file_and_line(machine: Machine) -> None:
     """The site's faults come out as `relayctl check` tells them, and nothing is changed."""
     machine.write("/etc/relay/policies/policy.yaml", POLICY.replace("192.168.1.0/24", "192.168.1.0/240"))
