@@ -17,8 +17,14 @@ def jump_client(person: str, config: str, known_hosts: Sequence[str]) -> Machine
     script = f"""umask 077
 directory=${{HOME:?}}/.ssh
 [ -d "$directory" ] || mkdir "$directory"
-cat >"$directory/relay.config" <<'END-OF-CONFIG'
+cat >"$directory/relay.config.new" <<'END-OF-CONFIG'
 {config}END-OF-CONFIG
+if [ "$(cat "$directory/relay.config" 2>/dev/null)" = "$(cat "$directory/relay.config.new")" ]; then
+    rm "$directory/relay.config.new"
+else
+    mv "$directory/relay.config.new" "$directory/relay.config"
+    say "written: $directory/relay.config"
+fi
 [ -f "$directory/config" ] || : >"$directory/config"
 # first of all: below a Host line it would count for that host only
 grep -qx 'Include relay.config' "$directory/config" || {{

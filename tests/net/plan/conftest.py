@@ -76,9 +76,9 @@ class Box:
 
     def held(self) -> Held:
         """What there is now."""
-        files = "find /etc /var/lib -newer /proc/1/cmdline -type f -exec ls -l --time-style=full-iso {} +"
+        files = "find /etc/relay-net /etc/systemd /var/lib -type f -printf %p:%m:%T@:%s\\n"
         forwarding = self.machine.run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
-        return Held(self.rules(), self.routes(), "".join(forwarding.split()), self.machine.run(*files.split()))
+        return Held(self.rules(), self.routes(), "".join(forwarding.split()), self.machine.done(*files.split()).stdout)
 
 
 @pytest.fixture(scope="module")
