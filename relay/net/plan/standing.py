@@ -46,8 +46,10 @@ def files(
 
 
 def _watch(interfaces: Iterable[str], networks: Iterable[Network]) -> str:
-    names = [f"*{shell.quote(literal(interface).rstrip('*'))}*" for interface in sorted(set(interfaces))]
-    ours = [f"*{shell.quote(str(network))}*" for network in networks]
+    texts = [*(literal(interface).rstrip("*") for interface in interfaces), *map(str, networks)]
+    # one that holds another would make the longer one a pattern that never counts
+    shortest = [text for text in sorted(set(texts)) if not any(other != text and other in text for other in texts)]
+    patterns = " | ".join(["minute", *(f"*{shell.quote(text)}*" for text in shortest)])
     return (
         shell.header("relay-net watch: runs `up` again after a change, and once a minute")
         + f"""
@@ -56,7 +58,7 @@ def _watch(interfaces: Iterable[str], networks: Iterable[Network]) -> str:
     exec ip -o monitor link address route
 }} | while read -r event; do
     case $event in
-        {" | ".join(["minute", *dict.fromkeys(names + ours)])}) {UP} quiet || : ;;
+        {patterns}) {UP} quiet || : ;;
     esac
 done
 """
