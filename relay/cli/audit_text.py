@@ -14,7 +14,14 @@ from relay.core.text import escape
 from relay.review.search import Entry
 from relay.review.story import Story
 
-_COLOURS = {"forward.opened": "green", "forward.denied": "red", "request.refused": "yellow", "site.rejected": "red"}
+_COLOURS = {
+    "forward.opened": "green",
+    "forward.denied": "red",
+    "request.refused": "yellow",
+    "site.rejected": "red",
+    "zone.down": "red",
+    "zone.up": "green",
+}
 
 
 def clock(us: int, zone: tzinfo) -> str:
@@ -34,16 +41,21 @@ def cells(entry: Entry, zone: tzinfo) -> list[object]:
     target = fields.get("asked") or fields.get("type") or fields.get("file")
     if not target and name.startswith("site."):  # other events carry the policy too, but are not about it
         target = fields.get("policy")
+    elif not target and name.startswith("zone."):
+        target = fields.get("zone")
     if fields.get("address") and isinstance(target, str) and str(fields["address"]) not in target:
         target = f"{target} ({fields['address']})"
     duration = fields.get("duration")
+    outcome = entry.outcome if entry.outcome != name else fields.get("reason") or fields.get("detail")
+    if fields.get("obstacle"):
+        outcome = f"{outcome}: {fields['obstacle']}"
     return [
         clock(entry.time, zone)[:19],
         fields.get("person"),
         fields.get("client"),
         what,
         target,
-        entry.outcome if entry.outcome != name else fields.get("reason") or fields.get("detail"),
+        outcome,
         _size(fields.get("sent")),
         _size(fields.get("received")),
         _span(duration) if isinstance(duration, int) else None,

@@ -53,6 +53,24 @@ def test_search_prints_a_table_newest_last(site):
     assert "192.168.1.50:443 " in second
 
 
+def test_a_broken_zone_and_what_it_cut_read_together(site):
+    """The zone, its obstacle and how long it was down; a forward that was cut says by which obstacle."""
+    relay = Relay(NOON + 3_600_000_000)
+    opened = relay.opened(relay.connect())
+    down = relay.event("zone.down", zone="office", reason="interface-missing", detail="there is no zt0")
+    closed = relay.closed(opened, "overlay-down", obstacle="interface-missing")
+    writer = Writer(site / "state" / FILE, "relay")
+    writer.append([opened, down, closed, relay.event("zone.up", zone="office", duration=61_000_000)])
+    writer.close()
+    lines = run(site, "search", "--limit", "3")[0].splitlines()[1:]
+    (cut,) = (line for line in lines if "remote:22" in line)
+    (lost,) = (line for line in lines if "zone.down" in line)
+    (back,) = (line for line in lines if "zone.up" in line)
+    assert "overlay-down: interface-missing" in cut
+    assert lost.split()[2:5] == ["zone.down", "office", "interface-missing"]
+    assert "1 min 01 s" in back
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [

@@ -37,6 +37,18 @@ def test_a_days_lines():
     ]
 
 
+def test_a_zones_lines():
+    """A zone that breaks, what it cut, and that it is well again."""
+    relay = Relay()
+    opened = relay.opened(relay.connect())
+    down = relay.event("zone.down", zone="office", reason="interface-missing", detail="there is no interface 'zt0'")
+    cut = relay.closed(opened, "overlay-down", obstacle="interface-missing", detail="there is no interface 'zt0'")
+    up = relay.event("zone.up", zone="office", duration=61_500_000)
+    assert line(down) == f"zone down: office reason interface-missing id {down.id}: there is no interface 'zt0'"
+    assert line(cut).endswith(f" id {opened.fields['forward']} obstacle interface-missing: there is no interface 'zt0'")
+    assert line(up) == f"zone up: office after 61.500 s id {up.id}"
+
+
 @pytest.mark.parametrize(
     ("kind", "login", "text"),
     [

@@ -1,0 +1,125 @@
+"""What does it cost a forward to know that its packets leave by the zone's interface? Exits 1 over the bound of 100 us.
+
+    python bench/guard.py [--calls 20000]
+
+Two questions to the running kernel (before and after connecting) and one about the socket's own address, as
+`relay.serve.dial` asks them, about 127.0.0.1 by lo: any machine, no root, no packet leaves. Then a look at forwards
+that are open (`relay.serve.zones`), which comes after each change of the kernel's tables.
+"""
+
+import argparse
+import asyncio
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import Any
+
+from relay.core.rules import Zone
+from relay.net import interfaces, routes
+from relay.serve import way as ways
+from relay.serve.dial import _source
+from relay.serve.way import Way
+from relay.serve.zones import Zones
+
+BOUND = 100.0  # microseconds a forward, in all
+ADDRESS = ip_address("127.0.0.1")
+
+
+def spent(what: Callable[[], object], calls: int) -> tuple[float, float]:
+    """p50 and p99 of so many calls, in microseconds."""
+    for _ in range(200):  # warm: the socket, the compiled pattern
+        what()
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter_ns()
+        what()
+        times.append((time.perf_counter_ns() - start) / 1000)
+    cuts = statistics.quantiles(times, n=100)
+    return cuts[49], cuts[98]
+
+
+class Open:
+    """A forward as a look sees it."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+
+    def obstruct(self, obstacle: str, detail: str) -> None:
+        """It would be cut: then the figures are of something else."""
+        raise SystemExit(f"the guard refused: {obstacle}: {detail}")
+
+
+async def look(zone: Zone, forwards: int, addresses: int) -> tuple[float, float]:
+    """Milliseconds of a look at so many forwards to so many addresses: all of it, and the longest turn of the loop."""
+    guard = ways.look(zone, ADDRESS)
+    ours = [Open(Way(zone, IPv4Address(int(ADDRESS) + n % addresses), guard, ADDRESS)) for n in range(forwards)]
+    zones: Any = Zones(lambda: ours, lambda error: None)  # type: ignore[arg-type,return-value] # as a look sees them
+    longest = 0.0
+    over = False
+
+    async def neighbour() -> None:
+        nonlocal longest
+        while not over:
+            at = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - at)
+
+    await zones.look()
+    beside = asyncio.create_task(neighbour())
+    await asyncio.sleep(0.01)
+    longest = 0.0
+    start = time.perf_counter()
+    await zones.look()
+    took = time.perf_counter() - start
+    over = True
+    await beside
+    return took * 1000, longest * 1000
+
+
+async def main() -> int:
+    """Measure a plain name and a pattern."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--calls", type=int, default=20_000)
+    calls = parser.parse_args().calls
+    print(f"{len(interfaces.interfaces())} interfaces, {len(routes.routes())} routes, {calls} calls")
+    listener = socket.create_server(("127.0.0.1", 0))
+    sock = socket.create_connection(listener.getsockname())
+    worst = 0.0
+    print("| zone's interface | | p50 us | p99 us |\n|---|---|---|---|")
+    for interface in ("lo", "l?"):
+        zone = Zone("here", (ip_network("127.0.0.0/8"),), interface)
+        zones = Zones(lambda: (), lambda error: None)
+        way = Way(zone, ADDRESS, ways.look(zone, ADDRESS))
+        index = way.guard.index
+        if not way.guard.ok or not zones.owns(index, ADDRESS):
+            raise SystemExit(f"the guard refused: {way.guard}")
+
+        def whole(zone: Zone = zone, zones: Zones = zones, index: int = index) -> None:
+            found = Way(zone, ADDRESS, ways.look(zone, ADDRESS))
+            found = replace(found, source=_source(sock))
+            now = routes.guard(found.guard.interface, found.address, zone.gateway)
+            found.obstacle(now, zones.owns)
+            zones.owns(index, ADDRESS)  # `obstacle` does not ask about lo
+
+        def question(zone: Zone = zone) -> None:
+            ways.look(zone, ADDRESS)
+
+        for name, what in (("one question", question), ("a forward in all", whole)):
+            middle, late = spent(what, calls)
+            print(f"| `{interface}` | {name} | {middle:.1f} | {late:.1f} |")
+        worst = max(worst, middle)
+    print("\n| a look at open forwards | ms | longest turn of the loop, ms |\n|---|---|---|")
+    zone = Zone("here", (ip_network("127.0.0.0/8"),), "l?")
+    for forwards, addresses in ((1000, 10), (4096, 4096)):
+        took, longest = await look(zone, forwards, addresses)
+        print(f"| {forwards} forwards to {addresses} hosts | {took:.1f} | {longest:.1f} |")
+    print(f"bound {BOUND:.0f} us a forward: {'kept' if worst < BOUND else 'BROKEN'}")
+    return 0 if worst < BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
