@@ -126,6 +126,12 @@ class Relay:
         process.send_signal(number)
         return process.wait(seconds)
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        assert self.process is not None
+        return self.process.pid
+
     def kill_supervisor(self) -> None:
         """Kill the supervisor alone; its workers live on."""
         assert self.process is not None

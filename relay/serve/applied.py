@@ -214,12 +214,17 @@ def _differences(before: Document, after: Document) -> list[str]:
     for name in sorted(before.settings_json.keys() | after.settings_json.keys()):
         old, new = before.settings_json.get(name), after.settings_json.get(name)
         if before.settings_json and old != new:
-            restart = "; restart the relay for it" if name in RESTART else ""
-            changed.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}{restart}")
+            later = f"; {LATER[name]}" if name in LATER else ""
+            changed.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}{later}")
     return changed
 
 
-RESTART = frozenset({"listen", "workers", "state", "node"})
+# settings that a running supervisor cannot change
+LATER = {
+    "listen": "not in force yet: relayctl upgrade (under systemd relay.socket has to say the same)",
+    "node": "not in force yet: relayctl upgrade",
+    "state": "not in force yet: stop the relay, move the directory, start it",
+}
 
 
 def _key_differences(before: Keyring, after: Keyring) -> list[str]:

@@ -161,10 +161,9 @@ class Crew:
         able = [member for member in self.members.values() if _able(member) and member.answered > recently]
         return min(able, key=lambda member: len(member.connections), default=None)
 
-    @property
-    def answering(self) -> bool:
-        """Whether every worker that is to take clients has answered lately, and there is one."""
-        recently = self._loop.time() - SILENT_SECONDS
+    def answering(self, seconds: float) -> bool:
+        """Whether every worker that is to take clients has answered within so many seconds, and there is one."""
+        recently = self._loop.time() - seconds
         able = [member for member in self.members.values() if _able(member)]
         return bool(able) and all(member.answered > recently for member in able)
 

@@ -12,8 +12,10 @@ PATIENCE_SECONDS = 0.5  # with a systemd that does not read what it is told: cli
 class Pulse:
     """Tells systemd, and nobody where there is none."""
 
-    def __init__(self, environ: Mapping[str, str], answering: Callable[[], bool], say: Callable[[str], None]) -> None:
-        """`answering`: whether the workers really answer; the watchdog is fed only then."""
+    def __init__(
+        self, environ: Mapping[str, str], answering: Callable[[float], bool], say: Callable[[str], None]
+    ) -> None:
+        """`answering`: whether the workers have answered within so many seconds; the watchdog is fed only then."""
         self._environ = environ
         self._answering = answering
         self._say = say
@@ -53,11 +55,12 @@ class Pulse:
             return
         fed = True
         while True:
-            if self._answering():
+            well = self._answering(seconds / 2)
+            if well:
                 notify(self._environ, "WATCHDOG=1")
             elif fed:
                 self._say("workers do not answer: systemd's watchdog is not fed until they do")
-            fed = self._answering()
+            fed = well
             await asyncio.sleep(seconds / 3)  # twice missed is still in time
 
 

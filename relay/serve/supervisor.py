@@ -51,7 +51,7 @@ class Supervisor:
         self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
         self._control = Control(self._ask, {"take-over": self._hand_over})
         self._forwards = Forwards(self._crew, self._record, lambda: self._law.settings.limits)
-        self._pulse = Pulse(os.environ, lambda: self._crew.answering, self._record.say)
+        self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
         self._hurry = asyncio.Event()  # somebody has no time for open forwards

@@ -126,7 +126,7 @@ class Worker:
             self.reports.disconnected()
             if not self._draining:  # the next supervisor starts its own workers; this one serves what it has
                 self._draining = True
-                self._drain_end = self.loop.call_later(self.law.settings.limits.drain, self._stop, 5.0)
+                self._drain_end = self.loop.call_later(self.law.settings.limits.drain, self._drained)
 
     async def _connect(self) -> socket.socket:
         """The way to a supervisor. Raises OSError when none listens."""
@@ -185,7 +185,7 @@ class Worker:
                     adapter.end(str(message["why"]), "the place is needed, please try again")
             case "drain":
                 self._draining = True
-                self.loop.call_later(float(message["seconds"]), self._stop, 5.0)
+                self.loop.call_later(float(message["seconds"]), self._drained)
                 self._end_when_empty()
             case "stop":
                 self._stop(float(message["seconds"]))
@@ -209,9 +209,15 @@ class Worker:
         self._drain_end = None
         self.loop.call_later(seconds if self.forwards else 0, self._cut_all)
 
-    def _cut_all(self) -> None:
+    def _drained(self) -> None:
+        """Draining has lasted long enough."""
+        if self._draining:
+            self._drain_end = None
+            self._cut_all("drained", "this part of the relay has served its time, please connect again")
+
+    def _cut_all(self, reason: str = "server-stopped", text: str = "stopping") -> None:
         for adapter in tuple(self.connections.values()):
-            adapter.end("server-stopped", "stopping")
+            adapter.end(reason, text)
         # closing rows are on their way; the supervisor acknowledges them
         self.loop.call_later(0.05, self._end_when_told, self.loop.time() + 5)
 
