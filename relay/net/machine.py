@@ -52,7 +52,8 @@ class Machine:
     `before`, `after`: what a person or the overlay's own tools do, in words and commands (joining, the controller's
     web panel, the Moon). `files`: written whole. `up` and `down`: paths of two of the files; running `up` (idempotent)
     makes the kernel fit them, `down` takes it back; `kernel` says in values what `up` makes of it, where `net apply`
-    has to compare (the relay). `warnings`: clashes and risks, a sentence each.
+    has to compare (the relay). `typed`: what that comes down to, for people who read. `printed_by`: the command line
+    that prints the share as a script. `warnings`: clashes and risks, a sentence each.
     """
 
     name: str  # relay, gateway, lan-host, client
@@ -62,6 +63,8 @@ class Machine:
     up: str = ""
     down: str = ""
     kernel: Kernel = Kernel()
+    typed: str = ""
+    printed_by: str = ""
     before: tuple["Step", ...] = ()
     after: tuple["Step", ...] = ()
     warnings: tuple[str, ...] = ()
@@ -74,3 +77,4 @@ class Step:
     why: str
     script: str = ""
     by_hand: str = ""  # what to do in words, where no command can
+    typed: str = ""  # what a person would type for `script`

@@ -37,8 +37,17 @@ while read -r line; do
 done <<'END-OF-KEYS'
 {lines}END-OF-KEYS
 """
-    step = Step(f"the SSH configuration of {person} (Windows: relayctl client-config {person} --os windows)", script)
-    return Machine(name="client", title=f"the client of {person}", before=(step,))
+    typed = shell.lines(
+        f"relayctl client-config {person} >>~/.ssh/config",
+        f"relayctl client-config {person} --known-hosts >>~/.ssh/known_hosts",
+    )
+    why = f"the SSH configuration of {person}; for Windows: relayctl client-config {person} --os windows"
+    return Machine(
+        name="client",
+        title=f"the client of {person}",
+        printed_by=f"relayctl net plan --machine client --person {person}",
+        before=(Step(why, script, typed=typed),),
+    )
 
 
 def routing_client(plan: NetworkPlan, overlay: Overlay, member: Member | None = None) -> Machine:
@@ -78,6 +87,11 @@ def routing_client(plan: NetworkPlan, overlay: Overlay, member: Member | None = 
         ),
         up=standing.UP,
         down=standing.DOWN,
+        typed=shell.lines(
+            *(f"ip route replace {network} via {overlay.relay} metric {_METRIC}" for network in networks)
+        ),
+        printed_by=f"relayctl net plan --method 2 --machine client --zone {zone.name}"
+        + (f" --member {member.name}" if member else ""),
         before=(membership.join(overlay, name, member.address if member else None), *membership.moon_member(plan)),
         after=(Step("on other systems, instead of the files above", by_hand=other),),
         warnings=tuple(clashes.on_client(overlay)),

@@ -83,6 +83,10 @@ def gateway_machine(
         ),
         up=standing.UP,
         down=standing.DOWN,
+        typed=_typed(families, firewall),
+        printed_by=f"relayctl net plan --machine gateway --zone {zone.name}"
+        + (" --method 2" if method == 2 else "")
+        + (" --firewall iptables" if firewall == "iptables" else ""),
         before=(membership.join(overlay, f"the gateway of {zone.name}", zone.gateway), *membership.moon_member(plan)),
         after=membership.directions(overlay, overlay.relay, "the relay", plan.public),
         warnings=tuple(clashes.everywhere([overlay])),
@@ -111,6 +115,13 @@ def _other_form(families: tuple[int, ...]) -> str:
         "\n# once, where the iptables form of this plan was in force\n"
         f"if [ -f {paths[0]} ]; then{iptables.down(families)}rm -f {' '.join(paths)}\nfi\n"
     )
+
+
+def _typed(families: tuple[int, ...], firewall: str) -> str:
+    load = [f"nft -f {OWN}/rules.nft"] if firewall == "nft" else []
+    for family in families if firewall == "iptables" else ():
+        load += iptables.typed(family, _RULES[family])
+    return shell.lines(*load, *(f"sysctl -w {_FORWARDING[family].replace('/', '.')}=1" for family in families))
 
 
 def _interfaces(overlay: Overlay) -> str:

@@ -41,11 +41,18 @@ def lan_machine(plan: NetworkPlan, host: Host, persons: Mapping[str, tuple[str, 
         else ""
     )
     note = "" if lines else f"say {shell.quote('no person with a key may reach this host: see relayctl explain')}\n"
-    step = Step("the keys of those who may log in", who + _ADD + shell.lines(*lines) + note)
+    typed = [
+        f"echo {shell.quote(' '.join(_words(line, name)))} >>~/.ssh/authorized_keys"
+        for name in sorted(known)
+        for line in known[name]
+    ]
+    why = f"let in those who may log in{f' as {host.user}' if host.user else ''}"
+    step = Step(why, who + _ADD + shell.lines(*lines) + note, typed=shell.lines(*typed))
     return Machine(
         name="lan-host",
         zone=host.zone,
         title=f"the LAN host {host.name} ({host.address})",
+        printed_by=f"relayctl net plan --machine lan-host --host {host.name}.{host.zone}",
         before=(step,),
         warnings=(_ONE_SOURCE,),
     )

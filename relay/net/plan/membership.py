@@ -27,7 +27,7 @@ def join(overlay: Overlay, who: str, address: Address | None) -> Step:
     zone, wanted = overlay.zone.name, f" with the address {address}" if address else ""
     if not overlay.network_id:
         return Step(
-            f"the overlay of the zone {zone}",
+            f"join the overlay of the zone {zone}",
             by_hand=f"join the overlay of the zone {zone} as {who}{wanted}, on an interface called "
             f"{overlay.zone.interface} (the plan has no ZeroTier network id)",
         )
@@ -40,7 +40,9 @@ def join(overlay: Overlay, who: str, address: Address | None) -> Step:
         + f" zerotier-cli join {overlay.network_id}\n"
         + f"zerotier-cli listnetworks | grep -q {seen} || say {shell.quote(todo)}\n"
     )
-    return Step(f"a member of the overlay of the zone {zone}", script)
+    typed = f"zerotier-cli join {overlay.network_id}\nzerotier-cli listnetworks"
+    typed += f"   # when it is authorised: OK{f', {address}' if address else ''}\n"
+    return Step(f"join the overlay of the zone {zone}", script, typed=typed)
 
 
 def _dotted(address: Address) -> str:
@@ -50,7 +52,7 @@ def _dotted(address: Address) -> str:
 def controller(overlays: Sequence[Overlay]) -> tuple[Step, ...]:
     """What a person does once in each ZeroTier network's controller: the web panel, or their own."""
     return tuple(
-        Step(f"the controller of the ZeroTier network {overlay.network_id}", by_hand=_panel(overlay))
+        Step(f"once, in the controller of the ZeroTier network {overlay.network_id}", by_hand=_panel(overlay))
         for overlay in overlays
         if overlay.network_id
     )
@@ -58,7 +60,7 @@ def controller(overlays: Sequence[Overlay]) -> tuple[Step, ...]:
 
 def _panel(overlay: Overlay) -> str:
     zone = overlay.zone
-    lines = [f"in the web panel of the network {overlay.network_id} (or your own controller):"]
+    lines = [f"in the web panel of the network {overlay.network_id} (or your own controller):", ""]
     lines.append("- access control: private, so that only who is authorised gets in")
     if overlay.network is not None:
         lines.append(f"- managed routes: {overlay.network} without `via`; IPv4 auto-assign off, addresses given below")
@@ -85,7 +87,8 @@ def directions(overlay: Overlay, other: Address | None, whose: str, public: Addr
         f"        say {shell.quote(f'{whose} does not answer at {other} yet{helps}')}\n"
         "fi\n"
     )
-    return (Step(f"does {whose} answer?", shell.INTERFACE.lstrip("\n") + script),)
+    why = f"see that {whose} answers{helps}"
+    return (Step(why, shell.INTERFACE.lstrip("\n") + script, typed=f"ping -c 3 {other}\n"),)
 
 
 def moon(plan: NetworkPlan) -> Step:
@@ -117,7 +120,17 @@ say "the Moon: on every other member put a copy of $(echo "$home"/moons.d/000000
     "and restart zerotier-one; let UDP port 9993 of this machine through; zerotier-cli listmoons shows it"
 """
     )
-    return Step("the Moon: a ZeroTier root of your own, at this machine's public address", script)
+    typed = f"""cd {HOME}
+zerotier-idtool initmoon identity.public >relay.moon.json
+# in relay.moon.json: "stableEndpoints": [ "{endpoint}" ]
+zerotier-idtool genmoon relay.moon.json
+mkdir -p moons.d && mv 000000*.moon moons.d/
+systemctl restart zerotier-one
+# and a copy of moons.d/000000*.moon into {HOME}/moons.d/ of every other member, which restarts too
+zerotier-cli listmoons
+"""
+    why = "make this machine a ZeroTier root of your own (a Moon); UDP port 9993 must come through"
+    return Step(why, script, typed=typed)
 
 
 def moon_member(plan: NetworkPlan) -> tuple[Step, ...]:
@@ -128,6 +141,8 @@ def moon_member(plan: NetworkPlan) -> tuple[Step, ...]:
     say "the Moon: copy the relay's {HOME}/moons.d/000000*.moon into {HOME}/moons.d/ here, and restart zerotier-one"
 fi
 """
-    return (
-        Step("the Moon: the relay's file, and a restart; `zerotier-cli listmoons` and `listpeers` show it", script),
-    )
+    typed = f"""cp 000000*.moon {HOME}/moons.d/   # from the relay's {HOME}/moons.d/
+systemctl restart zerotier-one
+zerotier-cli listmoons
+"""
+    return (Step("take the relay's Moon as a root", script, typed=typed),)

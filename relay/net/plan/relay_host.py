@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from relay.core.network import NetworkPlan, Overlay
 from relay.core.rules import Address, Network
-from relay.net.machine import OWN, Kernel, Machine, OwnFile, OwnRoute
+from relay.net.machine import OWN, PROTOCOL, Kernel, Machine, OwnFile, OwnRoute
 from relay.net.plan import clashes, membership, nft, shell, standing
 from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
@@ -39,6 +39,8 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
         up=standing.UP,
         down=standing.DOWN,
         kernel=_kernel(guarded, overlays, method),
+        typed=_typed(_kernel(guarded, overlays, method)),
+        printed_by="sudo relayctl net apply" + (" --method 2" if method == 2 else ""),
         before=(*membership.controller(overlays), *joining, *([membership.moon(plan)] if plan.moon else [])),
         warnings=tuple(clashes.on_relay(plan, method)),
     )
@@ -118,6 +120,16 @@ def _kernel(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int)
             if not overlay.managed
         ]
     return Kernel(RULES, tuple(routes), _settings(overlays, method))
+
+
+def _typed(kernel: Kernel) -> str:
+    out = [f"nft -f {kernel.rules}"]
+    for one in kernel.routes:
+        way = f"{one.network}{f' via {one.gateway}' if one.gateway else ''} dev {one.interface}"
+        way = way if one.interface else f"unreachable {one.network}"
+        out.append(f"ip -{one.network.version} route replace {way} metric {one.metric} proto {PROTOCOL}")
+    out += [f"sysctl -w {name.replace('/', '.')}={value}" for name, value in kernel.settings]
+    return shell.lines(*out)
 
 
 def _fallbacks(guarded: Sequence[Prefix]) -> tuple[Network, ...]:

@@ -6,7 +6,7 @@ any time, on a NAS with busybox too. systemd starts it at every boot where there
 
 from hashlib import sha256
 
-from relay.net.machine import UNIT, Machine, OwnFile, Step
+from relay.net.machine import OWN, UNIT, Machine, OwnFile, Step
 from relay.net.plan import shell
 from relay.net.plan.standing import UNIT_PATH
 
@@ -92,27 +92,51 @@ def _start(machine: Machine, unit: OwnFile | None) -> str:
 def _md(machine: Machine) -> str:
     out = [f"## On {machine.title or machine.name}", ""]
     for warning in machine.warnings:
-        out += [f"> **Warning:** {warning}", ""]
+        out += [f"> **Warning:** {warning}.", ""]
     for step in machine.before:
         out += _read(step)
-    for file in machine.files:
-        out += [f"`{file.path}`" + (f": {file.why}." if file.why else "."), "", _fenced(file.text), ""]
-    if machine.up:
-        out += ["Make it so, now and at every boot:", ""]
-        modes = " ".join(file.path for file in machine.files if file.mode & 0o100)
-        commands = f"chmod 755 {modes}\nsystemctl daemon-reload\nsystemctl enable --now {UNIT}\n"
-        out += [_fenced(commands), "", f"Without systemd: `{machine.up}`, at every boot too.", ""]
-        out += [f"To take it back: `systemctl disable --now {UNIT}; {machine.down}`.", ""]
+    if machine.files:
+        out += _files(machine)
     for step in machine.after:
         out += _read(step)
+    if machine.printed_by:
+        out += _how(machine)
     return "\n".join(out)
 
 
+def _files(machine: Machine) -> list[str]:
+    """The rules in full; of the scripts what they are for and what they come down to: they print themselves."""
+    out = []
+    for file in machine.files:
+        if not file.mode & 0o100:
+            out += [f"`{file.path}`: {file.why}:", "", _fenced(file.text), ""]
+    scripts = [file for file in machine.files if file.mode & 0o100]
+    out += [*(f"- `{file.path}` {file.why}" for file in scripts), ""]
+    if machine.typed:
+        out += [f"What `{machine.up}` comes down to:", "", _fenced(machine.typed), ""]
+    return out
+
+
+def _how(machine: Machine) -> list[str]:
+    if machine.name == "relay":
+        out = ["Files, rules and unit, after a look at what would change:", "", _fenced(f"{machine.printed_by}\n"), ""]
+        return [*out, f"To take it back: `{machine.printed_by.partition(' --')[0]} --undo`.", ""]
+    file = f"{machine.name}.sh"
+    sudo = "sudo " if machine.files else ""
+    out = ["The script that does all of it, as often as it is run:", ""]
+    out += [_fenced(f"{machine.printed_by} --format sh >{file}   # on the relay host\n{sudo}sh {file}   # there\n"), ""]
+    if machine.down:
+        out += [f"To take it back: `systemctl disable --now {UNIT}; {machine.down}; rm -r {OWN} {UNIT_PATH}`.", ""]
+    return out
+
+
 def _read(step: Step) -> list[str]:
-    out = [f"{step.why}."]
+    out = [f"{step.why[:1].upper()}{step.why[1:]}:", ""]
     if step.by_hand:
-        out += ["", step.by_hand]
-    return [*out, "", _fenced(step.script), ""] if step.script else [*out, ""]
+        out += [step.by_hand, ""]
+    if step.typed or step.script:
+        out += [_fenced(step.typed or step.script), ""]
+    return out
 
 
 def _fenced(text: str) -> str:
