@@ -192,9 +192,10 @@ class Forward:
 
     def _finished(self, pipe: Pipe, reason: str) -> None:
         detail = self._trouble
-        if self.way is not None and not self._cut:
-            cause = why(self.way, reason, detail)
-            reason, detail, self._obstacle = cause
+        if reason != self._cut:  # it ended by itself, maybe a moment before it was cut
+            detail = self._obstacle = ""
+            if self.way is not None:
+                reason, detail, self._obstacle = why(self.way, reason, "")
         self._close(reason, detail)
         if self._ended is not None:
             self._ended(self, pipe)

@@ -16,8 +16,8 @@ from relay.serve import way as ways
 from relay.serve.forward import Forward
 from relay.serve.lookout import Lookout
 
-SLICE = 32  # questions to the kernel per turn of the loop: about a millisecond
-VISITS = 512  # forwards per turn whose answer is known already
+TURN = 512  # forwards per turn of the loop whose answer is known already: about a millisecond
+COST = 16  # asking the kernel, or cutting a forward, takes as long as so many of them
 
 _Key = tuple[str, IPv4Address | IPv6Address | None, IPv4Address | IPv6Address]  # what the guard's answer depends on
 
@@ -45,26 +45,27 @@ class Zones:
         """Ask for each forward whether its way is still the same, and end it if not."""
         self._addresses.clear()
         answers: dict[_Key, Guard] = {}
-        names: list[str] | None = None
-        for number, forward in enumerate(tuple(self._forwards())):
-            if number % VISITS == VISITS - 1:
+        names = _names()
+        done = 0
+        for forward in tuple(self._forwards()):
+            if done >= TURN:
                 await asyncio.sleep(0)
+                done, names = 0, _names()  # they may have changed while others had their turn
+            done += 1
             way = forward.way
             if way is None:
                 continue
             key = way.zone.interface, way.zone.gateway, way.address
             answer = answers.get(key)
             if answer is None:
-                if len(answers) % SLICE == 0:
-                    if answers:
-                        await asyncio.sleep(0)
-                    names = _names()  # read anew for each slice: they may have changed while others had their turn
+                done += COST
                 answer = answers[key] = ways.look(way.zone, way.address, names)
             try:
                 found = way.obstacle(answer, self.owns)
             except (OSError, RelayError):
                 continue  # its addresses cannot be asked now: the next look asks again
             if found is not None:
+                done += COST
                 forward.obstruct(*found)
 
 

@@ -383,6 +383,38 @@ def test_a_shadow_alone_cuts_nothing(healed: Scene) -> None:
         assert client.read(number, 10) == b"right host"
 
 
+def test_a_zone_that_flutters_cannot_fill_the_log(healed: Scene) -> None:
+    """At most one row a second about a zone, and the last one says how it is."""
+    one = healed.relay
+    before = len(one.rows("zone.down")) + len(one.rows("zone.up"))
+    began = time.monotonic()
+    for _ in range(60):
+        healed.batch("route del 192.168.1.0/24")
+        healed.batch(ROUTE)
+    healed.batch("route del 192.168.1.0/24")
+    wait_for(lambda: len(one.rows("zone.down")) > len(one.rows("zone.up")), "the last row is not zone.down")
+    seconds = time.monotonic() - began
+    assert len(one.rows("zone.down")) + len(one.rows("zone.up")) - before <= seconds + 2
+
+
+def test_no_port_of_ours_left_is_no_broken_zone(healed: Scene) -> None:
+    """The kernel's word for it is that of a missing address: told apart, and said as busy."""
+    ports = "/proc/sys/net/ipv4/ip_local_port_range"
+    usual = healed.host.run("cat", ports)
+    healed.host.run("sh", "-c", f"echo 40000 40001 > {ports}")
+    try:
+        with healed.client() as client:
+            for _ in range(2):
+                client.open("remote", healed.port)
+            before = len(healed.relay.rows("forward.closed"))
+            assert "try again" in client.refused("remote", healed.port)[1]
+            row = healed.closed(before)
+            assert (row["reason"], row.get("obstacle")) == ("busy", None)
+            assert "no port of ours" in row["detail"]
+    finally:
+        healed.host.run("sh", "-c", f"echo {usual} > {ports}")
+
+
 def test_a_zone_that_is_down_at_the_start_is_on_record(healed: Scene) -> None:
     """The relay serves all the same; the row says why, and only once."""
     one = healed.relay
