@@ -5,7 +5,7 @@ The fallback route and the nft guard of `relayctl net apply` are what prevents i
 
 from collections.abc import Sequence
 
-from relay.core.rules import Zone
+from relay.core.rules import Address, Zone
 from relay.errors import RelayError
 from relay.net import interfaces, leak, program, ruleset
 from relay.net.interfaces import Interface
@@ -37,10 +37,32 @@ def look(zone: Zone, by: Interface, spared: Sequence[str]) -> Leg:
             what += f", unless nft stops them, which cannot be seen ({unseen})"
             return Leg(NAME, "warning", what, "sudo relayctl net verify")
         return Leg(NAME, "fault", what, "sudo relayctl net apply")
+    on_link = None if guard is None else _on_link(zone, by.name, guard)
+    if on_link is not None:
+        what = (
+            f"were its route gone, open connections would ask for {on_link} on {by.name} itself, "
+            "and another member of the overlay could answer"
+        )
+        # of a pattern that nft does not know as it is no such rule can be made
+        named = "" if "?" not in zone.interface else f"write {by.name} as `interface:` of {zone.name}, then: "
+        return Leg(NAME, "warning", what, f"{named}sudo relayctl net apply")
     refused = next((one.how for one in fates if not one.leaves and one.network in zone.networks), "")
     reasons = [reason for reason in (refused, f"nft's table {stopping}" if stopping else "") if reason]
     kept = " and ".join(reasons) or "that there is no other route"
     return Leg(NAME, "ok", f"were {by.name} gone, nothing would leave elsewhere: {kept} prevents it")
+
+
+def _on_link(zone: Zone, interface: str, guard: Ruleset) -> Address | None:
+    """An address of the zone that nft lets out to somebody else than the gateway; None: there is none.
+
+    A socket that is bound to an interface ignores fallback routes: without a route it takes every address as on-link.
+    """
+    for network in zone.networks:
+        for end in leak.ends(network):
+            foreign = zone.gateway is None or end.version != zone.gateway.version or end == zone.gateway
+            if not foreign and not guard.stops(end, interface, end):
+                return end
+    return None
 
 
 def _by(one: Fate, names: dict[int, str]) -> str:

@@ -19,6 +19,7 @@ from relay.net.routes import Obstacle
 from relay.net.way import Leg
 
 _LEAST = 1280  # an overlay that cannot carry this carries no IPv6 (RFC 8200 5)
+_ETHERNET = 1500  # bytes: what nearly every LAN carries
 _UNREACHED = frozenset({Outcome.SILENT, Outcome.UNREACHABLE})
 
 
@@ -124,13 +125,16 @@ class Crossing:
             what = f"{greeting.unsent} bytes of large TCP packets never reached {host.address}"
             cure = f"ip link set {by} mtu {_LEAST}; if that helps, a tunnel on the way carries less than it says"
             return Leg(name, "fault", what, cure, host.name)
-        asked = [("the gateway", self._zone.gateway)] if self._gateway_answers else []
+        gateway = self._zone.gateway
+        asked = [("the gateway", gateway)] if gateway is not None and self._gateway_answers else []
         asked += [(host.name, host.address)] if answers else []
         passed: list[tuple[str, int]] = []
         try:
             most = packet_size.of_interface(by)
             for who, address in asked:
-                size = packet_size.passing(address, by, most, timeout=self._patience.echo) if address else most
+                # a gateway that says nothing of packets too big hides its LAN's smaller size; TCP found that anyway
+                usual = _ETHERNET if address == host.address else 0
+                size = packet_size.passing(address, by, most, timeout=self._patience.echo, usual=usual)
                 if size is None:
                     what = f"packets of {most} bytes to {address} vanish without a word; smaller ones pass"
                     cure = f"if large transfers hang: ip link set {by} mtu {_LEAST}"

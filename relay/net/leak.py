@@ -161,14 +161,18 @@ def questions(networks: Iterable[Network], order: Iterable[Rule], known: Iterabl
     asked: dict[Address, None] = {}
     parts = [rule.network for rule in order if rule.network is not None] + [path.entry.network for path in known]
     for network in networks:
-        inset = 0 if network.num_addresses <= 2 else 1
-        asked[network.network_address + inset] = None
-        asked[network.broadcast_address - inset] = None
+        asked |= dict.fromkeys(ends(network))
         for part in dict.fromkeys(parts):
             inner = part.prefixlen > network.prefixlen and _overlap(part, network)
             if inner and len(asked) < _MOST_QUESTIONS:
                 asked[part.network_address] = None
     return list(asked)
+
+
+def ends(network: Network) -> tuple[Address, Address]:
+    """A network's first and last address that a host may have."""
+    inset = 0 if network.num_addresses <= 2 else 1
+    return network.network_address + inset, network.broadcast_address - inset
 
 
 def fates(networks: Sequence[Network], index: int, addresses: Iterable[Address]) -> list[Fate]:

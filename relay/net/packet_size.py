@@ -24,16 +24,20 @@ def of_interface(name: str) -> int:
     return int(_REQUEST.unpack(answer)[1])
 
 
-def passing(address: Address, interface: str, most: int, *, timeout: float) -> int | None:
+def passing(address: Address, interface: str, most: int, *, timeout: float, usual: int = 0) -> int | None:
     """The largest packet that reaches `address` in one piece, as the routers say; None where they say nothing.
 
-    `most`: what to begin with, in bytes. Blocks for 8 times `timeout` seconds at most. Raises as `icmp.echo` does.
+    `most`: what to begin with, in bytes; `usual`: what to try where a larger one vanishes without a word, 0 for
+    nothing. Blocks for 8 times `timeout` seconds at most. Raises as `icmp.echo` does.
     """
     size = most
     for _ in range(_ROUTERS):
         answer = _whole(address, interface, size, timeout)
         if answer.kind is Kind.REPLY:
             return size
+        if answer.kind is Kind.SILENT and 0 < usual < size:
+            size = usual
+            continue
         if answer.kind is not Kind.TOO_BIG or not LEAST <= answer.mtu < size:
             return None
         size = answer.mtu

@@ -23,27 +23,40 @@ _FIELDS = {"ip": 4, "ip6": 6}
 
 
 @dataclass(frozen=True, slots=True)
+class Packet:
+    """What is asked about: a packet of this machine to `address`, by `interface`, handed to `hop` there."""
+
+    address: Address
+    interface: str
+    hop: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ruleset:
     """What matters of one listing: each chain's rules as their expressions, and the base chains with their policies."""
 
     chains: dict[Key, list[list[Any]]]
     bases: tuple[tuple[Key, str], ...]
 
-    def stops(self, address: Address, interface: str) -> str:
-        """The table that drops or rejects a packet to `address` leaving by `interface`, "" if none surely does."""
+    def stops(self, address: Address, interface: str, hop: Address | None = None) -> str:
+        """The table that drops or rejects a packet to `address` leaving by `interface`, "" if none surely does.
+
+        `hop`: to whom it is handed there (on-link: the address itself); None: not known.
+        """
+        packet = Packet(address, interface, hop)
         for key, policy in self.bases:
             if address.version not in _FAMILIES.get(key[0], ()):
                 continue
-            if (self._run(key, address, interface, 0) or policy) in _STOPPING:
+            if (self._run(key, packet, 0) or policy) in _STOPPING:
                 return f"{key[0]} {key[1]}"
         return ""
 
-    def _run(self, key: Key, address: Address, interface: str, depth: int) -> str:
+    def _run(self, key: Key, packet: Packet, depth: int) -> str:
         """How the chain ends: drop, reject or accept (also for not known), or "" for its end or a return."""
         if depth > _DEEPEST:
             return "accept"
         for expressions in self.chains.get(key, []):
-            verdict, target, sure = _verdict(expressions, address, interface)
+            verdict, target, sure = _verdict(expressions, packet)
             if not sure:
                 if verdict not in _STOPPING and verdict:
                     return "accept"
@@ -52,7 +65,7 @@ class Ruleset:
             elif verdict == "return":
                 return ""
             elif verdict:  # jump, goto
-                ended = self._run((*key[:2], target), address, interface, depth + 1)
+                ended = self._run((*key[:2], target), packet, depth + 1)
                 if ended or verdict == "goto":
                     return ended
         return ""
@@ -84,14 +97,14 @@ def _key(item: dict[str, Any], name: str) -> Key:
     return str(item.get("family")), str(item.get("table")), str(item.get(name))
 
 
-def _verdict(expressions: list[Any], address: Address, interface: str) -> tuple[str, str, bool]:
+def _verdict(expressions: list[Any], packet: Packet) -> tuple[str, str, bool]:
     """(verdict, chain to jump to, whether the rule surely matches) of one rule; "" where it does not match."""
     sure = True
     for expression in expressions:
         if not isinstance(expression, dict):
             return "accept", "", False
         if "match" in expression:
-            found = _matches(expression["match"], address, interface)
+            found = _matches(expression["match"], packet)
             if found is False:
                 return "", "", True
             sure = sure and found is True
@@ -105,19 +118,24 @@ def _verdict(expressions: list[Any], address: Address, interface: str) -> tuple[
     return ("", "", True) if sure else ("accept", "", False)
 
 
-def _matches(match: Any, address: Address, interface: str) -> bool | None:
+def _matches(match: Any, packet: Packet) -> bool | None:
     """Whether one comparison holds for the packet; None: not known."""
     left = match.get("left") if isinstance(match, dict) else None
     if not isinstance(left, dict) or match.get("op") not in {"==", "!=", "in"}:
         return None
-    payload, meta = left.get("payload"), left.get("meta")
+    payload, meta, route = left.get("payload"), left.get("meta"), left.get("rt")
     found: bool | None = None
     if isinstance(payload, dict) and payload.get("field") == "daddr" and str(payload.get("protocol")) in _FIELDS:
-        if _FIELDS[str(payload["protocol"])] != address.version:
+        if _FIELDS[str(payload["protocol"])] != packet.address.version:
             return False
-        found = _any(_holds(value, address) for value in _values(match.get("right")))
+        found = _any(_holds(value, packet.address) for value in _values(match.get("right")))
     elif isinstance(meta, dict) and meta.get("key") == "oifname":
-        found = _any(_named(value, interface) for value in _values(match.get("right")))
+        found = _any(_named(value, packet.interface) for value in _values(match.get("right")))
+    elif isinstance(route, dict) and route.get("key") == "nexthop" and packet.hop is not None:
+        if _FIELDS.get(str(route.get("family"))) != packet.hop.version:
+            return None
+        hop = packet.hop
+        found = _any(_holds(value, hop) for value in _values(match.get("right")))
     return None if found is None else found == (match["op"] != "!=")
 
 

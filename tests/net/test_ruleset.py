@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.core.rules import Zone
 from relay.net import ruleset
 from relay.net.plan import nft
 from relay.net.plan.prefixes import Prefix
@@ -20,7 +21,11 @@ GUARD = nft.table(
                 [
                     Prefix(ip_network("192.168.1.0/24"), ("wg0", "zt*"), (ip_network("192.168.1.64/26"),)),
                     Prefix(ip_network("fdaa::/64"), ("zt*",)),
-                ]
+                ],
+                [
+                    Zone("office", (ip_network("192.168.1.0/24"),), "wg0", ip_address("172.18.0.200")),
+                    Zone("plant", (ip_network("fdaa::/64"),), "zt1", ip_address("fd18::200")),
+                ],
             ),
         ),
         nft.chain("output", ["jump guard"], "type filter hook output priority filter; policy accept;"),
@@ -64,6 +69,22 @@ def test_the_guard_that_we_plan_stops_exactly_what_it_should(namespace: Namespac
             address,
             interface,
         )
+
+
+@pytest.mark.system
+def test_the_guard_lets_packets_out_to_the_gateway_only(namespace: Namespace) -> None:
+    """To whom a packet is handed is compared, where it is known: on-link it would be the address itself."""
+    found = listed(namespace, GUARD)
+    for address, interface, hop, stopped in [
+        ("192.168.1.1", "wg0", "172.18.0.200", False),
+        ("192.168.1.1", "wg0", "192.168.1.1", True),
+        ("192.168.1.1", "zt0", "192.168.1.1", False),  # another interface, no such rule
+        ("192.168.2.1", "wg0", "192.168.2.1", False),
+        ("fdaa::1", "zt1", "fd18::200", False),
+        ("fdaa::1", "zt1", "fdaa::1", True),
+    ]:
+        assert bool(found.stops(ip_address(address), interface, ip_address(hop))) is stopped, (address, interface, hop)
+    assert found.stops(ip_address("192.168.1.1"), "wg0") == ""
 
 
 @pytest.mark.system
