@@ -119,7 +119,7 @@ class Lab(Network):
                 "mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts; mount --bind /dev/pts/ptmx /dev/ptmx;"
                 "sed -i /^tty:/d /etc/group"
             )
-            identity = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+            identity = self.as_ubuntu()
         else:
             machine.run("chown", "ubuntu:ubuntu", f"{HOME}/ubuntu")
             identity = []
@@ -130,6 +130,12 @@ class Lab(Network):
     def _listens(self, machine: Machine) -> bool:
         log, echo = machine.path("/run/sshd.log"), machine.path("/run/echo.log")
         return log.exists() and "listening on 0.0.0.0" in log.read_text() and echo.exists() and bool(echo.read_text())
+
+    def as_ubuntu(self, *words: str) -> list[str]:
+        """The command as the user ubuntu."""
+        if self.world.rootless:
+            return ["unshare", "--user", "--map-user=1000", "--map-group=1000", *words]
+        return ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *words]
 
     def authorise(self, machine: Machine) -> None:
         """Let alice's key in as ubuntu."""
@@ -173,6 +179,11 @@ class Lab(Network):
         """The plant too, with a policy file of its own: `remote` is `remote.office` or `remote.plant` from now on."""
         self.relay.write("/etc/relay/policies/plant.yaml", PLANT_POLICY, 0o640)
         self.relay.relayctl("reload")
+
+    def know_hosts(self, *aliases: str) -> None:
+        """Alice knows the LAN hosts' keys, as HOST.ZONE, or the first of them by other names."""
+        known = "".join(f"{alias} {self._known.split(maxsplit=1)[1].splitlines()[0]}\n" for alias in aliases)
+        self.client.write(f"{HOME}/root/.ssh/known_hosts", self._known + known, 0o600)
 
     def configure_client(self) -> None:
         """Alice's ~/.ssh, from what `relayctl client-config` prints."""

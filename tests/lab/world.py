@@ -220,6 +220,14 @@ class Machine:
         assert status is None or done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    def relayctl_out(self, *words: str) -> str:
+        """What relayctl prints on stdout alone: a script, say."""
+        return self.run(sys.executable, "-P", "-m", "relay", "--site", "/etc/relay", *words)
+
+    def wait(self, condition: str, why: str) -> None:
+        """Until a line of shell succeeds there."""
+        wait_for(lambda: self.done("sh", "-c", condition).returncode == 0, f"{self.name}: {why}")
+
     def start(self, *words: str, log: str = "/run/started.log", **environ: str) -> "Running":
         """Start a process that goes on; what it says is appended to a file there."""
         running = Running(self, words, log, self.environ(**environ))
