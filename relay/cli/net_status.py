@@ -1,6 +1,6 @@
 """`relayctl net status`: each zone as it is now, with a diagnosis and its cure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -55,17 +55,27 @@ def status(ctx: Context, zone: tuple[str, ...], watch: bool, role: str, as_json:
     if as_json:
         from relay.cli.zone_text import as_json as zone_json
 
-        print_json([zone_json(overlay, seen, found) for overlay, seen, found in looks])
-    else:
-        for number, (overlay, seen, found) in enumerate(looks):
-            click.echo(("\n" if number else "") + "\n".join(block(overlay, seen, found, Role(role))))
-    raise SystemExit(1 if any(found[0].state == "fault" for _, _, found in looks) else 0)
+        all_looks = list(looks)
+        print_json([zone_json(overlay, seen, found) for overlay, seen, found in all_looks])
+        raise SystemExit(_status(found for _, _, found in all_looks))
+    said: list[Sequence[Diagnosis]] = []
+    for overlay, seen, found in looks:
+        click.echo(("\n" if said else "") + "\n".join(block(overlay, seen, found, Role(role))))
+        said.append(found)
+    raise SystemExit(_status(said))
+
+
+def _status(all_found: "Iterable[Sequence[Diagnosis]]") -> int:
+    return 1 if any(found[0].state == "fault" for found in all_found) else 0
 
 
 def look(
     zones: "Zones", chosen: "Sequence[Overlay]", role: "Role"
-) -> "list[tuple[Overlay, Observation, tuple[Diagnosis, ...]]]":
-    """Each of these zones as it is now, side by side; blocks for some 8 s at most. Raises RelayError off Linux."""
+) -> "Iterator[tuple[Overlay, Observation, tuple[Diagnosis, ...]]]":
+    """Each of these zones as it is now, looked at side by side: all are there after some 8 s at most.
+
+    Raises RelayError off Linux.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     from relay.net import netlink
@@ -79,11 +89,8 @@ def look(
             netlink.unshare()
 
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
-        seen = list(pool.map(one_look, chosen))
-    return [
-        (overlay, one, diagnose(one, overlay, role=role, plan=zones.plan))
-        for overlay, one in zip(chosen, seen, strict=True)
-    ]
+        for overlay, seen in zip(chosen, pool.map(one_look, chosen), strict=True):
+            yield overlay, seen, diagnose(seen, overlay, role=role, plan=zones.plan)
 
 
 def findings(zones: "Zones") -> "list[tuple[str, tuple[Diagnosis, ...]]]":

@@ -12,9 +12,10 @@ from relay.core.network import Overlay
 from relay.core.text import escape
 from relay.net.diagnosis import Diagnosis
 from relay.net.icmp import Kind
+from relay.net.joining import peer_words
 from relay.net.observation import Door, Observation, Reach, Role, peer_of
 from relay.net.routes import Route
-from relay.net.zerotier_view import Joined, ManagedRoute, Peer, View
+from relay.net.zerotier_view import Joined, ManagedRoute, View
 
 Line = tuple[str, str]  # label, text
 
@@ -93,12 +94,9 @@ def _reach(reach: Reach, figures: bool) -> str:
     echo = reach.echo
     if echo is not None and echo.kind is Kind.REPLY:
         return f"{who} answers" + (f" in {milliseconds(echo.seconds)}" if figures else "")
-    said = {
-        Door.OPEN: f"pings are silent, port {reach.port} answers",
-        Door.REFUSED: f"pings are silent, port {reach.port} refuses",
-    }.get(reach.door)
+    said = {Door.OPEN: "answers", Door.REFUSED: "refuses"}.get(reach.door)
     if said:
-        return f"{who}: {said}"
+        return f"{who}: {'' if echo is None else 'pings are silent, '}port {reach.port} {said}"
     if echo is not None and echo.kind is Kind.UNREACHABLE:
         return f"{who}: {echo.detail}, says {echo.sender or 'this machine'}"
     if echo is not None:
@@ -124,14 +122,15 @@ def _zerotier(overlay: Overlay, seen: Observation, view: View, figures: bool) ->
         name = f" {escape(joined.name, 40)}" if joined.name else ""
         yield (
             "network",
-            f"{joined.id}{name} {joined.status}, {assigned}" + ("" if joined.allow_managed else ", allowManaged=0"),
+            f"{joined.id}{name} {escape(joined.status, 40)}, {assigned}"
+            + ("" if joined.allow_managed else ", allowManaged=0"),
         )
         for managed in joined.routes:
             way = f"{managed.target}{f' via {managed.via}' if managed.via else ''}"
             yield "managed", f"{way}{'' if in_kernel(managed, joined, seen) else '  (not in the kernel)'}"
     peer = peer_of(seen, joined)
     if peer is not None:
-        yield "peer", peer_text(peer, figures=figures)
+        yield "peer", peer_words(peer, figures=figures)
     moons = ", ".join(f"{moon.id}{' (waiting)' if moon.waiting else ''}" for moon in view.moons)
     yield "moons", moons or "none"
 
@@ -143,15 +142,6 @@ def in_kernel(managed: ManagedRoute, joined: Joined, seen: Observation) -> bool:
         route.network == managed.target and route.gateway == managed.via and route.interface == joined.interface
         for route in seen.routes
     ) or any(address in managed.target for address in own)
-
-
-def peer_text(peer: Peer, *, figures: bool = True) -> str:
-    """A peer in words: direct or relayed, by which way, how fast, when last heard."""
-    way = f"direct by {peer.path.endpoint}" if peer.path is not None else "relayed by the roots"
-    if not figures:
-        return f"{peer.node} {way}"
-    latency = "" if peer.latency is None else f", {milliseconds(peer.latency)}"
-    return f"{peer.node} {way}{latency}, {'never heard' if peer.heard is None else f'heard {peer.heard:.0f} s ago'}"
 
 
 def milliseconds(seconds: float) -> str:

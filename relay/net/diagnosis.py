@@ -191,7 +191,8 @@ def _far(seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role) -> 
         return Diagnosis(
             "fault",
             f"{who}-unauthorised",
-            f"{silent}, but its node {peer.node} is alive ({peer.heard:.1f} s): one of the two is not authorised",
+            f"{silent}, but its node {peer.node} is alive (heard {peer.heard:.1f} s ago): one of the two is not "
+            "authorised, or a packet filter there drops pings",
             joining.authorise(peer.node if role is Role.RELAY else (seen.zerotier.node if seen.zerotier else ""),
                               joined, seen),
         )  # fmt: skip

@@ -215,9 +215,10 @@ def _addresses(joined: Joined, seen: Observation, overlay: Overlay, role: Role) 
     return None
 
 
-def peer_words(peer: Peer) -> str:
-    """A peer in words: direct or relayed, by which way, how fast, when last heard."""
-    way = f"direct by {peer.path.endpoint}" if peer.path is not None else "relayed"
+def peer_words(peer: Peer, *, figures: bool = True) -> str:
+    """A peer in words: direct or relayed, by which way; with `figures` also how fast and when last heard."""
+    way = f"direct by {peer.path.endpoint}" if peer.path is not None else "relayed by the roots"
+    if not figures:
+        return f"{peer.node} {way}"
     latency = "" if peer.latency is None else f", {peer.latency * 1000:.0f} ms"
-    heard = "never heard" if peer.heard is None else f"heard {peer.heard:.0f} s ago"
-    return f"{peer.node} {way}{latency}, {heard}"
+    return f"{peer.node} {way}{latency}, {'never heard' if peer.heard is None else f'heard {peer.heard:.0f} s ago'}"

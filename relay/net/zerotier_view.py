@@ -35,13 +35,12 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerPath:
-    """One way to a peer. Ages are in seconds before the answer, None: never."""
+    """One way to a peer. `received`: seconds since something came by it, None: never."""
 
     endpoint: str  # address/port
     active: bool
     preferred: bool
     received: float | None
-    sent: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +260,6 @@ def _path(one: dict[str, Any], now: float) -> PeerPath | None:
         one.get("active") is True and one.get("expired") is not True,
         one.get("preferred") is True,
         _age(now, one.get("lastReceive")),
-        _age(now, one.get("lastSend")),
     )
 
 

@@ -86,7 +86,7 @@ def test_a_healthy_zone_is_shown_whole(network: Network) -> None:
         "network    cf33a232e100ab01 ztlab OK, 172.18.0.10/24",
         "managed    172.18.0.0/24",
         "managed    192.168.1.0/24 via 172.18.0.200",
-        "peer       e7c029fccf direct by 198.51.100.20/9993, 8.0 ms, heard 0 s ago",
+        "peer       e7c029fccf direct by 198.51.100.20/9993, 8 ms, heard 0 s ago",
         "moons      none",
         "ok         remote answers through 172.18.0.200",
     ):
@@ -181,6 +181,31 @@ def test_without_root_it_says_what_it_left_out(network: Network) -> None:
 
 
 @pytest.mark.system
+def test_the_gateway_looks_at_itself(network: Network) -> None:
+    """With a copy of the site: its interfaces, whether it forwards, the relay, a host of the LAN; and what cures it."""
+    network.gateway.write("/etc/relay/policies/office.yaml", POLICY, 0o640)
+    network.gateway.write("/etc/relay/network.yaml", NETWORK_PLAN, 0o640)
+
+    def said(expected: int) -> str:
+        return network.gateway.relayctl("net", "status", "--role", "gateway", status=expected)
+
+    well = said(0)
+    for line in ("lan        eth0, up, 192.168.1.200", "forwarding on", "relay      172.18.0.10 answers in ",
+                 f"target     remote {TARGET} answers in ", "ok         eth0 and zt0 are up"):  # fmt: skip
+        assert line in well, well
+    network.gateway_without_lan()
+    broken = said(1)
+    assert "eth0, the way into 192.168.1.0/24, is down; packets for 192.168.1.201 would leave by eth1" in broken
+    assert "-> ip link set eth0 up" in broken
+    network.heal()
+    network.no_forwarding()
+    assert "-> sysctl -w net.ipv4.ip_forward=1" in said(1)
+    network.heal()
+    network.deauthorise()
+    assert "the relay 172.18.0.10 does not answer" in said(1)
+
+
+@pytest.mark.system
 def test_watching_into_a_pipe_tells_what_changes(network: Network) -> None:
     """Each line once; a figure that differs is no change; a fault and its end are lines; SIGINT ends it."""
     watching = network.relay.start(
@@ -197,6 +222,25 @@ def test_watching_into_a_pipe_tells_what_changes(network: Network) -> None:
     assert sum(" office interface: " in line for line in lines) == 1, lines
     assert sum(" office route: " in line for line in lines) == 3, lines
     assert sum(" -> ip route replace" in line for line in lines) == 1
+
+
+@pytest.mark.system
+def test_a_ports_log_is_not_filled(network: Network) -> None:
+    """A target that drops pings is asked at its port once a minute at most: sshd would punish the gateway for more."""
+    network._undo.append(lambda: network.remote.sysctl(ipv4__icmp_echo_ignore_all=0))
+    network.remote.sysctl(ipv4__icmp_echo_ignore_all=1)
+    network.remote.nft("table inet count { counter asked {}; chain in { type filter hook input priority 0; "
+                       "tcp dport 22 tcp flags syn counter name asked; }; }")  # fmt: skip
+    watching = network.relay.start(
+        *(sys.executable, "-P", "-m", "relay", "--site", "/etc/relay", "net", "status", "--watch", "--json"),
+        log="/run/watch-json.log",
+    )
+    wait_for(lambda: watching.log().count('"refused"') >= 3, "it does not look three times")
+    watching.end(signal.SIGINT)
+    counters = json.loads(network.remote.run("nft", "-j", "list", "counters"))["nftables"]
+    assert [one["counter"]["packets"] for one in counters if "counter" in one] == [1]
+    (zone,) = json.loads(watching.log().splitlines()[-2])["zones"]
+    assert (zone["state"], zone["target"]["door"], zone["target"]["echo"]) == ("ok", "refused", "silent")
 
 
 @pytest.mark.system
