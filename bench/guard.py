@@ -9,6 +9,7 @@ that are open (`relay.serve.zones`), which comes after each change of the kernel
 
 import argparse
 import asyncio
+import gc
 import socket
 import statistics
 import sys
@@ -54,7 +55,7 @@ class Open:
 
 
 async def look(zone: Zone, forwards: int, addresses: int) -> tuple[float, float]:
-    """Milliseconds of CPU of a look at so many forwards to so many addresses: all of it, and the loop's longest turn."""
+    """Milliseconds of CPU of a look at so many forwards to so many addresses: all of it, and its longest turn."""
     guard = ways.look(zone, ADDRESS)
     ours = [Open(Way(zone, IPv4Address(int(ADDRESS) + n % addresses), guard, ADDRESS)) for n in range(forwards)]
     zones: Any = Zones(lambda: ours, lambda error: None)  # type: ignore[arg-type,return-value] # as a look sees them
@@ -85,6 +86,7 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=20_000)
     calls = parser.parse_args().calls
+    gc.freeze()  # as a worker does
     print(f"{len(interfaces.interfaces())} interfaces, {len(routes.routes())} routes, {calls} calls")
     listener = socket.create_server(("127.0.0.1", 0))
     sock = socket.create_connection(listener.getsockname())

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from relay.core.event import FIELDS, NAMES
+from relay.net.routes import Obstacle
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 BEGIN, END = re.compile(r"<!-- events: [^\n]*-->\n"), "<!-- end of events -->"
@@ -31,6 +32,13 @@ def parts() -> tuple[str, str, str]:
 def test_the_page_has_the_tables_of_the_code():
     """Whoever adds an event or a field writes it down: python -m tests.core.test_audit_page."""
     assert parts()[1] == tables()
+
+
+def test_the_page_explains_each_obstacle_of_a_zone():
+    """A word in a row can be looked up; what cannot stand in one is not there."""
+    section = parts()[0].partition("## When a zone breaks")[2].partition("\n## ")[0]
+    words = re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)
+    assert sorted(words) == sorted(obstacle for obstacle in Obstacle if obstacle is not Obstacle.NOT_ASKED)
 
 
 if __name__ == "__main__":
