@@ -244,7 +244,7 @@ def _nearest(key: str, model: type[BaseModel]) -> str:
         return f"did you mean {near[0]!r}?"
     if model is NetworkFile and key in OverlayEntry.model_fields:
         return "it belongs under `overlays: { ZONE: { ... } }`"
-    if model is SettingsFile and key in _POLICY_SECTIONS:
+    if model in {SettingsFile, NetworkFile} and key in _POLICY_SECTIONS:
         return "it belongs into a file of policies/"
     if model is PolicyFile and key in SettingsFile.model_fields:
         return "it belongs into relay.yaml"

@@ -152,12 +152,9 @@ class _Judging:
                     self._fault(path, what, "correct one of them")
 
     def _fault(self, path: tuple[str, ...], what: str, cure: str) -> None:
-        if path in self.given.lines:
-            self.faults.append(Fault(NAME, self.given.lines[path], what, cure))
-        elif _holds(self.typed.data, path):
-            self.faults.append(Fault(FLAGS, 0, what, cure))
-        else:
-            self.faults.append(Fault(NAME, self.given.line(path), what, cure))
+        # a flag stands above the file's line
+        file, line = (FLAGS, 0) if _holds(self.typed.data, path) else (NAME, self.given.line(path))
+        self.faults.append(Fault(file, line, what, cure))
 
 
 def _above(below: OverlayEntry | None, above: OverlayEntry | None) -> OverlayEntry:

@@ -9,7 +9,7 @@ import pytest
 Relayctl = Callable[..., Any]
 
 
-@pytest.mark.parametrize(("document", "key"), [("relay", "listen"), ("policy", "zones")])
+@pytest.mark.parametrize(("document", "key"), [("relay", "listen"), ("policy", "zones"), ("network", "overlays")])
 def test_schema(relayctl: Relayctl, document: str, key: str) -> None:
     """The schema of each document is JSON with its keys, and needs no site."""
     done = relayctl("schema", document)

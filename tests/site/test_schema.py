@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from relay.site import document, models, schema
+from relay.site import document, models, network_models, schema
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("which", ["relay", "policy"])
+@pytest.mark.parametrize("which", ["relay", "policy", "network"])
 def test_checkout_has_the_current_schema(which: str) -> None:
     """The schema files of this checkout are what the models say now (`relayctl schema` writes them)."""
     assert (CHECKOUT / schema.FILES[which]).read_text() == schema.text(which)
@@ -41,7 +41,7 @@ def _nodes(node: Any) -> list[Any]:
     return [node, *(found for child in children for found in _nodes(child))]
 
 
-@pytest.mark.parametrize("which", ["relay", "policy"])
+@pytest.mark.parametrize("which", ["relay", "policy", "network"])
 def test_no_null_and_no_defaults(which: str) -> None:
     """Null is nowhere offered, and no default is shown in another form than it is typed."""
     nodes = [node for node in _nodes(schema.schema(which)) if isinstance(node, dict)]
@@ -50,7 +50,7 @@ def test_no_null_and_no_defaults(which: str) -> None:
 
 def test_every_example_is_valid() -> None:
     """What a fault proposes as an example is itself accepted."""
-    for name, model in models.ENTRIES.items():
+    for name, model in (*models.ENTRIES.items(), *network_models.ENTRIES.items()):
         for field, info in model.model_fields.items():
             for example in info.examples or ():
                 text = json.dumps({info.alias or field: example})
