@@ -56,10 +56,14 @@ def apply(ctx: Context, *, dry_run: bool, undo: bool, method: str, force: bool, 
         if found.nothing:
             click.echo(surveys.nothing_left(found) if undo else "nothing to do: all is as the plan says")
         elif dry_run:
+            _summarise(surveys.summary(found))
             click.echo("nothing was changed: --dry-run", err=True)
         else:
             if not yes:
-                click.confirm("take all of this back" if undo else "do all of this", abort=True, err=True)
+                _summarise(surveys.summary(found))
+                if not click.confirm("take all of this back" if undo else "do all of this", err=True):
+                    click.echo("nothing was changed", err=True)
+                    raise SystemExit(1)
             doing.carry_out(found, _say, lock)
             click.echo(
                 "everything was taken back" if undo else "done; relayctl net verify walks the way into each zone"
@@ -83,6 +87,12 @@ def _machine(ctx: Context, method: int) -> "Machine":
 
 def _say(line: str) -> None:
     click.echo(line)
+
+
+def _summarise(lines: list[str]) -> None:
+    click.echo("\nin short:" if lines else "\nin short: it is put on record, nothing else", err=True)
+    for line in lines:
+        click.echo(f"  {line}", err=True)
 
 
 def _show(difference: list[str]) -> None:

@@ -165,10 +165,14 @@ def restore(to: Held) -> tuple[str, ...]:
 
 
 def _rules() -> str:
+    ended = program.run("nft", "-s", "list", "table", "inet", TABLE)
+    if ended.status == 0:
+        return ended.output
+    # not there, or nft does not work: only the second question tells, and raises
     tables = program.demand("nft", "list", "tables", "inet").splitlines()
-    if f"table inet {TABLE}" not in (line.strip() for line in tables):
-        return ""
-    return program.demand("nft", "-s", "list", "table", "inet", TABLE)
+    if f"table inet {TABLE}" in (line.strip() for line in tables):
+        return program.demand("nft", "-s", "list", "table", "inet", TABLE)  # made in between; else it says why
+    return ""
 
 
 def _setting_path(name: str) -> Path:

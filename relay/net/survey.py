@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from relay.core.text import escape
 from relay.errors import NotPermitted, RelayError
 from relay.net import held, own_files, own_routes, program, record
 from relay.net.held import Held
@@ -13,6 +14,7 @@ from relay.net.machine import OWN, TABLE, UNIT, WAS, Machine
 from relay.net.own_files import Change, Seen
 from relay.net.record import Record, Unit
 
+_MOST_LINES = 15  # of a summary: it has to fit above the question
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
 
@@ -75,10 +77,10 @@ def survey(machine: Machine, *, force: bool = False) -> Survey:
     rules = next((file.text for file in machine.files if file.path == machine.kernel.rules), "")
     clashes = own_routes.conflicts(machine.kernel)
     if clashes:
-        shown = "\n".join(f"  {line}" for line, _ in clashes)
+        shown = "\n".join(f"  {escape(line)}" for line, _ in clashes)
         raise RelayError(
             f"routes of somebody else are where ours belong:\n{shown}",
-            "if nobody needs them: " + " && ".join(cure for _, cure in clashes),
+            "if nobody needs them: " + " && ".join(escape(cure) for _, cure in clashes),
         )
     before = was()
     wished = held.wish(machine.kernel, held.listing(rules), own_routes.read())
@@ -129,6 +131,32 @@ def difference(found: Survey) -> list[str]:
         wanted = Unit(found.has_unit, found.has_unit)
         lines += own_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(wanted))
     return lines
+
+
+def summary(found: Survey) -> list[str]:
+    """The same in a few words: what stands last on the screen when a person is asked."""
+    written = sum(change.after is not None for change in found.files)
+    now, wished = found.now, found.wished
+    lines = [_count(written, "written"), _count(len(found.files) - written, "removed")]
+    lines = [line for line in lines if line]
+    lost = sum(change.path in found.forced for change in found.files)
+    lines += [f"{lost} of them changed by somebody, whose changes are lost"] if lost else []
+    if now.rules != wished.rules:
+        what = "made" if not now.rules else "replaced" if wished.rules else "removed"
+        lines.append(f"nft table {TABLE} {what}")
+    lines += [f"route set: {line.words}" for line in wished.routes if line not in now.routes]
+    lines += [f"route removed: {line.words}" for line in now.routes if line not in wished.routes]
+    pairs = zip(now.settings, wished.settings, strict=False)
+    lines += [f"{name}: {value} becomes {other}" for (name, value), (_, other) in pairs if value != other]
+    if not found.unit_fits:
+        words = "runs, now and at every boot" if found.has_unit else "stopped, also at boot"
+        lines.append(f"{UNIT} {words}")
+    lines = [escape(line) for line in lines]  # an interface's name may hold anything
+    return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more"]
+
+
+def _count(files: int, what: str) -> str:
+    return f"{files} file{'' if files == 1 else 's'} {what}" if files else ""
 
 
 def nothing_left(found: Survey) -> str:

@@ -79,7 +79,13 @@ def test_a_dry_run_shows_all_and_changes_nothing(machine: Machine) -> None:
     assert "\nsite /etc/relay\n" in said
     for line in ("+++ /etc/relay-net/rules.nft", "+++ kernel: nft table inet relay_net", "+++ kernel: routes"):
         assert f"{line}\n" in said
-    assert said.endswith("nothing was changed: --dry-run\n")
+    assert said.endswith(
+        "\nin short:\n"
+        "  5 files written\n"
+        "  nft table relay_net made\n"
+        "  route set: unreachable 192.168.1.0/24 metric 4294967294\n"
+        "nothing was changed: --dry-run\n"
+    )
     assert not machine.path("/etc/relay-net").exists()
     assert machine.run("nft", "list", "ruleset") == ""
 
@@ -95,6 +101,7 @@ def test_applied_repeated_and_undone(machine: Machine) -> None:
     assert machine.relayctl("net", "apply", "--yes") == "nothing to do: all is as the plan says\nsite /etc/relay\n"
     said = machine.relayctl("net", "apply", "--dry-run", "--undo")
     assert "-table inet relay_net {\n" in said
+    assert "  route removed: unreachable 192.168.1.0/24 metric 4294967294\n" in said
     said = machine.relayctl("net", "apply", "--undo", "--yes")
     assert said.endswith("everything was taken back\n")
     assert machine.run("nft", "list", "ruleset") == ""
@@ -114,7 +121,8 @@ def test_an_undo_needs_no_site(machine: Machine) -> None:
 def test_it_asks_on_a_terminal(machine: Machine) -> None:
     """No means that nothing is changed; yes means all of what was shown."""
     status, seen = on_a_terminal(machine, "n\n")
-    assert status == 130
+    assert status == 1
+    assert seen.endswith("nothing was changed\n")
     assert "do all of this [y/N]: " in seen
     assert not machine.path("/etc/relay-net/up").exists()
     status, seen = on_a_terminal(machine, "y\n")
