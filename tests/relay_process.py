@@ -141,11 +141,11 @@ class Relay:
 
     def end(self) -> None:
         """Whatever still runs of it is ended; for the end of a test."""
-        pids = self.worker_pids()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        for pid in pids:
+        # first a supervisor that is not our child (of `relayctl upgrade`): it would start workers again
+        for pid in self._pids("relay.serve.supervisor", self.site) + self._pids("relay.serve.worker", self.state):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -154,14 +154,22 @@ class Relay:
 
     def worker_pids(self) -> list[int]:
         """The worker processes of this relay: those whose command line names its state directory."""
-        state = str(self.site / "state").encode()
+        return self._pids("relay.serve.worker", self.state)
+
+    @property
+    def state(self) -> Path:
+        """Its state directory."""
+        return self.site / "state"
+
+    @staticmethod
+    def _pids(module: str, directory: Path) -> list[int]:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_bytes().split(b"\0")
             except OSError:  # it ended while we looked
                 continue
-            if b"relay.serve.worker" in words and state in words:
+            if module.encode() in words and str(directory).encode() in words:
                 found.append(int(path.parent.name))
         return sorted(found)
 

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Make a new site."),
     "serve": ("serve", "serve", "Run the relay."),
     "check": ("check", "check", "Check the site's files and expectations."),
+    "upgrade": ("upgrade", "upgrade", "Move the running relay to this version, keeping every connection."),
     "reload": ("reload", "reload", "Apply the site's files to the running relay."),
     "add-key": ("keys", "add_key", "Let a person in with a public key."),
     "import-keys": ("keys", "import_keys", "Split an authorized_keys file into persons."),

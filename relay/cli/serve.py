@@ -11,8 +11,9 @@ from relay.errors import NotPermitted
 
 @click.command()
 @click.option("--take-over", is_flag=True, help="Take everything over from the relay that runs on this site.")
+@click.option("--adopt-log", is_flag=True, hidden=True)  # `relayctl upgrade`: write where the one before wrote
 @click.pass_obj
-def serve(ctx: Context, take_over: bool) -> None:
+def serve(ctx: Context, take_over: bool, adopt_log: bool) -> None:
     """Run the relay.
 
     Serves until SIGTERM or Ctrl-C (twice: at once); SIGHUP is `relayctl reload`. A host key is made on the first
@@ -38,4 +39,5 @@ def serve(ctx: Context, take_over: bool) -> None:
     host_keys.ensure(site.state)
     sys.stdout.flush()
     words = [sys.executable, "-P", "-m", "relay.serve.supervisor", str(site.path)]
-    os.execv(sys.executable, [*words, "--take-over"] if take_over else words)  # noqa: S606 - ourselves, no shell
+    words += ["--take-over"] * take_over + ["--adopt-log"] * adopt_log
+    os.execv(sys.executable, words)  # noqa: S606 - ourselves, no shell

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,11 @@ class Predecessor:
         if not answer.get("done"):
             raise RelayError("the relay that runs did not let go; it goes on", "look at its log")
 
-    async def serving(self) -> None:
-        """We serve: it may end."""
+    async def serving(self, *, adopt_log: bool) -> None:
+        """We serve: it may end. With `adopt_log` we write from now on where it wrote."""
+        if adopt_log:
+            os.dup2(self.stderr, sys.stderr.fileno())
+        os.close(self.stderr)
         with contextlib.suppress(RelayError):  # it is gone already: we have the database, so it is ours all the same
             await self._tell({"serving": True})
         self._sock.close()

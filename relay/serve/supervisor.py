@@ -63,10 +63,11 @@ class Supervisor:
 
     # ---- the life of the process
 
-    async def run(self, *, take_over: bool = False) -> None:
+    async def run(self, *, take_over: bool = False, adopt_log: bool = False) -> None:
         """Serve until told to stop. Raises RelayError for what makes serving impossible.
 
-        `take_over`: a relay runs on this site, which serves until we can, and hands over everything.
+        `take_over`: a relay runs on this site, which serves until we can, and hands over everything; with
+        `adopt_log` its stderr too.
         """
         state = self._site.state
         for directory in (state, state / "run"):
@@ -102,7 +103,7 @@ class Supervisor:
         self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where + taken})
         self._record.say(f"serving {self._site.path} at {where}{taken}")
         if before is not None:
-            await before.serving()
+            await before.serving(adopt_log=adopt_log)
         for fault in listeners.missing(self._entrance.sockets, settings.listen):
             self._record.say(f"warning: this relay listens {fault}: {self._listen_cure()}")
         if sys.platform != "linux":
@@ -420,7 +421,7 @@ def _count(settings: Settings) -> int:
 
 
 def main() -> None:
-    """`python -m relay.serve.supervisor SITE [--take-over]`: what `relayctl serve` becomes."""
+    """`python -m relay.serve.supervisor SITE [--take-over [--adopt-log]]`: what `relayctl serve` becomes."""
     # a worker may use 256 forwards for each of its connections: take as many descriptors as the system allows
     import resource
 
@@ -429,7 +430,9 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
-        await Supervisor(locate.find(sys.argv[1], {})).run(take_over="--take-over" in sys.argv[2:])
+        words = sys.argv[2:]
+        supervisor = Supervisor(locate.find(sys.argv[1], {}))
+        await supervisor.run(take_over="--take-over" in words, adopt_log="--adopt-log" in words)
 
     try:
         asyncio.run(run())
