@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from relay.core.settings import Settings
-from relay.errors import RelayError
-from relay.net import routes
+from relay.core.text import escape
+from relay.errors import RelayError, SiteInvalid
 from relay.serve import algorithms, control
 from relay.site import locate, survey
 from relay.site.locate import Site
@@ -52,7 +52,7 @@ def look(site: Site) -> Iterator[Finding]:
         status = {}
     else:
         yield from _running(status, found, settings)
-    yield from _zones(found)
+    yield from _guarded("zones", lambda: _zones(site, status))
     for address in status.get("listening", [])[:1]:
         yield from _guarded("algorithms", partial(_algorithms, address))
 
@@ -172,24 +172,21 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         yield Finding("applied", "warning", "the files are not what is applied", "relayctl reload")
 
 
-def _zones(found: survey.Survey) -> Iterator[Finding]:
-    compiled = found.examination.compiled
-    if compiled is None:
+def _zones(site: Site, status: dict[str, Any]) -> Iterator[Finding]:
+    """Each zone as `net status` and `net verify` find it, and as the relay itself does."""
+    from relay.cli import ways, zones
+
+    well = set()
+    try:
+        for zone, state, what, cure in ways.walked(zones.read(site)):
+            well |= {zone} if state == "ok" else set()
+            yield Finding(f"zone {zone}", state, what, cure)
+    except SiteInvalid:  # told before, as the site's faults
         return
-    inventory = compiled.policy.inventory
-    for zone in inventory.zones.values():
-        hosts = [host.address for host in inventory.hosts.values() if host.zone == zone.name]
-        network = zone.networks[0]
-        address = hosts[0] if hosts else network.network_address + (1 if network.num_addresses > 2 else 0)
-        guard = routes.guard(zone.interface, address, zone.gateway)
-        if guard.ok:
-            yield Finding(f"zone {zone.name}", "ok", f"{address} goes by {guard.interface}")
-            continue
-        via = f" via {zone.gateway}" if zone.gateway else ""
-        cure = f"ip route replace {zone.networks[0]}{via} dev {guard.interface or zone.interface}"
-        if guard.reason in (routes.Obstacle.INTERFACE_MISSING, routes.Obstacle.INTERFACE_DOWN):
-            cure = "is the overlay up? zerotier-cli info; ip link"
-        yield Finding(f"zone {zone.name}", "fault", f"{guard.reason}: {guard.detail}", cure)
+    for seen in status.get("zones", []):
+        if seen.get("zone") in well and not seen.get("up", True):
+            what = f"the relay itself finds it broken: {escape(str(seen.get('reason')), 40)}"
+            yield Finding(f"zone {seen['zone']}", "fault", what, "journalctl -u relay; systemctl restart relay")
 
 
 def _algorithms(address: str) -> Iterator[Finding]:

@@ -12,9 +12,9 @@ from relay.cli.output import json_option, print_json
 def doctor(ctx: Context, as_json: bool) -> None:
     """Find out why it does not work.
 
-    Looks at modes, files, keys, host keys, clock, audit database, the running relay and its sockets, every zone's
-    interface and route, and the algorithms on offer; prints the first cure last. Changes nothing. Exit status 1 for
-    any fault.
+    Looks at modes, files (as check does), keys, host keys, clock, audit database, the running relay and its sockets,
+    the way into every zone (as net status and net verify do), and the algorithms on offer; prints the first cure
+    last. Changes nothing. Takes a minute at most, where much is silent. Exit status 1 for any fault.
 
     \b
     Example:
