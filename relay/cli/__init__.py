@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "list-keys": ("keys", "list_keys", "List the keys and who owns them."),
     "revoke-key": ("keys", "revoke_key", "Shut a person or a key out, for ever."),
     "explain": ("explain", "explain", "Say whether a person may reach a target, and why."),
+    "bans": ("bans", "bans", "List the sources that are penalised now."),
+    "unban": ("bans", "unban", "Forgive sources that are penalised."),
     "audit": ("audit", "audit", "Review who reached what."),
     "net": ("net", "net", "Plan, set up, watch and verify the network."),
     "client-config": ("client_config", "client_config", "Print a person's ssh configuration."),

@@ -68,7 +68,7 @@ FIELDS: Mapping[str, Field] = {
     "received": Field("number", "bytes from the target to the client"),
     "duration": Field("number", "microseconds from opening to end"),
     "forwards": Field("number", "forwards that were opened in the connection"),
-    "kind": Field("text", "what was refused: `channel`, `global` or `channel-request`"),
+    "kind": Field("text", "what was refused: `channel`, `global` or `channel-request`; or what was limited"),
     "type": Field("text", "its type as the client named it (session, tcpip-forward, pty-req ...), escaped"),
     "by_uid": Field("number", "real user id of who did it on the relay's machine"),
     "by_login_uid": Field("number", "the user id of that person's log-in, kept by the kernel across sudo"),
@@ -80,6 +80,9 @@ FIELDS: Mapping[str, Field] = {
     "version": Field("text", "version of the relay's program"),
     "pid": Field("number", "process id of the supervisor"),
     "algorithm": Field("text", "of the host key"),
+    "source": Field("text", "an IPv4 address or IPv6 /64 where connections ended without a proven key"),
+    "until": Field("number", "when it ends by itself, Unix seconds"),
+    "refused": Field("number", "connections that were turned away meanwhile"),
 }
 
 _CONNECTION = ("connection", "person", "fingerprint", "client")
@@ -127,6 +130,17 @@ NAMES: Mapping[str, Name] = {
     "host_key.retired": Name("a host key was retired", ("fingerprint",), ("algorithm", *_BY, "file", "detail")),
     "backup.made": Name("site and state were saved", (), ("file", "detail", *_BY)),
     "backup.restored": Name("site and state were brought back", (), ("file", "detail", *_BY)),
+    "ban.begun": Name(
+        "a source is penalised: one connection of it at a time may still try",
+        ("source", "reason", "count"),
+        ("until", "detail"),
+    ),
+    "ban.ended": Name("a source is no longer penalised", ("source", "reason"), ("count", "refused", *_BY)),
+    "limit.reached": Name(
+        "forwards or connections of a person, key or target reached their limit; at most one row a minute for each",
+        ("kind", "reason"),
+        ("person", "fingerprint", "client", "count", "detail"),
+    ),
     "audit.lost": Name("rows could not be written (no forward was open for them)", ("count",), ("detail", "reason")),
 }
 

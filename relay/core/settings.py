@@ -18,19 +18,44 @@ class Limits:
     login_grace: float = 30.0  # from accept to proven key
     unauthenticated: int = 500  # connections in all before log-in
     unauthenticated_per_source: int = 50  # of one IPv4 address or IPv6 /64: an office behind one address
+    unauthenticated_per_network: int = 150  # of one /24 or /48: three such offices of one provider
+    handshakes: int = 100  # let in per second: a third of a core; a hundred `ssh` at once wait a second
+    handshakes_penalised: int = 10  # of those, for all penalised sources together
     unknown_keys: int = 20  # offered keys that are not known; agents are full, offers are never penalties
+    connections_per_person: int = 1024
+    connections_per_key: int = 1024
     forwards_per_connection: int = 256
     forwards_per_person: int = 1024
     forwards_per_key: int = 1024
     forwards_per_target: int = 4096
     keepalive_interval: float = 30.0
     keepalive_count: int = 4
+    dials: int = 512  # being made at once: a dead network holds each for dial_timeout
     dial_timeout: float = 10.0
     row_timeout: float = 10.0  # how long a forward waits for its audit row before it is refused as busy
     drain: float = 86400.0
     stop: float = 30.0  # SIGTERM without successor: open forwards have this long
     rsa_bits: int = 2048  # below: refused; below 3072: a warning
     buffer: int = 1 << 20  # bytes held per connection towards a client that does not read
+    buffers: int = 2 << 30  # bytes that all clients may make the relay hold, if no target reads
+    rate_per_person: int = 0  # bytes per second, both directions together; 0: no limit
+    scan_targets: int = 60  # different denied targets of one key in a minute: no person types that many
+    scan_freeze: float = 0.0  # seconds for which the key of a scan is frozen; 0: it is only recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Penalties:
+    """What a source earns for each connection that ends without a proven key, in seconds (see sshd's own)."""
+
+    failed: float = 5.0  # keys were offered, none was known or its signature was bad
+    silent: float = 1.0  # none was offered: port scanners, and monitoring that only looks
+    timeout: float = 10.0  # the grace time passed
+    junk: float = 5.0  # that was no SSH
+    begin: float = 15.0  # from this sum on the source is penalised, until all of it has run out
+    most: float = 600.0  # the sum grows no further
+    lately: float = 3600.0  # a source that proved a key so lately is never penalised
+    sources: int = 10_000  # remembered; about 3 MB
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks: this machine's own programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +71,7 @@ class Settings:
     node: str = "relay"  # in every audit row
     chacha: str = "auto"  # "auto": only without AES instructions; "yes"; "no"
     limits: Limits = Limits()
+    penalties: Penalties = Penalties()
     audit_keep_days: int = 400
     strangers_keep_days: int = 30
 
@@ -61,16 +87,20 @@ def settings_from_json(value: Mapping[str, Any]) -> Settings:
     A key this version does not know is ignored and a missing one has its default, so that a process that lives on
     after an upgrade and its successor can read each other's snapshots. Raises InputRejected for a wrong type.
     """
-    limits = value.get("limits", {})
-    if not isinstance(limits, Mapping):
+    limits, penalties = value.get("limits", {}), value.get("penalties", {})
+    if not isinstance(limits, Mapping) or not isinstance(penalties, Mapping):
         raise InputRejected("the snapshot's limits are not a mapping", "relayctl reload")
-    return Settings(**_known(Settings(), value), limits=Limits(**_known(Limits(), limits)))
+    return Settings(
+        **_known(Settings(), value),
+        limits=Limits(**_known(Limits(), limits)),
+        penalties=Penalties(**_known(Penalties(), penalties)),
+    )
 
 
-def _known(default: Settings | Limits, value: Mapping[str, Any]) -> dict[str, Any]:
+def _known(default: Settings | Limits | Penalties, value: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for name in (field.name for field in fields(default)):
-        if name not in value or name == "limits":
+        if name not in value or name in ("limits", "penalties"):
             continue
         given, usual = value[name], getattr(default, name)
         if isinstance(usual, tuple):

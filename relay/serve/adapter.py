@@ -39,12 +39,15 @@ BAD_SIGNATURES = 6  # as sshd's MaxAuthTries
 KINDS = 64  # different refused requests kept apart per connection; the rest is counted as one
 DENIALS = 1024  # different refused targets likewise: a person with a valid key cannot fill the disk with refusals
 OTHERS = "(others)"
+# ends of a connection before log-in that are not to be held against its source
+_OUR_OWN = ("supervisor-lost", "server-stopped", "internal-error", "too-many-connections", "key-revoked")
 
 
 class Adapter(asyncssh.SSHServer):
     """One client: before log-in, at log-in, and what it asks for afterwards."""
 
-    def __init__(self, worker: "Worker", number: str, source: str, port: int) -> None:
+    def __init__(self, worker: "Worker", number: str, source: str, port: int, slow: float = 0.0) -> None:
+        """`slow`: its source is penalised, so it must offer a known key within so many seconds."""
         address = ip_address(source)
         mapped = getattr(address, "ipv4_mapped", None)
         self._worker = worker
@@ -69,6 +72,11 @@ class Adapter(asyncssh.SSHServer):
         self._refused: Counter[tuple[str, str]] = Counter()
         self._end = ""
         self._since = worker.now_us()
+        self._known = False  # a known key was offered
+        self._refused_key = False  # a known key was proven, but may not log in
+        self._broken = False  # what came was no SSH
+        self._timed_out = False  # the grace time passed
+        self._late = worker.loop.call_later(slow, self._too_slow) if slow else None
 
     # ---- before log-in
 
@@ -119,6 +127,7 @@ class Adapter(asyncssh.SSHServer):
             return False
         if key is None or key.blob != blob:
             return False
+        self._known = True
         if self._worker.law.settings.login == "strict" and username != key.person:
             self._tell = words.unusable_key(f"log in as {key.person}", self._stranger("wrong-name"))
             return False
@@ -136,6 +145,7 @@ class Adapter(asyncssh.SSHServer):
         identity = Identity(key.person, fingerprint, self.source, "key", touched, verified)
         problem = keys.login_refusal(key, identity, self._worker.now())
         if problem is not None:
+            self._refused_key = True
             self._tell = words.unusable_key(
                 words.LOGIN.get(problem[0], "it may not log in now"), self._stranger(problem[0].value)
             )
@@ -157,6 +167,21 @@ class Adapter(asyncssh.SSHServer):
         self._connection.start_keepalive()
         self._worker.authenticated(self)
         self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
+
+    def _too_slow(self) -> None:
+        if not self._known:
+            self._end = self._end or "too-slow"
+            self._disconnect(words.too_slow(self._stranger("too-slow")))
+
+    def _unproven(self) -> str:
+        """How it ended without a proven key, for its source's standing; "" when that is nobody's fault there."""
+        if self.identity is not None or self._refused_key or self._end in _OUR_OWN:
+            return ""
+        if self._unknown or self._bad_signatures:
+            return "failed"
+        if self._broken:
+            return "junk"
+        return "timeout" if self._timed_out else "silent"
 
     # ---- what a known person asks for
 
@@ -302,6 +327,10 @@ class Adapter(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: dials are cancelled, forwards get their closing rows, the connection gets its own."""
+        if self._late is not None:
+            self._late.cancel()
+        self._broken = isinstance(exc, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported)
+        self._timed_out = "imeout" in str(exc)
         for forward in tuple(self._forwards):
             forward.cut(self._end or "connection-lost")
         if self.identity is not None:
@@ -324,13 +353,13 @@ class Adapter(asyncssh.SSHServer):
                     "forwards": self.opened,
                 },
             )
-        elif isinstance(exc, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported):
+        elif self._broken:
             self._stranger("protocol-error")
         elif not self._unknown and not self._bad_signatures:
-            self._stranger("timeout" if "imeout" in str(exc) else "no-key")
+            self._stranger("timeout" if self._timed_out else "no-key")
         elif not self._told:
             self._stranger("unknown-key")
-        self._worker.gone(self)
+        self._worker.gone(self, self._unproven())
         self._connection = None
 
     def _session_id(self) -> bytes:

@@ -1,20 +1,23 @@
 """Who may wait at the door, and who holds how many forwards? Exact, because the supervisor alone counts.
 
-Before log-in connections are bounded in all and per source (an IPv4 address or an IPv6 /64). When the house is
-full, the oldest of the fullest source goes, never the newcomer: one source cannot keep all others out. When only its
-source is full, a newcomer waits in line, as a descriptor and nothing more: an office behind one address may start a
-hundred `ssh` at once. If nobody moves, whoever of the source has idled longest gives its place.
+Before log-in connections are bounded in all, per source (an IPv4 address or an IPv6 /64) and per network (/24 or
+/48). When the house is full, the oldest of the fullest source goes, never the newcomer: one source cannot keep all
+others out. When only its source is full, or too many come at once, a newcomer waits in line, as a descriptor and
+nothing more: an office behind one address may start a hundred `ssh` at once. If nobody moves, whoever of the source
+has idled longest gives its place.
 """
 
 import socket
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from relay.core.settings import Limits
 
 LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day
+LINE_PENALISED = 10  # of a penalised source: whoever comes takes the place of a random one
 
 
 def source_of(address: str) -> str:
@@ -27,6 +30,11 @@ def source_of(address: str) -> str:
     return str(parsed)
 
 
+def network_of(source: str) -> str:
+    """The network that a source belongs to: the /24 of IPv4, the /48 of IPv6."""
+    return str(ip_network((source.partition("/")[0], 48 if ":" in source else 24), strict=False))
+
+
 class Door:
     """Connections that have not proven a key."""
 
@@ -34,10 +42,11 @@ class Door:
         self._waiting: OrderedDict[str, str] = OrderedDict()  # connection -> source, oldest first
         self._since: dict[str, float] = {}
         self._per_source: Counter[str] = Counter()
+        self._per_network: Counter[str] = Counter()
 
     def enter(self, connection: str, source: str, limits: Limits, now: float = 0.0) -> tuple[bool, str | None]:
         """Whether the newcomer may stay, and which connection has to go for it (None: no one). `now` in seconds."""
-        if self._per_source[source] >= limits.unauthenticated_per_source:
+        if not self.room(source, limits):
             return False, None
         evicted = None
         if len(self._waiting) >= limits.unauthenticated:
@@ -47,10 +56,18 @@ class Door:
         self._waiting[connection] = source
         self._since[connection] = now
         self._per_source[source] += 1
+        self._per_network[network_of(source)] += 1
         return True, evicted
 
-    def idler(self, source: str, before: float) -> str | None:
-        """The connection of this source that has been here longest, if it came before that time."""
+    def idler(self, source: str, limits: Limits, before: float) -> str | None:
+        """The connection that gives its place to one of this source, if there is one that came before that time.
+
+        The source's own oldest one; where the network is full, the oldest one of the network's fullest source.
+        """
+        if self._per_source[source] < limits.unauthenticated_per_source:
+            network = network_of(source)
+            near = [other for other in self._per_source if network_of(other) == network]
+            source = max(near, key=self._per_source.__getitem__, default=source)
         oldest = next((number for number, origin in self._waiting.items() if origin == source), None)
         return oldest if oldest is not None and self._since[oldest] < before else None
 
@@ -59,65 +76,146 @@ class Door:
         source = self._waiting.pop(connection, None)
         self._since.pop(connection, None)
         if source is not None:
-            self._per_source[source] -= 1
-            if not self._per_source[source]:
-                del self._per_source[source]
+            for counter, name in ((self._per_source, source), (self._per_network, network_of(source))):
+                counter[name] -= 1
+                if not counter[name]:
+                    del counter[name]
 
     def room(self, source: str, limits: Limits) -> bool:
-        """Whether this source has a place left."""
-        return self._per_source[source] < limits.unauthenticated_per_source
+        """Whether this source and its network have a place left."""
+        return (
+            self._per_source[source] < limits.unauthenticated_per_source
+            and self._per_network[network_of(source)] < limits.unauthenticated_per_network
+        )
+
+    def fullest(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The source and the network with the most connections, and how many."""
+        return _most(self._per_source), _most(self._per_network)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
 
+def _most(counter: Counter[str]) -> tuple[str, int]:
+    return max(counter.items(), key=lambda item: item[1], default=("", 0))
+
+
+class Standing(Enum):
+    """How a source has behaved lately."""
+
+    PROVEN = "proven"  # a key was proven there
+    PLAIN = "plain"
+    PENALISED = "penalised"
+
+
+@dataclass(eq=False, slots=True)
+class Guest:
+    """One accepted socket that nobody has read from."""
+
+    sock: socket.socket
+    address: str
+    port: int
+    since: float
+    source: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = source_of(self.address)
+
+
 class Line:
-    """Accepted sockets whose source is full, oldest first. Each costs a descriptor and no memory of a worker."""
+    """Accepted sockets that wait to be let in. Each costs a descriptor and no memory of a worker.
 
-    def __init__(self) -> None:
-        self._sockets: deque[tuple[socket.socket, str, int, float]] = deque()
-        self._per_source: Counter[str] = Counter()
+    Sources take turns, and so do those where a key was lately proven with the others: neither a crowd of strangers
+    nor one bad job can make everybody else wait for long.
+    """
 
-    def has_room(self, source: str) -> bool:
-        """Whether one more of this source may wait: one source cannot fill the line."""
-        return self._per_source[source] < LINE_PER_SOURCE
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        """`draw(n)` gives a random number below n."""
+        self._draw = draw
+        self._sources: OrderedDict[str, deque[Guest]] = OrderedDict()  # whose turn is next comes first
+        self._count = 0
+        self._proven_next = True
 
-    def join(self, sock: socket.socket, address: str, port: int, now: float) -> None:
-        """Wait. The socket is the line's from now on."""
-        self._sockets.append((sock, address, port, now))
-        self._per_source[source_of(address)] += 1
+    def join(self, guest: Guest, standing: Standing, limits: Limits) -> Guest | None:
+        """Wait. Gives back who has to go instead (the newcomer itself, if it is): its socket is the caller's again."""
+        waiting = self._sources.get(guest.source)
+        held = len(waiting) if waiting is not None else 0
+        if standing is Standing.PENALISED and held >= LINE_PENALISED:
+            out = self._draw(held + 1)  # each of those who came has the same chance
+            if waiting is None or out == held:
+                return guest
+            gone, waiting[out] = waiting[out], guest
+            return gone
+        if held >= LINE_PER_SOURCE:
+            return guest
+        self._sources.setdefault(guest.source, deque()).append(guest)
+        self._count += 1
+        if self._count <= limits.unauthenticated:
+            return None
+        fullest = max(self._sources, key=lambda source: len(self._sources[source]))
+        return self._take(fullest, 0)
 
-    def next(self, may: Callable[[str], bool]) -> tuple[socket.socket, str, int] | None:
-        """Take out the first whose source has room, if there is one."""
-        for index, (sock, address, port, _) in enumerate(self._sockets):
-            if may(source_of(address)):
-                del self._sockets[index]
-                self._left(address)
-                return sock, address, port
+    def next(self, may: Callable[[str], bool], standing: Callable[[str], Standing]) -> Guest | None:
+        """Take out the next one whose source `may` come in; None when nobody may."""
+        found: dict[Standing, str] = {}
+        for source in self._sources:
+            kind = standing(source)
+            if kind not in found and may(source):
+                found[kind] = source
+                if len(found) == len(Standing):
+                    break
+        order = [Standing.PROVEN, Standing.PLAIN] if self._proven_next else [Standing.PLAIN, Standing.PROVEN]
+        for kind in (*order, Standing.PENALISED):
+            if kind in found:
+                self._proven_next = kind is not Standing.PROVEN
+                waiting = self._sources[found[kind]]
+                return self._take(found[kind], self._draw(len(waiting)) if kind is Standing.PENALISED else 0)
         return None
 
-    def late(self, before: float) -> list[tuple[str, int]]:
-        """Close and give back those that have waited since before that time."""
+    def late(self, before: Callable[[str], float]) -> list[Guest]:
+        """Take out those who have waited since before the time that `before` says for their source."""
         gone = []
-        while self._sockets and self._sockets[0][3] < before:
-            sock, address, port, _ = self._sockets.popleft()
-            sock.close()
-            self._left(address)
-            gone.append((address, port))
+        for source, waiting in tuple(self._sources.items()):
+            edge = before(source)
+            late = [guest for guest in waiting if guest.since < edge]
+            gone += late
+            for guest in late:
+                self._take(source, waiting.index(guest))
         return gone
 
-    def sources(self) -> set[str]:
+    def sources(self) -> Iterator[str]:
         """The sources that somebody waits for."""
-        return set(self._per_source)
+        return iter(tuple(self._sources))
 
-    def _left(self, address: str) -> None:
-        source = source_of(address)
-        self._per_source[source] -= 1
-        if not self._per_source[source]:
-            del self._per_source[source]
+    def waiting(self, source: str) -> int:
+        """How many of this source wait."""
+        return len(self._sources.get(source, ()))
+
+    def guests(self) -> list[Guest]:
+        """All who wait."""
+        return [guest for waiting in self._sources.values() for guest in waiting]
+
+    def remove(self, guest: Guest) -> None:
+        """Take this one out."""
+        self._take(guest.source, self._sources[guest.source].index(guest))
+
+    def clear(self) -> list[Guest]:
+        """Take all out."""
+        return self.late(lambda source: float("inf"))
+
+    def _take(self, source: str, index: int) -> Guest:
+        waiting = self._sources[source]
+        guest = waiting[index]
+        del waiting[index]
+        self._count -= 1
+        if waiting:
+            self._sources.move_to_end(source)
+        else:
+            del self._sources[source]
+        return guest
 
     def __len__(self) -> int:
-        return len(self._sockets)
+        return self._count
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +237,10 @@ class Slots:
         self._count: Counter[tuple[str, str]] = Counter()
 
     def take(self, forward: str, slot: Slot, limits: Limits | None) -> str:
-        """Take a slot: "" when it was free, else which limit is reached. Without `limits` it is taken in any case."""
+        """Take a slot: "" when it was free, else which limit is reached. Without `limits` it is taken in any case.
+
+        What is said begins with `person`, `key` or `target` and its name.
+        """
         if forward in self.held:
             return ""
         if limits is not None:
@@ -162,6 +263,56 @@ class Slots:
                 self._count[name] -= 1
                 if not self._count[name]:
                     del self._count[name]
+
+    def most(self, kind: str) -> tuple[str, int]:
+        """Which person, key or target has the most forwards, and how many."""
+        return _most(Counter({name: count for (of, name), count in self._count.items() if of == kind}))
+
+    def fullest_connection(self) -> tuple[str, int]:
+        """The connection with the most forwards, and how many."""
+        return _most(Counter(slot.connection for slot in self.held.values()))
+
+
+class Guests:
+    """The connections that have proven a key, and how many each person and key has."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[str, str]] = {}
+        self._count: Counter[tuple[str, str]] = Counter()
+
+    def enter(self, connection: str, person: str, key: str, limits: Limits | None) -> str:
+        """Count it: "" when it may stay, else which limit is reached. Without `limits` it is counted in any case."""
+        if connection in self._held:
+            return ""
+        if limits is not None:
+            for kind, name, most in (
+                ("person", person, limits.connections_per_person),
+                ("key", key, limits.connections_per_key),
+            ):
+                if self._count[kind, name] >= most:
+                    return f"{kind} {name} has {most} connections, which is the limit"
+        self._held[connection] = person, key
+        self._count.update((("person", person), ("key", key)))
+        return ""
+
+    def leave(self, connection: str) -> None:
+        """It is gone."""
+        held = self._held.pop(connection, None)
+        if held is not None:
+            for name in (("person", held[0]), ("key", held[1])):
+                self._count[name] -= 1
+                if not self._count[name]:
+                    del self._count[name]
+
+    def most(self, kind: str) -> tuple[str, int]:
+        """Which person or key has the most connections, and how many."""
+        return _most(Counter({name: count for (of, name), count in self._count.items() if of == kind}))
+
+    def __contains__(self, connection: str) -> bool:
+        return connection in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 def _names(slot: Slot) -> list[tuple[str, str]]:

@@ -1,37 +1,65 @@
 """Who comes in, who waits, and to which worker does a client go? From accept(2) to the handed-over descriptor.
 
-The bounds themselves are in `admission`; here are the listening sockets, and what is done with each newcomer. No
-byte of a client is read.
+The bounds are in `admission`, what sources have earned in `penalties`; here are the listening sockets, and what is
+done with each newcomer: let in now, made to wait its turn, or told why not. No byte of a client is read.
 """
 
 import asyncio
 import errno
+import random
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from relay.core.settings import Limits
-from relay.serve.admission import Door, Line, source_of
+from relay.core.bucket import Bucket
+from relay.core.settings import Limits, Settings
+from relay.serve.admission import Door, Guest, Line, Standing, source_of
+from relay.serve.bans import Bans
 from relay.serve.crew import Crew, Member
+from relay.serve.farewell import Farewells
 from relay.serve.record import Record
 
 ACCEPTS = 64  # per turn of the loop and listener
-LINE_SECONDS = 0.5  # how often the line before a full source is looked at
+LINE_SECONDS = 0.5  # how often the line is looked at
 IDLE_SECONDS = 5.0  # a client that has not proven a key by then gives its place to one that waits
+SLOW_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
+SLOW_WAIT_SECONDS = 10.0  # how long one of a penalised source waits for its turn, before it is told
 NO_ROOM_SECONDS = 0.5  # after running out of descriptors
 NO_WORKER_SECONDS = 0.1  # while no worker of ours is ready
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One connection that a worker has, and that has not proven a key."""
+
+    address: str
+    source: str
+    member: str
+    slow: bool
 
 
 class Entrance:
     """The listening sockets, the door behind them, and the line before it."""
 
-    def __init__(self, crew: Crew, record: Record, limits: Callable[[], Limits]) -> None:
+    def __init__(self, crew: Crew, record: Record, settings: Callable[[], Settings]) -> None:
         self._loop = asyncio.get_running_loop()
         self._crew = crew
         self._record = record
-        self._limits = limits
+        self._settings = settings
         self._door = Door()
-        self._line = Line()
+        self._line = Line(random.SystemRandom().randrange)
+        self._visits: dict[str, Visit] = {}
+        self._slow: dict[str, str] = {}  # penalised source -> its one connection
+        self._handshakes = Bucket(0, 0)
+        self._penalised = Bucket(0, 0)
+        self._farewells = Farewells()
+        self._moving: asyncio.TimerHandle | None = None
         self._closed = False
+        self.bans = Bans(record, lambda: settings().penalties)
+        self.let_in = 0
+        self.turned_away = 0
         self.sockets: list[socket.socket] = []
 
     def open(self) -> None:
@@ -48,8 +76,9 @@ class Entrance:
             self._closed = True
             for sock in self.sockets:
                 self._loop.remove_reader(sock.fileno())
-            while waiting := self._line.next(lambda source: True):
-                self._admit(*waiting)
+            now, limits = self._loop.time(), self._settings().limits
+            while guest := self._line.next(lambda source: True, lambda source: Standing.PLAIN):
+                self._let_in(guest, limits, now)
 
     def resume(self) -> None:
         """Accept again after `stop`."""
@@ -61,54 +90,68 @@ class Entrance:
         self.stop()
         for sock in self.sockets:
             sock.close()
+        for guest in self._line.clear():
+            guest.sock.close()
+        self._farewells.close()
 
-    def readmit(self, connection: str, source: str) -> None:
+    def readmit(self, connection: str, address: str, member: Member) -> None:
         """One that a former supervisor let in has not proven its key yet: it is counted here now."""
-        self._door.enter(connection, source_of(source), self._limits(), self._loop.time())
+        source = source_of(address)
+        self._door.enter(connection, source, self._settings().limits, self._loop.time())
+        self._visits[connection] = Visit(address, source, member.name, False)
 
     @property
     def waiting(self) -> int:
         """Connections that have not proven a key."""
         return len(self._door)
 
-    def leave(self, connection: str) -> None:
-        """It has proven its key, or is gone: its place is free."""
-        self._door.leave(connection)
-        if len(self._line):
-            self._move_line()
+    # ---- what workers tell
+
+    def proven(self, connection: str) -> None:
+        """It has proven its key: its place is free, and its source in good standing."""
+        visit = self._visits.get(connection)
+        if visit is not None:
+            self.bans.proven(visit.source)
+        self._leave(connection)
+
+    def gone(self, connection: str, why: str) -> None:
+        """It has ended; `why` is how, if it proved no key ("" when that is not to be held against its source)."""
+        visit = self._visits.get(connection)
+        if visit is not None and why:
+            self.bans.failed(visit.address, visit.source, why)
+        self._leave(connection)
 
     def lost(self, member: Member) -> None:
         """A worker is gone with those it was to let in."""
-        for connection in member.connections:
-            self._door.leave(connection)
+        for connection, visit in tuple(self._visits.items()):
+            if visit.member == member.name:
+                self._leave(connection)
 
-    async def watch_line(self) -> None:
-        """Who waits for a place that nobody leaves gets that of the idlest of its source, or is sent away at last."""
-        while True:
-            await asyncio.sleep(LINE_SECONDS)
-            now, limits = self._loop.time(), self._limits()
-            for address, port in self._line.late(now - limits.login_grace):
-                self._record.stranger("source-full", address, port)
-            for source in self._line.sources():
-                idler = self._door.idler(source, now - IDLE_SECONDS)
-                if idler is not None:
-                    self._drop(idler)
-                    self.leave(idler)
+    def _leave(self, connection: str) -> None:
+        visit = self._visits.pop(connection, None)
+        self._door.leave(connection)
+        if visit is not None and visit.slow and self._slow.get(visit.source) == connection:
+            del self._slow[visit.source]
+        if len(self._line):
+            self._move_line()
+
+    # ---- newcomers
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS):
             if self._crew.least_loaded() is None:  # all are being replaced: who comes waits in the listener's backlog
                 self._pause(listener, NO_WORKER_SECONDS)
-                return
+                break
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._pause(listener, NO_ROOM_SECONDS)
-                return
-            self._welcome(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]))
+                break
+            self._welcome(Guest(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]), self._loop.time()))
+        self._move_line()
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listener.fileno())
@@ -118,42 +161,177 @@ class Entrance:
         if not self._closed:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
-    def _welcome(self, sock: socket.socket, address: str, port: int) -> None:
-        limits = self._limits()
-        if self._door.room(source_of(address), limits):
-            self._admit(sock, address, port)
-        elif len(self._line) < limits.unauthenticated and self._line.has_room(source_of(address)):
-            self._line.join(sock, address, port, self._loop.time())
-        else:
-            sock.close()
-            self._record.stranger("source-full", address, port)
+    def _welcome(self, guest: Guest) -> None:
+        out = self._line.join(guest, self._standing(guest.source), self._settings().limits)
+        if out is not None:
+            self._turn_away(out, "line-full" if out.source != guest.source else "source-full")
+
+    def _standing(self, source: str) -> Standing:
+        if self.bans.remaining(source):
+            return Standing.PENALISED
+        return Standing.PROVEN if self.bans.lately(source) else Standing.PLAIN
+
+    def _turn_away(self, guest: Guest, kind: str) -> None:
+        """Close it, counted, and told why where there is room for that."""
+        self.turned_away += 1
+        left = self.bans.remaining(guest.source)
+        number = self._record.make_id()
+        text = f"relay: too many connections wait here, please try again (id {number})"
+        if left:
+            kind = "banned"
+            self.bans.refused(guest.source)
+            text = f"relay: too many failed log-ins from your address, retry in {left:.0f} s (id {number})"
+        elif kind == "source-full":
+            text = f"relay: too many connections of your address wait here, please try again (id {number})"
+        self._record.stranger(kind, guest.address, guest.port, number=number)
+        self._farewells.say(guest.sock, guest.source, text)
+
+    # ---- the line
 
     def _move_line(self) -> None:
-        """Somebody has proven a key or is gone: let in who waits and has room now."""
-        limits = self._limits()
-        while waiting := self._line.next(lambda source: self._door.room(source, limits)):
-            self._admit(*waiting)
+        """Let in who waits, has room and is next, as many as there may be handshakes now."""
+        if self._closed:
+            return
+        if self._moving is not None:
+            self._moving.cancel()
+            self._moving = None
+        while len(self._line):
+            limits, now = self._settings().limits, self._loop.time()
+            self._handshakes.change(now, limits.handshakes, limits.handshakes)
+            self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
+            wait = self._handshakes.wait(now)
+            if wait:
+                self._moving = self._loop.call_later(wait, self._move_line)
+                return
+            if self._crew.least_loaded() is None:
+                self._moving = self._loop.call_later(NO_WORKER_SECONDS, self._move_line)
+                return
+            guest = self._line.next(lambda source: self._may(source, limits, now), self._standing)  # noqa: B023 - called at once
+            if guest is None:
+                return  # whoever leaves, and the look at the line twice a second, moves it on
+            if _gone([guest]):
+                self._lost_patience(guest)
+            else:
+                self._let_in(guest, limits, now)
 
-    def _admit(self, sock: socket.socket, address: str, port: int) -> None:
-        with sock:
-            self._hand_over(sock, address, port)
+    def _may(self, source: str, limits: Limits, now: float) -> bool:
+        if not self._door.room(source, limits):
+            return False
+        return not self.bans.remaining(source) or (source not in self._slow and not self._penalised.wait(now))
 
-    def _hand_over(self, sock: socket.socket, address: str, port: int) -> None:
+    def _lost_patience(self, guest: Guest) -> None:
+        """The client has gone while it waited."""
+        guest.sock.close()
+        self._record.stranger("no-key", guest.address, guest.port)
+        self.bans.failed(guest.address, guest.source, "silent")
+
+    def _let_in(self, guest: Guest, limits: Limits, now: float) -> None:
         member = self._crew.least_loaded()
-        if member is None:
-            return  # all workers are being replaced: closed, the client tries again
+        if member is None:  # only at a hand-over: all workers are being replaced, the client tries again
+            guest.sock.close()
+            return
+        slow = bool(self.bans.remaining(guest.source))
+        self._handshakes.take(now)
+        if slow:
+            self._penalised.take(now)
         number = self._record.make_id()
-        _, evicted = self._door.enter(number, source_of(address), self._limits(), self._loop.time())
-        if evicted is not None:
+        _, evicted = self._door.enter(number, guest.source, limits, now)
+        if evicted is not None and not self._closed:
             self._drop(evicted)
         member.connections.add(number)
-        try:
-            member.link.send({"t": "conn", "c": number, "source": address, "port": port, "fd": True}, sock.fileno())
-        except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
-            self._door.leave(number)
-            member.connections.discard(number)
+        message: dict[str, Any] = {"t": "conn", "c": number, "source": guest.address, "port": guest.port, "fd": True}
+        if slow:
+            message["slow"] = SLOW_SECONDS
+            self._slow[guest.source] = number
+        self._visits[number] = Visit(guest.address, guest.source, member.name, slow)
+        self.let_in += 1
+        with guest.sock:
+            try:
+                member.link.send(message, guest.sock.fileno())
+            except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
+                self._visits.pop(number)
+                self._slow.pop(guest.source, None)
+                self._door.leave(number)
+                member.connections.discard(number)
 
     def _drop(self, connection: str) -> None:
         for member in self._crew.members.values():
             if connection in member.connections:
                 member.link.send({"t": "drop", "c": connection, "why": "place-needed"})
+
+    async def watch_line(self) -> None:
+        """Who waits for a place that nobody leaves gets that of the idlest of its source, or is sent away at last."""
+        while True:
+            await asyncio.sleep(LINE_SECONDS)
+            now, limits = self._loop.time(), self._settings().limits
+            self.bans.lapse()
+            for guest in self._line.late(lambda source: self._edge(source, limits, now)):  # noqa: B023 - called at once
+                self._turn_away(guest, "source-full")
+            for guest in _gone(self._line.guests()):
+                self._line.remove(guest)
+                self._lost_patience(guest)
+            for source in self._line.sources():
+                if not self._door.room(source, limits):
+                    idler = self._door.idler(source, limits, now - IDLE_SECONDS)
+                    if idler is not None:
+                        self._drop(idler)
+                        self._door.leave(idler)
+            self._move_line()
+
+    def _edge(self, source: str, limits: Limits, now: float) -> float:
+        return now - (SLOW_WAIT_SECONDS if self.bans.remaining(source) else limits.login_grace)
+
+    # ---- what it looks like
+
+    def figures(self) -> dict[str, int]:
+        """How many there are of what, for `status` and metrics."""
+        return {
+            "before_login": len(self._door),
+            "line": len(self._line),
+            "line_sources": sum(1 for _ in self._line.sources()),
+            "penalised_inside": len(self._slow),
+            "bans": self.bans.count(),
+            "let_in": self.let_in,
+            "turned_away": self.turned_away,
+            "told": self._farewells.told,
+        }
+
+    def use(self) -> list[tuple[str, float, float, str]]:
+        """How much of each limit is used: its name, the use, the limit, and who uses most."""
+        limits, now = self._settings().limits, self._loop.time()
+        source, network = self._door.fullest()
+        self._handshakes.wait(now), self._penalised.wait(now)
+        return [
+            ("unauthenticated", len(self._door), limits.unauthenticated, ""),
+            ("unauthenticated_per_source", source[1], limits.unauthenticated_per_source, source[0]),
+            ("unauthenticated_per_network", network[1], limits.unauthenticated_per_network, network[0]),
+            ("handshakes", _used(self._handshakes), limits.handshakes, ""),
+            ("handshakes_penalised", _used(self._penalised), limits.handshakes_penalised, ""),
+        ]
+
+    def waiting_of(self, source: str) -> int:
+        """How many connections of a source wait in line."""
+        return self._line.waiting(source)
+
+    def memory(self) -> dict[str, Any]:
+        """What a successor is to know of the sources, as plain JSON."""
+        return self.bans.memory()
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """What a predecessor knew; nonsense is passed over."""
+        self.bans.remember(memory)
+
+
+def _used(bucket: Bucket) -> int:
+    return max(round(bucket.burst - bucket.level), 0)
+
+
+def _gone(guests: Iterable[Guest]) -> list[Guest]:
+    """Those whose client has closed its side; asked of the kernel without reading (poll(2), POLLRDHUP)."""
+    if not hasattr(select, "POLLRDHUP"):
+        return []  # not Linux: a worker finds out
+    asked = {guest.sock.fileno(): guest for guest in guests}
+    poll = select.poll()
+    for descriptor in asked:
+        poll.register(descriptor, select.POLLRDHUP)
+    return [asked[descriptor] for descriptor, _ in poll.poll(0)]

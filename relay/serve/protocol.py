@@ -10,7 +10,7 @@ arrive in the order of their frames.
       holding    {f, c, person, key, target}              after a reconnect: a forward that is open
       joined     {}                                       end of have/holding
       auth       {c, person, key}                         the connection has proven its key
-      gone       {c}                                      the connection has ended
+      gone       {c, why}                                 the connection has ended; why: how, if it proved no key
       open       {e}                                      a forward wants its opening row: answered opened or busy
       note       {e}                                      an event to record: answered ack
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
@@ -20,7 +20,7 @@ arrive in the order of their frames.
       settings   {settings, listening}          listening: the addresses and ports of this relay
       policy     {version, lines, first, last}            a slice of the compiled policy
       keys       {version, lines, first, last}            a slice of the compiled keys
-      conn       {c, source, port, fd}                    a new client, with its descriptor
+      conn       {c, source, port, fd, slow}              a new client, with its descriptor; slow: seconds to offer one
       opened     {f} | busy {f, reason}                   the answer to open
       ack        {ids}                                    these notes are durable
       drop       {c, why}                                 end this connection (a place is needed)

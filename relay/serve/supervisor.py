@@ -47,7 +47,7 @@ class Supervisor:
         self._record = Record()
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._record.say)
         self._law = Enactment(site, self._crew, self._record)
-        self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings.limits)
+        self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
         self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
         self._control = Control(self._ask, {"take-over": self._hand_over})
         self._forwards = Forwards(self._crew, self._record, lambda: self._law.settings.limits)
@@ -307,14 +307,14 @@ class Supervisor:
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
             case "auth":
-                self._entrance.leave(message["c"])
+                self._entrance.proven(message["c"])
             case "gone":
-                self._entrance.leave(message["c"])
+                self._entrance.gone(message["c"], str(message.get("why", "")))
                 member.connections.discard(message["c"])
             case "have":
                 member.connections.add(message["c"])
                 if not message.get("proven", True):
-                    self._entrance.readmit(message["c"], message["source"])
+                    self._entrance.readmit(message["c"], message["source"], member)
             case "holding":
                 self._forwards.holding(member, message)
             case "joined":
@@ -350,6 +350,10 @@ class Supervisor:
                 return await self._write_down([_event(raw) for raw in question.get("events", [])])
             case "status":
                 return self._status()
+            case "bans":
+                return {"ok": True, "bans": self._entrance.bans.shown(), "watched": self._entrance.bans.watched()}
+            case "unban":
+                return self._entrance.bans.unban(question)
             case other:
                 return {"ok": False, "problem": f"this relay ({__version__}) does not know {other!r}"}
 

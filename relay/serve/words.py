@@ -71,6 +71,11 @@ def unusable_key(text: str, reference: str) -> str:
     return f"This relay knows your key, but {text} (id {reference})."
 
 
+def too_slow(reference: str) -> str:
+    """Told to somebody in the slow lane of a penalised source who offered no known key."""
+    return f"relay: too many failed log-ins from your address; no known key was offered in time (id {reference})"
+
+
 LOGIN = {
     Reason.KEY_EXPIRED: "it has expired",
     Reason.KEY_SOURCE: "it is not accepted from this address",

@@ -238,7 +238,7 @@ class Worker:
     def _serve(self, message: Message, descriptor: int) -> None:
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
-        adapter = Adapter(self, message["c"], message["source"], message["port"])
+        adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
         self.connections[adapter.id] = adapter
         task = self.loop.create_task(self._accept(adapter, sock), name=f"accept {adapter.id}")
         self._keep(task)
@@ -288,11 +288,11 @@ class Worker:
         if who is not None and self.reports.link is not None:
             self.reports.link.send({"t": "auth", "c": adapter.id, "person": who.person, "key": who.fingerprint})
 
-    def gone(self, adapter: Adapter) -> None:
-        """A connection is over."""
+    def gone(self, adapter: Adapter, why: str) -> None:
+        """A connection is over; `why` is how, if it proved no key (see relay.serve.penalties)."""
         self.connections.pop(adapter.id, None)
         if self.reports.link is not None:
-            self.reports.link.send({"t": "gone", "c": adapter.id})
+            self.reports.link.send({"t": "gone", "c": adapter.id, "why": why})
         if self._draining:
             self._end_when_empty()
 

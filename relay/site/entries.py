@@ -20,6 +20,7 @@ from relay.site.models import (
     ExpectEntry,
     HostEntry,
     LimitsEntry,
+    PenaltiesEntry,
     PolicyFile,
     RuleEntry,
     SettingsFile,
@@ -82,7 +83,7 @@ def settings(document: Document) -> tuple[SettingsFile, list[Fault]]:
     """relay.yaml as a model, and its faults. What is faulty has its default, so that the rest can be judged."""
     faults = list(document.faults)
     data = _mapping(document, faults)
-    for name in ("limits", "audit"):
+    for name in ("limits", "penalties", "audit"):
         if name in data and data[name] is None:
             del data[name]
     data = _marked(data)
@@ -239,6 +240,8 @@ def _names(model: type[BaseModel]) -> list[str]:
 def _nearest(key: str, model: type[BaseModel]) -> str:
     if model is SettingsFile and key in LimitsEntry.model_fields:
         return "it belongs under `limits:`"
+    if model is SettingsFile and key in PenaltiesEntry.model_fields:
+        return "it belongs under `penalties:`"
     near = difflib.get_close_matches(key, _names(model), n=1)
     if near:
         return f"did you mean {near[0]!r}?"

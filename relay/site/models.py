@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from relay.core.rules import Address, Network
-from relay.core.settings import Limits, Settings
+from relay.core.settings import Limits, Penalties, Settings
 from relay.errors import InputRejected
 from relay.site import locate, times, values
 
@@ -133,6 +133,15 @@ def _size(low: int, high: int) -> PlainValidator:
         return found
 
     return _read(parse)
+
+
+def _rate(value: object) -> int:
+    if value == "none":
+        return 0
+    found = values.size(value)
+    if not 64 << 10 <= found <= 1 << 40:
+        raise InputRejected(f"{value} is out of bounds", "write none, or from 64KiB to 1024GiB a second")
+    return found
 
 
 Name = Annotated[str, _read(values.name), _schema("a name", "alice", pattern="^[a-z0-9][a-z0-9._-]{0,31}$")]
@@ -270,10 +279,25 @@ class LimitsEntry(_Strict):
         default=_L.unauthenticated, description="connections before log-in, in all"
     )
     unauthenticated_per_source: Annotated[int, _Count(1, 100_000)] = Field(
-        default=_L.unauthenticated_per_source, description="the same, of one source"
+        default=_L.unauthenticated_per_source, description="the same, of one IPv4 address or IPv6 /64"
+    )
+    unauthenticated_per_network: Annotated[int, _Count(1, 100_000)] = Field(
+        default=_L.unauthenticated_per_network, description="the same, of one /24 or /48"
+    )
+    handshakes: Annotated[int, _Count(1, 100_000)] = Field(
+        default=_L.handshakes, description="new connections let in per second; more wait in line"
+    )
+    handshakes_penalised: Annotated[int, _Count(1, 100_000)] = Field(
+        default=_L.handshakes_penalised, description="of those, for all penalised sources together"
     )
     unknown_keys: Annotated[int, _Count(1, 1000)] = Field(
         default=_L.unknown_keys, description="offered keys that are not known"
+    )
+    connections_per_person: Annotated[int, _Count(1, 1_000_000)] = Field(
+        default=_L.connections_per_person, description="logged in at once"
+    )
+    connections_per_key: Annotated[int, _Count(1, 1_000_000)] = Field(
+        default=_L.connections_per_key, description="logged in at once"
     )
     forwards_per_connection: Annotated[int, _Count(1, 100_000)] = _L.forwards_per_connection
     forwards_per_person: Annotated[int, _Count(1, 1_000_000)] = _L.forwards_per_person
@@ -281,6 +305,9 @@ class LimitsEntry(_Strict):
     forwards_per_target: Annotated[int, _Count(1, 1_000_000)] = _L.forwards_per_target
     keepalive_interval: Annotated[float, _duration(1, 3600), _DURATION_SCHEMA] = _L.keepalive_interval
     keepalive_count: Annotated[int, _Count(1, 100)] = _L.keepalive_count
+    dials: Annotated[int, _Count(1, 100_000)] = Field(
+        default=_L.dials, description="targets being dialled at once; more wait their turn"
+    )
     dial_timeout: Annotated[float, _duration(0.5, 300), _DURATION_SCHEMA] = _L.dial_timeout
     row_timeout: Annotated[float, _duration(0.5, 300), _DURATION_SCHEMA] = Field(
         default=_L.row_timeout, description="a forward waits so long for its audit row, then is refused as busy"
@@ -296,7 +323,56 @@ class LimitsEntry(_Strict):
     )
     buffer: Annotated[
         int, _size(64 << 10, 64 << 20), _schema("bytes with unit", "1MiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$")
-    ] = _L.buffer
+    ] = Field(default=_L.buffer, description="per connection, for a client that does not read")
+    buffers: Annotated[
+        int, _size(16 << 20, 1 << 40), _schema("bytes with unit", "2GiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$")
+    ] = Field(default=_L.buffers, description="of all connections together; more forwards get smaller windows")
+    rate_per_person: Annotated[int, _read(_rate), _schema("bytes per second with unit, or none", "none", "20MiB")] = (
+        Field(default=_L.rate_per_person, description="what one person's forwards may carry, both directions together")
+    )
+    scan_targets: Annotated[int, _Count(2, 1000)] = Field(
+        default=_L.scan_targets, description="different denied targets of one key in a minute that are called a scan"
+    )
+    scan_freeze: Annotated[float, _duration(0, 30 * 86400), _DURATION_SCHEMA] = Field(
+        default=_L.scan_freeze, description="a scan freezes its key so long; 0s: it is only recorded"
+    )
+
+
+_P = Penalties()
+
+
+class PenaltiesEntry(_Strict):
+    """What a source earns for each connection that ends without a proven key, as sshd's PerSourcePenalties."""
+
+    failed: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
+        default=_P.failed, description="keys were offered, and none was good"
+    )
+    silent: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
+        default=_P.silent, description="no key was offered"
+    )
+    timeout: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
+        default=_P.timeout, description="login_grace passed"
+    )
+    junk: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
+        default=_P.junk, description="what was said is no SSH"
+    )
+    begin: Annotated[float, _duration(0, 3600), _DURATION_SCHEMA] = Field(
+        default=_P.begin, description="from this sum on a source is penalised, until all of it has run out"
+    )
+    most: Annotated[float, _duration(1, 86400), _DURATION_SCHEMA] = Field(
+        default=_P.most, description="the sum grows no further"
+    )
+    lately: Annotated[float, _duration(0, 30 * 86400), _DURATION_SCHEMA] = Field(
+        default=_P.lately, description="a source that proved a key so lately is never penalised"
+    )
+    sources: Annotated[int, _Count(16, 1_000_000)] = Field(
+        default=_P.sources, description="remembered at once; the one that was quiet for longest is forgotten first"
+    )
+    exempt: Annotated[list[NetworkText], _OneOrMany()] = Field(
+        default=[values.network(text) for text in _P.exempt],
+        description="networks against which nothing is held; [] for none",
+        examples=[["203.0.113.0/24"]],
+    )
 
 
 _S = Settings()
@@ -337,6 +413,7 @@ class SettingsFile(_Strict):
         default=_S.chacha, description="offer chacha20-poly1305; auto: only on machines without AES instructions"
     )
     limits: LimitsEntry = LimitsEntry()
+    penalties: PenaltiesEntry = PenaltiesEntry()
     audit: AuditEntry = AuditEntry()
 
     def settings(self) -> Settings:
@@ -351,6 +428,9 @@ class SettingsFile(_Strict):
             node=self.node,
             chacha=self.chacha,
             limits=Limits(**dict(self.limits)),
+            penalties=Penalties(
+                **{**dict(self.penalties), "exempt": tuple(str(network) for network in self.penalties.exempt)}
+            ),
             audit_keep_days=self.audit.keep,
             strangers_keep_days=self.audit.strangers,
         )
@@ -363,5 +443,6 @@ ENTRIES: dict[str, type[BaseModel]] = {
     "rules": RuleEntry,
     "expect": ExpectEntry,
     "limits": LimitsEntry,
+    "penalties": PenaltiesEntry,
     "audit": AuditEntry,
 }
