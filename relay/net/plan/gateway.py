@@ -16,15 +16,7 @@ _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 # what is asked of a LAN by method 1: TCP by forwards, and echoes of `net verify`
 _PROTOCOLS = {4: ("tcp", "icmp"), 6: ("tcp", "ipv6-icmp")}
 _RULES = {4: f"{OWN}/rules.v4", 6: f"{OWN}/rules.v6"}
-
-# a drop of another table is final: an accept of ours does not overrule it
-_OTHERS = """
-if nft list chains | grep -q 'hook forward .*policy drop' ||
-    { [ -s /proc/net/ip_tables_names ] && iptables -S FORWARD | grep -q 'P FORWARD DROP'; }; then
-    note "other rules here drop what is forwarded (Docker's and ufw's do), so nothing comes through yet;" \\
-        "print this script with --firewall iptables, which gets along with them"
-fi
-"""
+_OTHERS = "print this script with --firewall iptables, which gets along with them"
 
 
 def gateway_machine(
@@ -46,7 +38,7 @@ def gateway_machine(
     families = tuple(sorted({network.version for network in zone.networks}))
     if firewall == "nft":
         rules = [OwnFile(f"{OWN}/rules.nft", _nft(overlay, ways, method), why="what may pass, and nothing else")]
-        load = f"\nnft -f {OWN}/rules.nft\n" + _other_form(families) + _OTHERS
+        load = f"\nnft -f {OWN}/rules.nft\n" + _other_form(families) + nft.others(_OTHERS)
         unload = "\n" + nft.DOWN
         programs: tuple[tuple[str, str], ...] = (("nft", "nftables"),)
     else:

@@ -5,6 +5,7 @@ concerns the overlay's interfaces is dropped, and other forwarding (Docker's) go
 """
 
 from collections.abc import Iterable, Sequence
+from shlex import quote
 
 from relay.core.rules import Network, Zone
 from relay.net.machine import TABLE
@@ -15,6 +16,17 @@ _REJECT = "reject with icmpx type host-unreachable"
 
 # the part of `down`
 DOWN = f"! nft list table inet {TABLE} >/dev/null 2>&1 || nft delete table inet {TABLE}\n"
+
+
+def others(cure: str) -> str:
+    """The part of `up` that looks for others' rules: a drop of theirs is final, an accept of ours overrules none."""
+    return f"""
+if nft list chains | grep -q 'hook forward .*policy drop' ||
+    {{ [ -s /proc/net/ip_tables_names ] && iptables -S FORWARD | grep -q 'P FORWARD DROP'; }}; then
+    note "other rules here drop what is forwarded (Docker's and ufw's do), so nothing comes through yet;" \\
+        {quote(cure)}
+fi
+"""
 
 
 def table(chains: Iterable[str]) -> str:

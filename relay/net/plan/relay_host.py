@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from relay.core.network import NetworkPlan, Overlay
 from relay.core.rules import Address, Network
 from relay.net.machine import OWN, PROTOCOL, Kernel, Machine, OwnFile, OwnRoute
-from relay.net.plan import clashes, membership, nft, shell, standing
+from relay.net.plan import clashes, iptables, membership, nft, shell, standing
 from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
 RULES = f"{OWN}/rules.nft"
 _LAST = 4294967294  # the metric of the fallback: behind every other route; one less than the kernel's own last
 _FIRST = 5001  # of the routes that ZeroTier does not set: behind its own, which have 5000, and no two the same
+
+_OTHERS = (
+    "let method 2 through: iptables -I DOCKER-USER -i {0} -o {0} -j ACCEPT, or: ufw route allow in on {0} out on {0}"
+)
 
 
 def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
@@ -107,6 +111,7 @@ def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> 
         + shell.ROUTES
         + "\n"
         + shell.lines(f"nft -f {RULES}", *out, "sweep")
+        + (nft.others(_OTHERS.format(iptables.name(overlays[0].zone.interface))) if method == 2 and overlays else "")
     )
 
 

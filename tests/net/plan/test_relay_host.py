@@ -155,6 +155,16 @@ def test_method_2(box: Box, shell: tuple[str, ...]) -> None:
     assert box.held().forwarding == "00"
 
 
+@pytest.mark.system
+def test_method_2_beside_docker(box: Box) -> None:
+    """Where others' rules drop what is forwarded, method 2 says what lets it through; method 1 forwards nothing."""
+    box.machine.sh("iptables -P FORWARD DROP")
+    said, _ = box.printed(relay_machine(plan(overlay(interface="zt*")), method=2))
+    assert "iptables -I DOCKER-USER -i zt+ -o zt+ -j ACCEPT" in said
+    said, _ = box.printed(relay_machine(plan()))
+    assert "other rules" not in said
+
+
 def test_method_2_says_its_risk() -> None:
     """Full routing is printed with what it costs."""
     assert any("no audit row" in warning for warning in relay_machine(plan(), method=2).warnings)
