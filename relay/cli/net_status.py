@@ -72,7 +72,7 @@ def _status(all_found: "Iterable[Sequence[Diagnosis]]") -> int:
 def look(
     zones: "Zones", chosen: "Sequence[Overlay]", role: "Role"
 ) -> "Iterator[tuple[Overlay, Observation, tuple[Diagnosis, ...]]]":
-    """Each of these zones as it is now, looked at side by side: all are there after some 8 s at most.
+    """Each of these zones as it is now, looked at side by side: all are there after some 6 s at most.
 
     Raises RelayError off Linux.
     """

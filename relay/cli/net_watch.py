@@ -26,7 +26,7 @@ _LATE = 3 * EVERY  # a look older than this says so
 
 
 class _Looking(threading.Thread):
-    """One zone's looks. A daemon: Ctrl-C need not wait for an echo."""
+    """One zone's looks. A daemon: Ctrl-C waits for no more than an echo under way."""
 
     def __init__(self, sight: Sight, plan: Zones) -> None:
         super().__init__(name=f"look at {sight.overlay.zone.name}", daemon=True)

@@ -26,7 +26,12 @@ def of(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPl
 
     compiled = compiler.load(site.path, now=int(time.time()))
     plan = network.read(site.path, compiled.policy.inventory.zones.values(), flags)
-    if plan.public is None and compiled.settings.public:
+    return with_public(plan, compiled.settings.public), compiled
+
+
+def with_public(plan: NetworkPlan, setting: str) -> NetworkPlan:
+    """The plan with the address of relay.yaml's `public` where it says none itself and that is an address."""
+    if plan.public is None and setting:
         with suppress(ValueError):  # a name: never looked up
-            plan = replace(plan, public=ip_address(parse_spec(compiled.settings.public).host))
-    return plan, compiled
+            return replace(plan, public=ip_address(parse_spec(setting).host))
+    return plan

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from relay.cli import network_plan
 from relay.core.network import NetworkPlan, Overlay
 from relay.core.policy import Policy
 from relay.core.rules import Host
@@ -49,6 +50,7 @@ def read(site: Site) -> Zones:
             raise SiteInvalid((*examination.faults, *failing), compiler.HINT)
         notes.append("the files are not valid (relayctl check); these are the zones that are applied")
     plan, faults = network.examine(site.path, policy.inventory.zones.values())
+    plan = network_plan.with_public(plan, examination.settings.public)
     return Zones(plan, tuple(policy.inventory.hosts.values()), (*notes, *map(str, faults)))
 
 

@@ -9,12 +9,11 @@ from shlex import quote
 from typing import Literal
 
 from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Address, Network
-from relay.net import joining
+from relay.net import cures, joining
 from relay.net.icmp import Kind
 from relay.net.interfaces import candidates
 from relay.net.observation import Door, Observation, Reach, Role, peer_of
-from relay.net.routes import Obstacle, Route
+from relay.net.routes import Obstacle
 from relay.net.shadow import STRICT
 from relay.net.zerotier_view import Standing
 
@@ -22,7 +21,6 @@ State = Literal["ok", "warning", "fault"]
 ALIVE = 2.0  # seconds: a peer heard since we last asked it something is alive (an idle healthy one may be 60 s old)
 _FILTERED = {9, 10, 13}  # RFC 1812 5.2.7.1: codes of "unreachable" by which a packet filter speaks
 _NO_NETWORK = 0
-METRIC = 5000  # what ZeroTier gives its managed routes, so that its own takes the place of ours
 STALE = 60.0  # seconds: older than this no healthy path is
 
 
@@ -89,7 +87,7 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
         return None
     name, what = guard.reason.value, guard.detail
     interface = guard.interface or zone.interface
-    route = _route(overlay, seen.address, interface)
+    route = cures.set_route(overlay, seen.address, interface)
     match guard.reason:
         case Obstacle.INTERFACE_MISSING:
             known = [link.name for link in seen.interfaces if not link.loopback]
@@ -97,9 +95,8 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
             what = f"{what}; there are {', '.join(known[:8])}" if known else what
         case Obstacle.INTERFACE_AMBIGUOUS:
             right = seen.joined(overlay)
-            wished = _by_route(seen, overlay) or (right.interface if right is not None else "")
-            example = wished or "NAME"
-            cure = f"write `interface: {example}` for zone {zone.name} in policies/, then: relayctl reload"
+            wished = cures.routed_by(seen, overlay) or (right.interface if right is not None else "")
+            cure = f"write `interface: {wished or 'NAME'}` for zone {zone.name} in policies/, then: relayctl reload"
         case Obstacle.INTERFACE_DOWN:
             cure = f"ip link set {quote(interface)} up"
         case Obstacle.ROUTE_MISSING:
@@ -110,15 +107,11 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
             elif sent is True:
                 what = f"{what}; the controller sends it, and ZeroTier sets it within 30 s of its start"
             elif sent is False:
-                joined = seen.joined(overlay)
-                way = f"{_network(overlay, seen.address)} via {zone.gateway}" if zone.gateway else str(zone.networks[0])
                 what = f"{what}; the controller does not send it"
-                cure = f"{joining.panel(joined, seen)}: add the managed route {way}; until then: {route}"
+                managed = f"add the managed route {cures.way(overlay, seen.address)}"
+                cure = f"{joining.panel(seen.joined(overlay), seen)}: {managed}; until then: {route}"
         case Obstacle.OTHER_GATEWAY:
-            others = [one for one in seen.routes if _rivals(one, seen.address, interface, zone.gateway)]
-            replaced = (_network(overlay, seen.address), METRIC)
-            others = [one for one in others if (one.network, one.metric) != replaced]
-            cure = " && ".join([route, *(_delete(one) for one in others[:3])])
+            cure = cures.right_route(seen, overlay, interface)
         case Obstacle.NOT_UNICAST:
             cure = f"ip route show table all match {seen.address}: remove the one that forbids it, then: {route}"
         case _:
@@ -162,7 +155,7 @@ def _lan(seen: Observation, overlay: Overlay) -> Diagnosis | None:
         )
     if seen.forwarding is False:
         return Diagnosis(
-            "fault", "not-forwarding", "this machine does not forward packets", _forwarding(zone.networks[0].version)
+            "fault", "not-forwarding", "this machine does not forward packets", cures.forward(zone.networks[0].version)
         )
     return None
 
@@ -242,7 +235,7 @@ def _target(seen: Observation, overlay: Overlay, role: Role) -> Diagnosis | None
             f"{shown} is off, or has another address: the gateway finds nobody there",
             f"switch it on; {at}ping -c 3 {target.address}",
         )
-    forward = _forwarding(target.address.version)
+    forward = cures.forward(target.address.version)
     return Diagnosis(
         "fault",
         "target-silent",
@@ -295,39 +288,3 @@ def _well(seen: Observation, overlay: Overlay, role: Role) -> Diagnosis:
     if seen.target is not None and seen.target.answers:
         return Diagnosis("ok", "well", f"{seen.target.name or seen.target.address} answers{through}")
     return Diagnosis("ok", "well", f"{seen.address} goes by {seen.guard.interface}{through}")
-
-
-def _forwarding(version: int) -> str:
-    return f"sysctl -w net.{'ipv4.ip_forward' if version == 4 else 'ipv6.conf.all.forwarding'}=1"
-
-
-def _network(overlay: Overlay, address: Address) -> Network:
-    return next((network for network in overlay.zone.networks if address in network), overlay.zone.networks[0])
-
-
-def _route(overlay: Overlay, address: Address, interface: str) -> str:
-    """The command that sets the zone's route now."""
-    via = f" via {overlay.zone.gateway}" if overlay.zone.gateway else ""
-    return f"ip route replace {_network(overlay, address)}{via} dev {quote(interface)} metric {METRIC}"
-
-
-def _rivals(route: Route, address: Address, interface: str, gateway: Address | None) -> bool:
-    return bool(
-        route.network.prefixlen
-        and address in route.network
-        and route.interface == interface
-        and route.gateway != gateway
-    )
-
-
-def _delete(route: Route) -> str:
-    via = f" via {route.gateway}" if route.gateway else ""
-    return f"ip route del {route.network}{via} dev {quote(route.interface)} metric {route.metric}"
-
-
-def _by_route(seen: Observation, overlay: Overlay) -> str:
-    """The interface by which the zone's route goes already."""
-    for route in seen.routes:
-        if route.network in overlay.zone.networks and route.gateway == overlay.zone.gateway:
-            return quote(route.interface)
-    return ""

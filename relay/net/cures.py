@@ -1,0 +1,60 @@
+"""Which commands set a zone's way right? As words for a shell, with every name in them quoted."""
+
+from shlex import quote
+
+from relay.core.network import Overlay
+from relay.core.rules import Address, Network
+from relay.net.observation import Observation
+from relay.net.routes import Route
+
+METRIC = 5000  # what ZeroTier gives its managed routes, so that its own takes the place of ours
+_MOST_RIVALS = 3  # in one line for a person
+
+
+def forward(version: int) -> str:
+    """Let this machine forward packets of IPv4 or IPv6, until it is started anew."""
+    return f"sysctl -w net.{'ipv4.ip_forward' if version == 4 else 'ipv6.conf.all.forwarding'}=1"
+
+
+def network_of(overlay: Overlay, address: Address) -> Network:
+    """The zone's network that has the address."""
+    return next((one for one in overlay.zone.networks if address in one), overlay.zone.networks[0])
+
+
+def way(overlay: Overlay, address: Address) -> str:
+    """The zone's route as words: NETWORK via GATEWAY."""
+    via = f" via {overlay.zone.gateway}" if overlay.zone.gateway else ""
+    return f"{network_of(overlay, address)}{via}"
+
+
+def set_route(overlay: Overlay, address: Address, interface: str) -> str:
+    """Set the zone's route now."""
+    return f"ip route replace {way(overlay, address)} dev {quote(interface)} metric {METRIC}"
+
+
+def right_route(seen: Observation, overlay: Overlay, interface: str) -> str:
+    """Set the zone's route, and delete those on the interface that lead elsewhere and would stay."""
+    replaced = network_of(overlay, seen.address), METRIC
+    rivals = [
+        route
+        for route in seen.routes
+        if route.network.prefixlen
+        and seen.address in route.network
+        and route.interface == interface
+        and route.gateway != overlay.zone.gateway
+        and (route.network, route.metric) != replaced
+    ]
+    return " && ".join([set_route(overlay, seen.address, interface), *map(_delete, rivals[:_MOST_RIVALS])])
+
+
+def routed_by(seen: Observation, overlay: Overlay) -> str:
+    """The interface by which the zone's route goes already, "" for none."""
+    for route in seen.routes:
+        if route.network in overlay.zone.networks and route.gateway == overlay.zone.gateway:
+            return route.interface
+    return ""
+
+
+def _delete(route: Route) -> str:
+    via = f" via {route.gateway}" if route.gateway else ""
+    return f"ip route del {route.network}{via} dev {quote(route.interface)} metric {route.metric}"
