@@ -8,6 +8,7 @@ The relay serves as an ordinary process without any capability, whatever this pr
 """
 
 import contextlib
+import functools
 import json
 import re
 import signal
@@ -66,7 +67,7 @@ async def echo(reader, writer):
         pass
     writer.close()
 async def main():
-    server = await asyncio.start_server(echo, "0.0.0.0", 7)
+    server = await asyncio.start_server(echo, None, 7)
     print("listening", flush=True)
     await server.serve_forever()
 asyncio.run(main())
@@ -97,7 +98,7 @@ class Lab(Network):
             self.serve()
             self.configure_client()
         for machine in hosts.values():
-            wait_for(lambda at=machine: self._listens(at), f"no sshd at {machine.name}")  # type: ignore[misc]  # mypy: lambdas with defaults
+            wait_for(functools.partial(self._listens, machine), f"no sshd at {machine.name}")
 
     def _key(self, machine: Machine, path: str, comment: str) -> str:
         machine.sh(f"mkdir -p -m 700 {Path(path).parent}; ssh-keygen -q -t ed25519 -N '' -C {comment} -f {path}")

@@ -114,7 +114,10 @@ class Network:
         self.client, self.provider, self.relay, self.gateway, self.remote, self.recorder, self.member, self.air = made[
             :8
         ]
-        self.plant_gateway, self.plant_remote = made[8:] if plant else (None, None)
+        self.plant_gateway: Machine | None = None
+        self.plant_remote: Machine | None = None
+        if plant:
+            self.plant_gateway, self.plant_remote = made[8:]
         self.overlays = (OFFICE, PLANT_OVERLAY) if plant else (OFFICE,)
         self._underlay()
         self._office()
@@ -217,6 +220,10 @@ class Network:
     def remake(self, overlay: Overlay = OFFICE) -> None:
         """ZeroTier was restarted 5 seconds ago: a new interface, up, with its address, and no route yet."""
         self._undo.append(lambda: self.relay.ip(self._route(overlay)))
+        self.restart(overlay)
+
+    def restart(self, overlay: Overlay = OFFICE) -> None:
+        """The same, and nothing is undone: who sets the route sets it again."""
         self.relay.ip(f"link delete {overlay.interface}")
         self.plug(overlay)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.lab import Lab
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("lab-leaks")]  # they share a lab
 
 DOWN = "the network behind this relay is down"
 NO_ANSWER = "does not answer"

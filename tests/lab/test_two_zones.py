@@ -7,7 +7,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.network import PLANT_OVERLAY
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("lab-two-zones")]  # they share a lab
 
 
 @pytest.fixture(scope="module")

@@ -319,7 +319,10 @@ def only_child(pid: int) -> int:
 
     def look() -> int:
         try:
-            return int((children.read_text().split() or ["0"])[0])
+            found = children.read_text().split()
+            if not found and ") Z " in Path(f"/proc/{pid}/stat").read_text():
+                return -1
+            return int((found or ["0"])[0])
         except FileNotFoundError:
             return -1
 
