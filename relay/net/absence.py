@@ -47,9 +47,13 @@ def look(zone: Zone, by: Interface, spared: Sequence[str]) -> Leg:
         named = "" if "?" not in zone.interface else f"write {by.name} as `interface:` of {zone.name}, then: "
         return Leg(NAME, "warning", what, f"{named}sudo relayctl net apply")
     refused = next((one.how for one in fates if not one.leaves and one.network in zone.networks), "")
+    foreign = next((name for name in names.values() if name not in {by.name, "lo", *others}), "")
+    if guard is not None and foreign and not stopping:
+        stopping = guard.stops(leak.ends(zone.networks[0])[0], foreign)
     reasons = [reason for reason in (refused, f"nft's table {stopping}" if stopping else "") if reason]
     kept = " and ".join(reasons) or "that there is no other route"
-    return Leg(NAME, "ok", f"were {by.name} gone, nothing would leave elsewhere: {kept} prevents it")
+    prevents = "prevent" if len(reasons) > 1 else "prevents"
+    return Leg(NAME, "ok", f"were {by.name} gone, nothing would leave elsewhere: {kept} {prevents} it")
 
 
 def _on_link(zone: Zone, interface: str, guard: Ruleset) -> Address | None:

@@ -61,6 +61,10 @@ class Namespace:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start one command inside; whoever starts it ends it."""
+        return subprocess.Popen([*self._enter, *command], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
+
     def ip(self, *lines: str) -> None:
         """Run ip(8) with each line's words."""
         for line in lines:
