@@ -17,7 +17,7 @@ def test_checkout_has_the_current_schema(which: str) -> None:
     assert (CHECKOUT / schema.FILES[which]).read_text() == schema.text(which)
 
 
-@pytest.mark.parametrize("name", ["relay.yaml", "policies/example.yaml"])
+@pytest.mark.parametrize("name", ["relay.yaml", "policies/example.yaml", "network.yaml"])
 def test_documents_name_their_schema(name: str) -> None:
     """The first line of a document leads an editor to the schema beside it."""
     first = (CHECKOUT / name).read_text().splitlines()[0]

@@ -71,6 +71,7 @@ def gateway_machine(
                 up=up,
                 down=down,
                 interfaces=[zone.interface, overlay.lan_interface],
+                stand=nft.STAND if firewall == "nft" else iptables.stand(families),
             ),
         ),
         up=standing.UP,

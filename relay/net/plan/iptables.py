@@ -64,6 +64,14 @@ unhook() {
     return "".join(out)
 
 
+def stand(families: Iterable[int]) -> str:
+    """A command that fails when a jump to our rules is gone."""
+    checks = [
+        f"{_COMMANDS[family]} -w -t {which} -C {chain} -j {CHAIN}" for family in families for which, chain in HOOKS
+    ]
+    return f"{{ {' && '.join(checks)}; }}"
+
+
 def typed(family: int, path: str) -> list[str]:
     """What `up` comes down to."""
     command = _COMMANDS[family]

@@ -14,6 +14,8 @@ from relay.net.plan.prefixes import Prefix, literal
 # to whoever asked here, as the unreachable route would: connect() fails at once with EHOSTUNREACH
 _REJECT = "reject with icmpx type host-unreachable"
 
+# whether the rules are there
+STAND = f"nft list table inet {TABLE}"
 # the part of `down`
 DOWN = f"! nft list table inet {TABLE} >/dev/null 2>&1 || nft delete table inet {TABLE}\n"
 

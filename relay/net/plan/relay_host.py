@@ -33,6 +33,7 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
             down=_down(),
             interfaces=[overlay.zone.interface for overlay in overlays],
             networks=[prefix.network for prefix in guarded],
+            stand=nft.STAND,
         ),
     )
     joining = [membership.join(overlay, "the relay", overlay.relay) for overlay in overlays]

@@ -1,8 +1,8 @@
 """What keeps a machine's rules in place? A unit of systemd, and a script that heals what others took away.
 
-Only `up` makes anything; `watch` runs it again when an interface of ours, an address or a route changes, and once a
-minute (somebody restarted nftables, which empties every table). Stopping the unit takes nothing away: a guard that
-goes with a crash is none. `down` does.
+Only `up` makes anything; `watch` runs it again when an interface of ours, an address or a route changes, when the
+rules are gone (whoever restarts nftables empties every table), and once a minute. Stopping the unit takes nothing
+away: a guard that goes with a crash is none. `down` does.
 """
 
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ _UNIT = f"""[Unit]
 Description=Network of the SSH jump relay: {{what}}
 After=network-pre.target nftables.service zerotier-one.service docker.service
 Before=relay.service
+ReloadPropagatedFrom=nftables.service
 StartLimitIntervalSec=0
 
 [Service]
@@ -34,27 +35,43 @@ WantedBy=multi-user.target
 
 
 def files(
-    *, what: str, up: str, down: str, interfaces: Iterable[str], networks: Iterable[Network] = ()
+    *,
+    what: str,
+    up: str,
+    down: str,
+    interfaces: Iterable[str],
+    networks: Iterable[Network] = (),
+    stand: str = ":",
 ) -> tuple[OwnFile, ...]:
-    """`up`, `down`, `watch` and the unit; `interfaces` (patterns) and `networks` are what is watched for."""
+    """`up`, `down`, `watch` and the unit.
+
+    `interfaces` (patterns) and `networks` are what is watched for; `stand` is a command that fails when the rules are
+    gone.
+    """
     return (
         OwnFile(UP, up, 0o755, "makes the kernel fit; may be run again at any time"),
         OwnFile(DOWN, down, 0o755, "takes it back, and nothing else"),
-        OwnFile(WATCH, _watch(interfaces, networks), 0o755, "runs up again when something was taken away"),
+        OwnFile(WATCH, _watch(interfaces, networks, stand), 0o755, "runs up again when something was taken away"),
         OwnFile(UNIT_PATH, _UNIT.format(what=what), why="the same at every boot"),
     )
 
 
-def _watch(interfaces: Iterable[str], networks: Iterable[Network]) -> str:
+def _watch(interfaces: Iterable[str], networks: Iterable[Network], stand: str) -> str:
     texts = [*(literal(interface).rstrip("*") for interface in interfaces), *map(str, networks)]
     # one that holds another would make the longer one a pattern that never counts
     shortest = [text for text in sorted(set(texts)) if not any(other != text and other in text for other in texts)]
-    patterns = " | ".join(["minute", *(f"*{shell.quote(text)}*" for text in shortest)])
+    patterns = " | ".join(["gone", "minute", *(f"*{shell.quote(text)}*" for text in shortest)])
     return (
-        shell.header("relay-net watch: runs `up` again after a change, and once a minute")
+        shell.header("relay-net watch: runs `up` again after a change, when the rules are gone, and once a minute")
         + f"""
 {{
-    while :; do echo minute; sleep 60; done &
+    count=0
+    while :; do
+        {stand} >/dev/null 2>&1 || echo gone
+        count=$((count + 1))
+        [ $((count % 30)) != 0 ] || echo minute
+        sleep 2
+    done &
     exec ip -o monitor link address route
 }} | while read -r event; do
     case $event in

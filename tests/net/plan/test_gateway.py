@@ -5,8 +5,10 @@ from itertools import product
 import pytest
 
 from relay.errors import RelayError
+from relay.net.machine import OWN
 from relay.net.plan.gateway import gateway_machine
 from relay.net.plan.render import render
+from tests.lab.world import wait_for
 from tests.net.plan.conftest import SHELLS, Box
 from tests.net.plan.shares import overlay, six
 
@@ -120,6 +122,18 @@ def test_others_rules_stay(box: Box, firewall: str) -> None:
     assert "table inet theirs" in after
     assert "THEIRS" in after
     assert "zt0" not in after
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("firewall", ["nft", "iptables"])
+def test_watch_heals_the_rules(box: Box, firewall: str) -> None:
+    """Rules that somebody else took away are there again within seconds, in either form."""
+    box.printed(gateway_machine(overlay(), firewall=firewall))
+    before = box.rules()
+    watch = box.machine.start(f"{OWN}/watch")
+    box.machine.run("nft", "flush", "ruleset")
+    wait_for(lambda: box.rules() == before, "the rules were not healed")
+    watch.end()
 
 
 @pytest.mark.system
