@@ -19,20 +19,23 @@ NAME = "no leak"
 def look(zone: Zone, by: Interface, spared: Sequence[str]) -> Leg:
     """What would become of other programs' packets for the zone.
 
-    `spared`: patterns of other zones' interfaces that may carry the same networks. Raises OSError where the kernel
-    does not answer, and RelayError off Linux.
+    `spared`: patterns of other zones' interfaces that may carry the same networks; one service may make them all, so
+    they are taken as gone, too. Raises OSError where the kernel does not answer, and RelayError off Linux.
     """
-    names = {at.index: at.name for at in interfaces.interfaces()}
+    there = interfaces.interfaces()
+    names = {at.index: at.name for at in there}
     others = {name for pattern in spared for name in interfaces.candidates(pattern, names.values())}
-    fates = leak.fates(zone.networks, by.index, by.addresses)
+    gone = [at for at in there if at.index == by.index or at.name in others]
+    fates = leak.fates(zone.networks, {at.index for at in gone}, [address for at in gone for address in at.addresses])
     leaving = [(one, _by(one, names)) for one in fates if one.leaves]
+    without = f"were {' and '.join(sorted(at.name for at in gone))} gone"
     guard, unseen = _ruleset()
     stopping = ""
     for one, name in leaving:
-        if name in others or (guard is not None and (stopping := guard.stops(one.address, name))):
+        if guard is not None and (stopping := guard.stops(one.address, name)):
             continue
         via = f" via {one.hop.gateway}" if one.hop is not None and one.hop.gateway else ""
-        what = f"were {by.name} gone, another program's packets for {one.address} would leave by {name}{via}"
+        what = f"{without}, another program's packets for {one.address} would leave by {name}{via}"
         if guard is None:
             what += f", unless nft stops them, which cannot be seen ({unseen})"
             return Leg(NAME, "warning", what, "sudo relayctl net verify")
@@ -53,7 +56,7 @@ def look(zone: Zone, by: Interface, spared: Sequence[str]) -> Leg:
     reasons = [reason for reason in (refused, f"nft's table {stopping}" if stopping else "") if reason]
     kept = " and ".join(reasons) or "that there is no other route"
     prevents = "prevent" if len(reasons) > 1 else "prevents"
-    return Leg(NAME, "ok", f"were {by.name} gone, nothing would leave elsewhere: {kept} {prevents} it")
+    return Leg(NAME, "ok", f"{without}, nothing would leave elsewhere: {kept} {prevents} it")
 
 
 def _on_link(zone: Zone, interface: str, guard: Ruleset) -> Address | None:

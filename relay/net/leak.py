@@ -8,7 +8,7 @@ changing anything: first the rules in order, in a table the longest prefix, of e
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -117,12 +117,12 @@ def paths(family: int, networks: Sequence[Network]) -> list[Path]:
     return found
 
 
-def without(known: Iterable[Path], index: int, addresses: Iterable[Address]) -> list[Path]:
-    """What is left of the routes when interface `index` and its `addresses` have gone, as the kernel does it."""
+def without(known: Iterable[Path], indexes: Collection[int], addresses: Iterable[Address]) -> list[Path]:
+    """What is left of the routes when the interfaces `indexes` and their `addresses` have gone, as the kernel does."""
     gone = frozenset(addresses)
     left = []
     for path in known:
-        hops = tuple(hop for hop in path.entry.hops if hop.index != index)
+        hops = tuple(hop for hop in path.entry.hops if hop.index not in indexes)
         if path.source in gone or (path.entry.hops and not hops):
             continue
         entry = path.entry
@@ -175,8 +175,8 @@ def ends(network: Network) -> tuple[Address, Address]:
     return network.network_address + inset, network.broadcast_address - inset
 
 
-def fates(networks: Sequence[Network], index: int, addresses: Iterable[Address]) -> list[Fate]:
-    """What would become of plain packets for a zone's `networks` without interface `index` (0: as it is now).
+def fates(networks: Sequence[Network], indexes: Collection[int], addresses: Iterable[Address]) -> list[Fate]:
+    """What would become of plain packets for a zone's `networks` without the interfaces `indexes` (none: as it is now).
 
     One per distinct fate, those that leave first. Raises OSError, and RelayError off Linux.
     """
@@ -187,7 +187,7 @@ def fates(networks: Sequence[Network], index: int, addresses: Iterable[Address])
         mine = [network for network in networks if network.version == version]
         if not mine:
             continue
-        order, known = rules(family), without(paths(family, mine), index, gone)
+        order, known = rules(family), without(paths(family, mine), indexes, gone)
         for address in questions(mine, order, known):
             one = fate(order, known, address)
             found.setdefault((one.leaves, one.hop, one.network, one.how), one)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.rules import Address
-from relay.net import icmp
+from relay.errors import NotPermitted
+from relay.net import icmp, icmp_message
 from relay.net.icmp import Echo, Kind
 from tests.net.conftest import Namespace
 
@@ -170,30 +171,30 @@ def error(
 )
 def test_an_error_queues_entry_becomes_a_value(data: bytes, expected: Echo | None) -> None:
     """ICMP and ICMPv6 errors keep their sender; an error of this machine itself has none."""
-    quoted = icmp.message(8, 7, 9, b"")
-    assert icmp.parse_error(data, quoted, 7, 9, ip_address("172.18.0.10")) == expected
+    quoted = icmp_message.message(8, 7, 9, b"")
+    assert icmp_message.parse_error(data, quoted, 7, 9, ip_address("172.18.0.10")) == expected
 
 
 @pytest.mark.parametrize(("identifier", "sequence"), [(8, 9), (7, 10), (None, 8)])
 def test_an_error_about_another_packet_is_not_ours(identifier: int | None, sequence: int) -> None:
     """Identifier and sequence number in the quoted packet are compared."""
-    assert icmp.parse_error(error(2, 11, 0), icmp.message(8, 7, 9, b""), identifier, sequence) is None
+    assert icmp_message.parse_error(error(2, 11, 0), icmp_message.message(8, 7, 9, b""), identifier, sequence) is None
 
 
 def test_a_reply_is_ours_by_type_identifier_and_sequence() -> None:
     """Near misses give None: a request, another identifier, another number, another family's type, a short one."""
-    ours = icmp.message(0, 7, 9, b"token")
-    assert icmp.parse_reply(HEAD + ours, 4, 7, 9, headed=True) == b"token"
-    assert icmp.parse_reply(ours, 4, None, 9, headed=False) == b"token"
-    assert icmp.parse_reply(icmp.message(129, 7, 9, b"six"), 6, 7, 9, headed=False) == b"six"
+    ours = icmp_message.message(0, 7, 9, b"token")
+    assert icmp_message.parse_reply(HEAD + ours, 4, 7, 9, headed=True) == b"token"
+    assert icmp_message.parse_reply(ours, 4, None, 9, headed=False) == b"token"
+    assert icmp_message.parse_reply(icmp_message.message(129, 7, 9, b"six"), 6, 7, 9, headed=False) == b"six"
     for data, identifier, sequence in [
-        (icmp.message(8, 7, 9, b"token"), 7, 9),
-        (icmp.message(129, 7, 9, b"token"), 7, 9),
+        (icmp_message.message(8, 7, 9, b"token"), 7, 9),
+        (icmp_message.message(129, 7, 9, b"token"), 7, 9),
         (ours, 8, 9),
         (ours, 7, 8),
         (ours[:7], 7, 9),
     ]:
-        assert icmp.parse_reply(data, 4, identifier, sequence, headed=False) is None
+        assert icmp_message.parse_reply(data, 4, identifier, sequence, headed=False) is None
 
 
 @pytest.mark.parametrize(
@@ -211,32 +212,32 @@ def test_skew_is_reckoned_as_ntp_does_over_midnight_too(
     start: float, took: float, received: int, expected: float
 ) -> None:
     """Positive where the other clock is ahead."""
-    assert icmp.skew(start, took, received, received) == pytest.approx(expected, abs=0.001)
+    assert icmp_message.skew(start, took, received, received) == pytest.approx(expected, abs=0.001)
 
 
 def test_a_clock_that_counts_otherwise_is_none() -> None:
     """The non-standard bit, a time beyond a day, and an answer to another question are not believed."""
-    reply = icmp.message(14, 7, 9, struct.pack("!III", 1, 5000, 5001))
-    assert icmp.parse_clock(HEAD + reply, 7, 9) == (5000, 5001)
-    assert icmp.parse_clock(HEAD + reply, 7, 8) is None
+    reply = icmp_message.message(14, 7, 9, struct.pack("!III", 1, 5000, 5001))
+    assert icmp_message.parse_clock(HEAD + reply, 7, 9) == (5000, 5001)
+    assert icmp_message.parse_clock(HEAD + reply, 7, 8) is None
     for received in (0x80000000 | 5000, 86_400_000):
-        other = icmp.message(14, 7, 9, struct.pack("!III", 1, received, 5001))
-        assert icmp.parse_clock(HEAD + other, 7, 9) is None
+        other = icmp_message.message(14, 7, 9, struct.pack("!III", 1, received, 5001))
+        assert icmp_message.parse_clock(HEAD + other, 7, 9) is None
 
 
 @given(st.binary(max_size=80), st.binary(max_size=40), st.sampled_from([4, 6]))
 def test_any_bytes_are_read_without_an_error(data: bytes, quoted: bytes, version: int) -> None:
     """What a stranger sends can at most be nobody's answer."""
-    icmp.parse_reply(data, version, 7, 9, headed=version == 4)
-    icmp.parse_clock(data, 7, 9)
-    found = icmp.parse_error(data, quoted, 7, 9, GATEWAY)
+    icmp_message.parse_reply(data, version, 7, 9, headed=version == 4)
+    icmp_message.parse_clock(data, 7, 9)
+    found = icmp_message.parse_error(data, quoted, 7, 9, GATEWAY)
     assert found is None or isinstance(found.kind, Kind)
 
 
 @given(st.binary(max_size=200))
 def test_a_messages_checksum_is_that_of_rfc_1071(body: bytes) -> None:
     """The 16-bit words of a message with its checksum add up to all ones."""
-    data = icmp.message(8, 1, 2, body)
+    data = icmp_message.message(8, 1, 2, body)
     padded = data + b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
@@ -249,5 +250,5 @@ def test_loopback_answers_itself() -> None:
     address: Address = ip_address("127.0.0.1")
     try:
         assert icmp.echo(address, interface="", timeout=5).kind is Kind.REPLY
-    except icmp.NotPermitted as refused:
+    except NotPermitted as refused:
         assert "ping_group_range" in refused.hint

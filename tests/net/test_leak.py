@@ -29,7 +29,7 @@ from relay.net import interfaces, leak
 networks, name = json.loads(sys.argv[1])
 index = socket.if_nametoindex(name) if name else 0
 names = dict(socket.if_nameindex())
-fates = leak.fates([ip_network(net) for net in networks], index, interfaces.addresses(index) if index else ())
+fates = leak.fates([ip_network(net) for net in networks], {index}, interfaces.addresses(index) if index else ())
 print(json.dumps([[str(at.address), names.get(at.hop.index) if at.hop else "", at.how] for at in fates]))
 """
 
@@ -74,7 +74,7 @@ FALLBACK = path("192.168.1.0/24", 7, metric=4294967294)
 )  # fmt: skip
 def test_a_packets_fate(order: list[Rule], known: list[Path], by: int | None, how: str) -> None:
     """Rules in their order, the longest prefix, the lowest metric; when zt0 has gone, so have its routes."""
-    found = leak.fate(order, leak.without(known, ZT0, [IPv4Address("172.18.0.10")]), TARGET)
+    found = leak.fate(order, leak.without(known, {ZT0}, [IPv4Address("172.18.0.10")]), TARGET)
     assert (found.hop.index if found.hop else None, found.leaves, found.how) == (by, by is not None, how)
 
 
@@ -82,13 +82,13 @@ def test_routes_with_a_vanished_source_vanish_too() -> None:
     """The kernel deletes a route whose preferred source was an address of the interface."""
     own = IPv4Address("172.18.0.10")
     kept, gone = path("10.0.0.0/8", by=ETH0), Path(path("10.1.0.0/16", by=ETH0).entry, own)
-    assert leak.without([kept, gone], ZT0, [own]) == [kept]
+    assert leak.without([kept, gone], {ZT0}, [own]) == [kept]
 
 
 def test_of_several_next_hops_those_by_the_interface_go() -> None:
     """A multipath route is left with its other way."""
     entry = Entry(LAN, 1, MAIN, 0, False, (Hop(ZT0, GATEWAY, False), Hop(ETH0, PROVIDER, False)))
-    assert leak.without([Path(entry)], ZT0, [])[0].entry.hops == (Hop(ETH0, PROVIDER, False),)
+    assert leak.without([Path(entry)], {ZT0}, [])[0].entry.hops == (Hop(ETH0, PROVIDER, False),)
 
 
 def test_every_part_of_a_network_with_a_route_of_its_own_is_asked_about() -> None:
@@ -174,4 +174,4 @@ def test_a_rules_selectors_are_read() -> None:
 def test_the_networks_of_no_family_have_no_fates() -> None:
     """Nothing asked, nothing answered, and the kernel is not bothered."""
     empty: list[Network] = []
-    assert leak.fates(empty, 0, ()) == []
+    assert leak.fates(empty, (), ()) == []
