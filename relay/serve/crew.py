@@ -157,15 +157,17 @@ class Crew:
 
     def least_loaded(self) -> Member | None:
         """The worker that gets the next client."""
-        recently = self._loop.time() - SILENT_SECONDS
-        able = [member for member in self.members.values() if _able(member) and member.answered > recently]
+        able = [member for member in self.members.values() if _able(member) and self.answers(member)]
         return min(able, key=lambda member: len(member.connections), default=None)
+
+    def answers(self, member: Member, seconds: float | None = None) -> bool:
+        """Whether it has answered within so many seconds (None: within those that a new client may wait)."""
+        return member.answered > self._loop.time() - (SILENT_SECONDS if seconds is None else seconds)
 
     def answering(self, seconds: float) -> bool:
         """Whether every worker that is to take clients has answered within so many seconds, and there is one."""
-        recently = self._loop.time() - seconds
         able = [member for member in self.members.values() if _able(member)]
-        return bool(able) and all(member.answered > recently for member in able)
+        return bool(able) and all(self.answers(member, seconds) for member in able)
 
     def alive(self, name: str) -> bool:
         """Whether a worker of that name runs, joined or not: it holds its lock."""

@@ -396,6 +396,7 @@ class Supervisor:
                     "connections": len(member.connections),
                     "release": member.release,
                     "draining": member.draining or not member.ours,
+                    "answers": self._crew.answers(member),
                     "forwards": carried[member.name],
                 }
                 for member in members

@@ -16,7 +16,7 @@ from relay.serve import control
 from relay.store import host_keys
 from tests.relay_process import Relay, echo_server, make_key, wait_for
 from tests.serve.hostile import Client, Gone, load_key
-from tests.serve.test_handover import Systemd, settled
+from tests.serve.systemd import Systemd, settled
 
 ARTEFACTS = Path(__file__).parents[1] / "artefacts"
 

@@ -1,0 +1,63 @@
+"""The end of a relay, and of what it left draining."""
+
+import os
+import signal
+from pathlib import Path
+
+from relay.serve import control
+from tests.relay_process import echo_server, relay, wait_for
+from tests.serve.hostile import Client, load_key
+from tests.serve.systemd import settled
+
+
+def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    """The first one gives open forwards their time and says so, the second ends them, with their rows."""
+    with relay(tmp_path, settings="workers: 1\nlimits: {stop: 60s}\n") as one, echo_server() as port:
+        with Client(one.port) as client:
+            client.login("alice", load_key(one.key))
+            number, channel = client.open("remote", port)
+            os.kill(one.pid, signal.SIGINT)
+            wait_for(lambda: "Ctrl-C again ends them now" in one.log(), "it does not say so")
+            client.write(channel, b"still")
+            assert client.read(number, 5) == b"still"
+            assert one.stop(signal.SIGINT, 10) == 0
+        assert one.rows("forward.closed")[-1]["reason"] == "server-stopped"
+        assert one.worker_pids() == []
+
+
+def test_the_drained_end_with_the_rest(tmp_path: Path) -> None:
+    """SIGTERM with no successor to come: workers of earlier supervisors end too, each with its closing rows."""
+    with relay(tmp_path, settings="workers: 1\nlimits: {stop: 0s}\n") as one, echo_server() as port:
+        with Client(one.port) as old:
+            old.login("alice", load_key(one.key)).open("remote", port)
+            one.take_over()
+            with Client(one.port) as new:
+                new.login("alice", load_key(one.key)).open("remote", port)
+                assert len(one.worker_pids()) == 2
+                assert one.stop() == 0
+        assert [row["reason"] for row in one.rows("forward.closed")] == ["server-stopped"] * 2
+        assert one.worker_pids() == []
+        assert list((one.state / "run").glob("*")) == []
+
+
+def test_a_drain_has_an_end(tmp_path: Path) -> None:
+    """Workers of an earlier supervisor end at `drain`, with closing rows that say so."""
+    with relay(tmp_path, settings="workers: 1\nlimits: {drain: 2s}\n") as one, echo_server() as port:
+        with Client(one.port) as old:
+            old.login("alice", load_key(one.key)).open("remote", port)
+            one.take_over()
+            one.wait_row("forward.closed", reason="drained")
+            assert "please connect again" in old.gone()
+        wait_for(lambda: len(one.worker_pids()) == 1, "it does not end")
+
+
+def test_revocations_reach_the_drained(tmp_path: Path) -> None:
+    """A key that is revoked after a hand-over loses its forwards in the workers of the supervisor before, at once."""
+    with relay(tmp_path, settings="workers: 1\n") as one, echo_server() as port:
+        with Client(one.port) as old:
+            old.login("alice", load_key(one.key)).open("remote", port)
+            one.take_over()
+            wait_for(lambda: control.call(one.state, {"do": "status"})["forwards"] == 1, "it has not joined")
+            one.ctl("revoke-key", "alice")
+            assert "no longer accepted" in old.gone()
+        settled(one)
