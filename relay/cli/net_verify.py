@@ -160,7 +160,7 @@ def _show(leg: "Leg") -> None:
     what = escape(leg.what, 400)
     click.echo(f"  {click.style(f'{leg.state:8}', fg=_COLOURS[leg.state])} {leg.name:12} {what}")
     if leg.cure:
-        click.echo(f"           {'':12} -> {leg.cure}")
+        click.echo(f"           {'':12} -> {escape(leg.cure, 400)}")
 
 
 def _waiting(what: str) -> None:

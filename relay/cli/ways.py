@@ -7,6 +7,7 @@ from typing import Literal
 
 from relay.cli.net_verify import questions
 from relay.cli.zones import Zones
+from relay.core.text import escape
 from relay.net import netlink, verify
 from relay.net.verify import Question
 from relay.net.way import Leg
@@ -47,10 +48,10 @@ def summary(asked: Question, legs: Sequence[Leg]) -> Iterator[Way]:
         what = [well[part] for part in ("gateway", "target") if part in well] or [well.get("route", "it is there")]
         out = [leg.name for leg in legs if leg.state == "skipped"]
         left = f" (left out: {', '.join(dict.fromkeys(out))}; relayctl net verify says why)" if out else ""
-        yield name, "ok", f"{'; '.join(what)}{left}", ""
+        yield name, "ok", f"{escape('; '.join(what), 400)}{left}", ""
     for leg in legs:
         if leg.state == "warning" or leg.state == "fault":  # noqa: PLR1714 - mypy narrows no set
-            yield name, leg.state, f"{leg.name}: {leg.what}", leg.cure
+            yield name, leg.state, f"{leg.name}: {escape(leg.what, 400)}", escape(leg.cure, 400)
 
 
 def _legs(asked: Question) -> list[Leg]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
+from shlex import quote
 
 from relay.core.rules import Address, Host, Zone
 from relay.errors import NotPermitted, RelayError
@@ -100,7 +101,7 @@ class Crossing:
     def _changed(self, host: Host, source: str = "") -> Leg | None:
         """A broken leg if the kernel would not take the zone's way to this host (any more), as for every forward."""
         by, guard = self._by, routes.guard(self._zone.interface, host.address, self._zone.gateway)
-        cure = f"ip route get {host.address} oif {by.name}; ip rule"
+        cure = f"ip route get {host.address} oif {quote(by.name)}; ip rule"
         if not guard.ok:
             return Leg("route", "fault", f"{guard.reason}: {guard.detail}", cure, host.name)
         if guard.index != by.index:
@@ -123,7 +124,7 @@ class Crossing:
         name, by = "mtu", self._by.name
         if greeting.unsent:
             what = f"{greeting.unsent} bytes of large TCP packets never reached {host.address}"
-            cure = f"ip link set {by} mtu {_LEAST}; if that helps, a tunnel on the way carries less than it says"
+            cure = f"ip link set {quote(by)} mtu {_LEAST}; if that helps, a tunnel on the way carries less than it says"
             return Leg(name, "fault", what, cure, host.name)
         gateway = self._zone.gateway
         asked = [("the gateway", gateway)] if gateway is not None and self._gateway_answers else []
@@ -137,7 +138,7 @@ class Crossing:
                 size = packet_size.passing(address, by, most, timeout=self._patience.echo, usual=usual)
                 if size is None:
                     what = f"packets of {most} bytes to {address} vanish without a word; smaller ones pass"
-                    cure = f"if large transfers hang: ip link set {by} mtu {_LEAST}"
+                    cure = f"if large transfers hang: ip link set {quote(by)} mtu {_LEAST}"
                     return Leg(name, "warning", what, cure, host.name)
                 passed.append((who, size))
                 most = size

@@ -7,6 +7,7 @@ anything leak, do the clocks agree) are looked at once the way itself is whole.
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from shlex import quote
 
 from relay.core.network import NetworkPlan, Overlay
 from relay.core.rules import Address, Host, Zone
@@ -123,7 +124,7 @@ def _local(zone: Zone, address: Address, guard: Guard, found: Interface | None) 
     name = guard.interface or zone.interface
     if guard.reason in _NO_INTERFACE or found is None:
         reason = guard.reason if guard.reason in _NO_INTERFACE else Obstacle.INTERFACE_MISSING
-        cure = _CURES[reason].format(interface=name, address=address)
+        cure = _CURES[reason].format(interface=quote(name), address=address)
         yield Leg("interface", "fault", f"{reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
     own = [at for at in found.addresses if at.version == address.version and not at.is_link_local]
@@ -136,8 +137,8 @@ def _local(zone: Zone, address: Address, guard: Guard, found: Interface | None) 
     via = f" via {zone.gateway}" if zone.gateway else ""
     if not guard.ok:
         network = next((net for net in zone.networks if address in net), zone.networks[0])
-        default = f"ip route replace {network}{via} dev {name}; to keep it: sudo relayctl net apply"
-        cure = _CURES.get(guard.reason or Obstacle.NOT_ASKED, default).format(interface=name, address=address)
+        default = f"ip route replace {network}{via} dev {quote(name)}; to keep it: sudo relayctl net apply"
+        cure = _CURES.get(guard.reason or Obstacle.NOT_ASKED, default).format(interface=quote(name), address=address)
         yield Leg("route", "fault", f"{guard.reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
     yield Leg("route", "ok", f"{address} goes{via or ' on-link'} by {name}")
@@ -146,7 +147,7 @@ def _local(zone: Zone, address: Address, guard: Guard, found: Interface | None) 
         return
     why = shadow.silencing(address, name, guard.index)
     if why:
-        cure = f"sysctl -w net.ipv4.conf.{name}.rp_filter=2; to keep it: sudo relayctl net apply"
+        cure = f"sysctl -w {quote(f'net.ipv4.conf.{name}.rp_filter=2')}; to keep it: sudo relayctl net apply"
         yield Leg("rp_filter", "fault", why, cure)
         return
     words = {0: "off", 1: "strict, and the answers come the way it wants", 2: "loose"}.get(mode, "unknown")
