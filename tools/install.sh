@@ -71,8 +71,8 @@ ln -sfn "$PREFIX/current/bin/relayctl" "$BIN/relayctl"
 
 echo "$BIN/relayctl is $("$BIN/relayctl" --version)"
 if [[ -n $before && $before != "$name" ]]; then
-    echo "  to use it:   systemctl restart relay.service"
-    echo "  a step back: ln -sfn $before $PREFIX/current && systemctl restart relay.service"
+    echo "  to use it:   relayctl upgrade"
+    echo "  a step back: ln -sfn $before $PREFIX/current && relayctl upgrade"
 elif [[ ! -e /etc/relay/relay.yaml ]]; then
     echo "  next: relayctl init /etc/relay --systemd"
 fi

@@ -153,6 +153,7 @@ def test_the_commands_of_the_page_run_as_written(machine: Machine) -> None:
         exec 3> /tmp/talk
         echo before >&3
         until grep -q before /tmp/heard; do kill -0 $client; sleep 0.1; done
+        relayctl upgrade > /tmp/upgraded
         systemctl restart relay.service
         echo after >&3
         exec 3>&-
@@ -162,4 +163,7 @@ def test_the_commands_of_the_page_run_as_written(machine: Machine) -> None:
         """,
         timeout=120,
     )
+    upgraded = machine.run("cat /tmp/upgraded")
+    assert "systemctl restart relay.service" in upgraded
+    assert "goes on until it is empty: 1 connections with 1 forwards" in upgraded
     assert "relay: Accepted publickey for alice" in machine.run("journalctl --no-pager -o cat -u relay.service")
