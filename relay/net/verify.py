@@ -4,6 +4,7 @@ Walks it leg by leg and stops at the first broken one: what lies behind it could
 anything leak, do the clocks agree) are looked at once the way itself is whole.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def walk(
     member = membership.look(asked.overlay, asked.plan, node, timeout=patience.echo)
     yield from member.legs
     guard = routes.guard(zone.interface, address, zone.gateway)
-    found = next((at for at in interfaces.interfaces() if at.name == guard.interface), None)
+    found = _interface(guard.interface)
     yield from (legs := _Legs(member.explained(_local(zone, address, guard, found))))
     if legs.broken or found is None:
         return
@@ -92,6 +93,13 @@ def walk(
     if zone.gateway is not None:
         say(f"the clock of {zone.gateway}")
         yield from _allowed(clocks.NAME, functools.partial(clocks.look, zone.gateway, found.name))
+
+
+def _interface(name: str) -> Interface | None:
+    """The interface of that name; None where it is not there, or the kernel cannot be asked."""
+    with contextlib.suppress(OSError):
+        return next((at for at in interfaces.interfaces() if at.name == name), None)
+    return None
 
 
 class _Legs:
@@ -131,14 +139,16 @@ def _local(zone: Zone, address: Address, guard: Guard, found: Interface | None) 
     if not own:
         yield Leg("interface", "fault", f"{name} has no IPv{address.version} address", _OVERLAY)
         return
-    size = packet_size.of_interface(name)
-    shown = ", ".join(map(str, own[:4]))
-    yield Leg("interface", "ok", f"{name} is up with {shown}, MTU {size}", figures=(("mtu", size),))
+    with contextlib.suppress(OSError):  # it went away this very moment: the next leg says so
+        size = packet_size.of_interface(name)
+        shown = ", ".join(map(str, own[:4]))
+        yield Leg("interface", "ok", f"{name} is up with {shown}, MTU {size}", figures=(("mtu", size),))
     via = f" via {zone.gateway}" if zone.gateway else ""
     if not guard.ok:
         network = next((net for net in zone.networks if address in net), zone.networks[0])
-        default = f"ip route replace {network}{via} dev {quote(name)}; to keep it: sudo relayctl net apply"
-        cure = _CURES.get(guard.reason or Obstacle.NOT_ASKED, default).format(interface=quote(name), address=address)
+        cure = f"ip route replace {network}{via} dev {quote(name)}; to keep it: sudo relayctl net apply"
+        if guard.reason in _CURES:
+            cure = _CURES[guard.reason].format(interface=quote(name), address=address)
         yield Leg("route", "fault", f"{guard.reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
     yield Leg("route", "ok", f"{address} goes{via or ' on-link'} by {name}")
@@ -147,7 +157,7 @@ def _local(zone: Zone, address: Address, guard: Guard, found: Interface | None) 
         return
     why = shadow.silencing(address, name, guard.index)
     if why:
-        cure = f"sysctl -w {quote(f'net.ipv4.conf.{name}.rp_filter=2')}; to keep it: sudo relayctl net apply"
+        cure = f"sysctl -w {quote(f'net/ipv4/conf/{name}/rp_filter=2')}; to keep it: sudo relayctl net apply"
         yield Leg("rp_filter", "fault", why, cure)
         return
     words = {0: "off", 1: "strict, and the answers come the way it wants", 2: "loose"}.get(mode, "unknown")

@@ -311,7 +311,12 @@ def test_an_own_nic_defeats_the_fallback_and_not_the_guard(lab: Lab) -> None:
                 "") in walk(lab)  # fmt: skip
     lab.relay.sysctl(ipv4__conf__all__rp_filter=1, ipv4__conf__zt0__rp_filter=1)
     try:
-        ends(walk(lab), "rp_filter", "rp_filter=1 drops the answers that come by zt0", "net.ipv4.conf.zt0.rp_filter=2")
+        ends(
+            walk(lab),
+            "rp_filter",
+            "rp_filter=1 drops the answers that come by zt0",
+            "sysctl -w net/ipv4/conf/zt0/rp_filter=2",
+        )
     finally:
         lab.relay.sysctl(ipv4__conf__all__rp_filter=2, ipv4__conf__zt0__rp_filter=0)
 
