@@ -200,7 +200,9 @@ class Network:
     def plug(self, overlay: Overlay = OFFICE, *, address: bool = True) -> None:
         """Make the relay's interface in an overlay: up, with its address, without the route into the LAN."""
         name = f"{overlay.name}-relay"
-        self.relay.cable(overlay.interface, self.air, name, MTU)
+        # ZeroTier's interface has the same MAC again after a restart: it follows from node and network
+        mac = f"8a:11:22:33:44:{self.overlays.index(overlay):02x}"
+        self.relay.cable(overlay.interface, self.air, name, MTU, mac)
         self.air.ip(f"link set {name} master {overlay.name}")
         if address:
             self.relay.ip(f"address add {overlay.relay}/{overlay.prefix} dev {overlay.interface}")

@@ -249,10 +249,11 @@ class Machine:
 
     # ---- network
 
-    def cable(self, name: str, other: "Machine", there: str, mtu: int = 1500) -> None:
-        """A cable: a veth pair whose ends are `name` here and `there` there, both up."""
+    def cable(self, name: str, other: "Machine", there: str, mtu: int = 1500, mac: str = "") -> None:
+        """A cable: a veth pair whose ends are `name` here (`mac` "": any address) and `there` there, both up."""
+        mac = f"address {mac}" if mac else ""
         self.ip(
-            f"link add {name} mtu {mtu} type veth peer name {there} mtu {mtu} netns {other.inner}",
+            f"link add {name} mtu {mtu} {mac} type veth peer name {there} mtu {mtu} netns {other.inner}",
             f"link set {name} up",
             f"ntable change name arp_cache dev {name} retrans {ARP_RETRY}",
         )
