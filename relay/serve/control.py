@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,33 @@ from relay.serve import listeners
 SOCKET = "control.sock"
 MOST = 4 << 20  # bytes of a question or an answer
 SECONDS = 70.0  # a reload checks the site in a child, which has 60
+AGAIN_SECONDS = 10.0  # for the next supervisor to answer what the one before left to it
 
 Answer = Mapping[str, Any]
 
 
 def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> dict[str, Any]:
-    """Ask the running relay; its answer. Raises NobodyAnswers, or NotPermitted when the socket is another user's."""
-    path = state / "run" / SOCKET
+    """Ask the running relay; its answer. Raises NobodyAnswers, or NotPermitted when the socket is another user's.
+
+    A supervisor that hands over leaves a question to the next one: then it is asked again.
+    """
+    deadline = time.monotonic() + min(timeout, AGAIN_SECONDS)
+    while True:
+        data = _exchange(state / "run" / SOCKET, question, timeout)
+        if data or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise NobodyAnswers(f"{state / 'run' / SOCKET} gave no answer", "is another program behind it?")
+    return answer
+
+
+def _exchange(path: Path, question: Mapping[str, Any], timeout: float) -> bytes:
+    """What is said to a question; nothing when the connection was ended instead."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
         try:
@@ -37,16 +58,15 @@ def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> 
                 if not piece:
                     break
                 data += piece
-            answer = json.loads(data)
         except PermissionError:
             raise NotPermitted(f"{path} is not yours", "run it with sudo") from None
-        except (OSError, ValueError):
+        except (ConnectionResetError, BrokenPipeError):
+            return b""
+        except OSError:
             raise NobodyAnswers(
                 f"no relay answers at {path}", "start it: systemctl start relay, or: relayctl serve"
             ) from None
-    if not isinstance(answer, dict):
-        raise NobodyAnswers(f"{path} gave no answer", "is another program behind it?")
-    return answer
+    return bytes(data)
 
 
 class Conversation:
@@ -79,14 +99,10 @@ class Conversation:
 class Control:
     """The supervisor's end."""
 
-    def __init__(
-        self,
-        ask: Callable[[dict[str, Any]], Awaitable[Answer]],
-        converse: Mapping[str, Callable[[dict[str, Any], Conversation], Awaitable[None]]],
-    ) -> None:
-        """`ask` answers a question; `converse` has who talks with the caller, by what is to be done."""
+    def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
+        """`ask` answers a question; who talks longer with the caller is put into `talks`, by what is to be done."""
         self._ask = ask
-        self._converse = converse
+        self.talks: dict[str, Callable[[dict[str, Any], Conversation], Awaitable[None]]] = {}
         self._server: asyncio.AbstractServer | None = None
 
     async def listen(self, run: Path) -> None:
@@ -112,8 +128,8 @@ class Control:
                 question = json.loads(line)
                 if not isinstance(question, dict):
                     answer = {"error": "not a question"}
-                elif question.get("do") in self._converse:
-                    await self._converse[question["do"]](question, Conversation(reader, writer))
+                elif question.get("do") in self.talks:
+                    await self.talks[question["do"]](question, Conversation(reader, writer))
                     return
                 else:
                     answer = await self._ask(question)

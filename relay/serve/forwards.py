@@ -74,8 +74,8 @@ class Forwards:
             self.slots.free(number)
 
     async def settle_orphans(self) -> None:
-        """Forwards that an earlier supervisor left open: their workers join again, or are gone."""
-        while self._orphans:
+        """Forwards that an earlier supervisor left open, for ever: their workers join again, or are gone."""
+        while True:
             await asyncio.sleep(LOOK_SECONDS)
             for forward, worker in tuple(self._orphans.items()):
                 if forward in self.slots.held:

@@ -2,7 +2,8 @@
 
     successor -> predecessor                          predecessor -> successor
       take-over {version, pid}                          ok {version, pid, own} + listening sockets and its stderr
-      (has its workers ready by now) ready {}           accepts no more, tells its workers, closes the database; done {}
+      (has its workers ready by now) ready {}           accepts no more, tells its workers, closes the database;
+                                                        done {changed}
       (has the database, and accepts) serving {}        lets its workers go, who join the successor, and ends
 
 At every step the other one may vanish. Who is left without a `serving` goes on as before; the lock of the audit
@@ -74,12 +75,16 @@ class Predecessor:
         one.version = str(answer.get("version", ""))
         return one
 
-    async def let_go(self) -> None:
-        """We are ready: it stops to accept, and closes the database. Raises RelayError when it does not."""
+    async def let_go(self) -> bool:
+        """We are ready: it stops to accept, and closes the database. Raises RelayError when it does not.
+
+        Gives back whether another policy or other keys have become law since `ask`.
+        """
         await self._tell({"ready": True})
         answer, _ = await self._hear(DONE_SECONDS)
         if not answer.get("done"):
             raise RelayError("the relay that runs did not let go; it goes on", "look at its log")
+        return bool(answer.get("changed"))
 
     async def serving(self, *, adopt_log: bool) -> None:
         """We serve: it may end. With `adopt_log` we write from now on where it wrote."""
@@ -128,21 +133,20 @@ async def hand_over(
     talk: Conversation,
     answer: dict[str, Any],
     descriptors: list[int],
-    let_go: Callable[[], Awaitable[None]],
+    let_go: Callable[[], Awaitable[bool]],
     go_on: Callable[[], Awaitable[bool]],
 ) -> bool:
     """The predecessor's part: whether the successor serves now.
 
-    `let_go` closes the door and the database; `go_on` opens both again, and is False when the successor has the
-    database after all.
+    `let_go` closes the door and the database, and says whether the law has changed since `answer`; `go_on` opens both
+    again, and is False when the successor has the database after all.
     """
     talk.tell(answer, descriptors)
     if not (await talk.hear(READY_SECONDS)).get("ready"):
         return False
     serves = False
     try:
-        await let_go()
-        talk.tell({"done": True})
+        talk.tell({"done": True, "changed": await let_go()})
         serves = bool((await talk.hear(SERVING_SECONDS)).get("serving"))
     except OSError:
         pass  # it is gone

@@ -2,7 +2,7 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `zone_log` (which zones are down), `control` (what `relayctl` asks),
-`succession` (who takes over), `pulse` (what systemd is told). Here they are put together.
+`tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
 Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
 """
 
@@ -16,12 +16,11 @@ from collections import Counter
 from typing import Any
 
 from relay import __version__
-from relay.core.event import Event, Value
+from relay.core.event import Event
 from relay.core.settings import Settings
-from relay.core.text import escape
-from relay.errors import RelayError, StoreUnavailable
-from relay.serve import listeners, succession
-from relay.serve.control import Answer, Control, Conversation
+from relay.errors import RelayError
+from relay.serve import listeners
+from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
@@ -30,6 +29,7 @@ from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
 from relay.serve.succession import Predecessor
+from relay.serve.tenure import Tenure
 from relay.serve.zone_log import ZoneLog
 from relay.site import locate
 from relay.store.database import FILE
@@ -49,16 +49,22 @@ class Supervisor:
         self._law = Enactment(site, self._crew, self._record)
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
         self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
-        self._control = Control(self._ask, {"take-over": self._hand_over})
+        self._control = Control(self._ask)
         self._forwards = Forwards(self._crew, self._record, lambda: self._law.settings.limits)
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
-        self._over = asyncio.Event()
-        self._hurry = asyncio.Event()  # somebody has no time for open forwards
-        self._own_sockets = False  # else they are systemd's, and it holds them whatever becomes of us
-        self._linger = False  # the workers live on
-        self._succeeding = False  # another supervisor is about to take over
-        self._handed_over = False  # it has
+        self._tenure = Tenure(
+            run=site.state / "run",
+            record=self._record,
+            crew=self._crew,
+            entrance=self._entrance,
+            forwards=self._forwards,
+            law=self._law,
+            pulse=self._pulse,
+            control=self._control,
+            begin=self._begin,
+        )
+        self._control.talks["take-over"] = self._tenure.hand_over
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- the life of the process
@@ -76,15 +82,13 @@ class Supervisor:
         settings = self._law.settings
         before = await Predecessor.ask(state) if take_over else None
         if before is None:
-            self._open_record()  # the lock first: where another relay runs, nothing of its is touched
+            await self._begin()  # the lock first: where another relay runs, nothing of its is touched
         self._entrance.sockets = self._listen(before)
         self._law.listening = [sock.getsockname()[:2] for sock in self._entrance.sockets]
         await self._law.send_all()
-        if before is None:
-            await self._listen_inside()
         for number, handler in (
-            (signal.SIGTERM, self._stop),
-            (signal.SIGINT, self._stop),
+            (signal.SIGTERM, self._tenure.stop),
+            (signal.SIGINT, self._tenure.stop),
             (signal.SIGHUP, self._hang_up),
         ):
             self._loop.add_signal_handler(number, handler, number)
@@ -93,9 +97,10 @@ class Supervisor:
             await self._end()
             return
         if before is not None:
-            await before.let_go()
-            self._open_record()
-            await self._listen_inside()
+            if await before.let_go():  # it has applied something since we looked at the files
+                await self._law.start()
+                await self._law.send_all()
+            await self._begin()
         self._entrance.open()
         where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
         taken = f", taken over from process {before.pid} of version {before.version}" if before is not None else ""
@@ -119,15 +124,20 @@ class Supervisor:
             self._pulse.beat(),
         ):
             self._spawn(coroutine)
-        await self._over.wait()
+        await self._tenure.over.wait()
         await self._end()
 
-    def _open_record(self) -> None:
-        """Take the audit database; raises StoreUnavailable where another process has it."""
-        self._forwards.inherit(self._record.open(self._site.state / FILE, self._law.settings.node))
+    async def _end(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self._tenure.end()
 
-    async def _listen_inside(self) -> None:
-        """Be the one whom workers without a supervisor and the command line reach."""
+    async def _begin(self) -> None:
+        """Take the audit database, and be the one whom workers without a supervisor and the command line reach.
+
+        Raises StoreUnavailable where another process has the database.
+        """
+        self._forwards.inherit(self._record.open(self._site.state / FILE, self._law.settings.node))
         self._crew.listen()
         await self._control.listen(self._site.state / "run")
 
@@ -135,142 +145,24 @@ class Supervisor:
         """The sockets that clients come to: a predecessor's, systemd's, or our own."""
         wished = self._law.settings.listen
         if before is not None:
-            self._own_sockets = before.own
+            self._tenure.own_sockets = before.own
             return listeners.adopt(before.sockets, wished) if before.own else before.sockets
         given = listeners.inherited(os.environ, os.getpid())
-        self._own_sockets = not given
+        self._tenure.own_sockets = not given
         return given or listeners.bind(wished)
 
     def _listen_cure(self) -> str:
-        if self._own_sockets:
+        if self._tenure.own_sockets:
             return "relayctl upgrade"
         return "relayctl init --systemd writes relay.socket anew; then systemctl restart relay.socket relay.service"
 
     async def _is_ready(self) -> bool:
         """Wait for a worker; False when told to stop before there was one (they may all fail to start)."""
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._over)]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._tenure.over)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
             one.cancel()
         return self._ready.is_set()
-
-    # ---- the end, and the next supervisor
-
-    def _stop(self, number: int) -> None:
-        """SIGTERM under systemd: the workers drain on and join the next supervisor. Otherwise all of it ends."""
-        if self._over.is_set():
-            self._hurry.set()
-            return
-        self._linger = number == signal.SIGTERM and self._pulse.by_systemd
-        if not self._linger and self._forwards.slots.held:
-            seconds = self._law.settings.limits.stop
-            again = "; Ctrl-C again ends them now" if number == signal.SIGINT else ""
-            self._record.say(f"stopping: {len(self._forwards.slots.held)} forwards have {seconds:g} s to end{again}")
-        self._over.set()
-
-    async def _end(self) -> None:
-        self._pulse.stopping()
-        for task in tuple(self._tasks):
-            task.cancel()
-        self._entrance.stop()
-        self._crew.stop()
-        if self._linger:
-            if not self._handed_over:
-                self._record.note("server.stopped", {"version": __version__, "pid": os.getpid()})
-                await self._let_go()
-            self._control.close()
-        else:
-            await self._end_workers()
-            self._control.close()
-            self._record.note("server.stopped", {"version": __version__, "pid": os.getpid()})
-            await self._record.close()  # before its sockets go: who finds nobody there writes into the database itself
-            for name in ("workers.sock", "control.sock"):
-                (self._site.state / "run" / name).unlink(missing_ok=True)
-        self._crew.close()
-        self._entrance.close()
-        self._record.say("handed over" if self._handed_over else "stopped")
-        self._record.journal.flush()
-
-    async def _end_workers(self) -> None:
-        """Open forwards have their time, or until somebody is in a hurry; then they are closed with their rows."""
-        seconds = self._law.settings.limits.stop
-        for patience, grace in ((seconds, 8.0), (0.0, 3.0)):
-            for member in tuple(self._crew.members.values()):
-                member.link.send({"t": "stop", "seconds": patience})
-            waiting = [asyncio.ensure_future(event.wait()) for event in (self._crew.empty, self._hurry)]
-            await asyncio.wait(waiting, timeout=patience + grace, return_when=asyncio.FIRST_COMPLETED)
-            for one in waiting:
-                one.cancel()
-            self._hurry.clear()
-            if self._crew.empty.is_set():
-                return
-        self._crew.kill()
-
-    async def _let_go(self) -> None:
-        """Leave door and database to the next supervisor, in an order in which no client and no row is lost."""
-        self._entrance.stop()
-        for member in self._crew.members.values():
-            member.link.send({"t": "handover", "seconds": HANDOVER_SECONDS})
-        await self._record.close()
-        await asyncio.sleep(0)  # what became durable last is told to the workers that asked
-        await self._crew.flush()
-
-    async def _go_on(self) -> bool:
-        """The successor failed: everything as before; False when it has the database after all."""
-        deadline = self._loop.time() + GO_ON_SECONDS
-        while True:
-            try:
-                self._open_record()
-                break
-            except StoreUnavailable as error:
-                if self._loop.time() > deadline:
-                    self._record.say(f"the successor has the audit database, so this one ends: {error.what}")
-                    return False
-                await asyncio.sleep(0.2)
-        await self._listen_inside()
-        self._crew.part()  # they come back at once, and say again what nobody has recorded
-        self._entrance.resume()
-        where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
-        detail = f"{where}, again: its successor did not serve"
-        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": detail})
-        self._spawn(self._forwards.settle_orphans())
-        return True
-
-    async def _hand_over(self, question: dict[str, Any], talk: Conversation) -> None:
-        """Another supervisor wants to take over (see succession)."""
-        refusal = self._why_not_hand_over()
-        if refusal:
-            talk.tell({"ok": False, "problem": refusal[0], "hint": refusal[1]})
-            return
-        successor = f"process {question.get('pid')} of version {escape(str(question.get('version')), 40)}"
-        answer = {"ok": True, "version": __version__, "pid": os.getpid(), "own": self._own_sockets}
-        descriptors = [*(sock.fileno() for sock in self._entrance.sockets), sys.stderr.fileno()]
-
-        async def let_go() -> None:
-            self._record.say(f"{successor} takes over")
-            fields: dict[str, Value] = {"version": __version__, "pid": os.getpid(), "detail": f"{successor} takes over"}
-            self._record.note("server.stopped", fields)
-            await self._let_go()
-
-        self._succeeding = True
-        try:
-            self._handed_over = await succession.hand_over(talk, answer, descriptors, let_go, self._go_on)
-        finally:
-            self._succeeding = False
-        if self._handed_over:
-            self._linger = True
-            self._over.set()
-        else:
-            self._record.say(f"{successor} did not take over; this one goes on")
-
-    def _why_not_hand_over(self) -> tuple[str, str] | None:
-        if self._pulse.by_systemd:
-            return "systemd runs this relay, and would start it again", "systemctl restart relay.service"
-        if os.getpid() == 1:
-            return "the relay is process 1, whose end is the end of its container", "start the container anew"
-        if self._succeeding or self._over.is_set():
-            return "this relay is handing over or stopping already", "wait a moment"
-        return None
 
     # ---- reloading
 
@@ -295,7 +187,7 @@ class Supervisor:
         settings = self._law.settings
         welcome = {"t": "welcome", "v": 1, "slot": member.slot, "node": settings.node, "ours": member.ours}
         member.link.send(welcome)
-        if self._over.is_set() and not self._linger:  # it was starting when we were told to stop
+        if self._tenure.over.is_set() and not self._tenure.linger:  # it was starting when we were told to stop
             member.link.send({"t": "stop", "seconds": settings.limits.stop})
         self._law.send(member)
 
@@ -340,6 +232,10 @@ class Supervisor:
     # ---- the control socket
 
     async def _ask(self, question: dict[str, Any]) -> Answer:
+        async with self._tenure.question():
+            return await self._answer(question)
+
+    async def _answer(self, question: dict[str, Any]) -> Answer:
         match question.get("do"):
             case "reload":
                 return await self._reload(question)

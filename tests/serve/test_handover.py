@@ -163,6 +163,28 @@ def test_a_successor_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert "a bug of ours" not in one.log(), one.log()
 
 
+def test_a_question_in_between_is_not_lost(tmp_path: Path) -> None:
+    """Asked while nobody has the database: it waits for whoever serves next, here the same one; rows and all."""
+    with relay(tmp_path, settings="workers: 1\n") as one, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(one.state / "run" / "control.sock"))
+        sock.settimeout(20)
+        sock.sendall(b'{"do": "take-over"}\n')
+        assert b'"ok": true' in sock.recv(4096)
+        one.person("bob")
+        one.ctl("reload")
+        sock.sendall(b'{"ready": true}\n')
+        assert b'"done": true, "changed": true' in sock.recv(4096)  # so that the successor looks at the files again
+        said: list[str] = []
+        asking = threading.Thread(target=lambda: said.append(one.ctl("revoke-key", "bob")))
+        asking.start()
+        asking.join(1)
+        assert asking.is_alive()
+        sock.close()
+        asking.join(20)
+        assert "it is out now" in said[0]
+        one.wait_row("key.revoked", person="bob")
+
+
 def test_there_must_be_somebody_to_take_over_from(tmp_path: Path) -> None:
     """Without a relay on the site: exit 3, and what to type instead."""
     one = Relay(tmp_path)
