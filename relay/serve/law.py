@@ -79,6 +79,11 @@ class Law:
         self._changed()
         return True
 
+    def narrow(self, files: Keyring) -> None:
+        """Take out the keys that are not in the files any more, or revoked there."""
+        self.keyring = keyrings.narrowed(self.keyring, files)
+        self._changed()
+
     def _with_listeners(self, policy: Policy) -> Policy:
         """The policy with the sockets that are really listened at, whatever `listen` says (systemd's may differ)."""
         extra = tuple((None if address.is_unspecified else address, port) for address, port in self._listening)

@@ -16,7 +16,7 @@ arrive in the order of their frames.
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
       pong       {n}
     supervisor -> worker
-      welcome    {v, slot, node}
+      welcome    {v, slot, node, ours, site}              site: whose key files count while no supervisor answers
       settings   {settings, listening}          listening: the addresses and ports of this relay
       policy     {version, lines, first, last}            a slice of the compiled policy
       keys       {version, lines, first, last}            a slice of the compiled keys

@@ -18,7 +18,7 @@ from typing import Any
 from relay import __version__
 from relay.core.event import Event
 from relay.core.settings import Settings
-from relay.errors import RelayError
+from relay.errors import RelayError, StoreUnavailable
 from relay.serve import listeners
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
@@ -36,6 +36,8 @@ from relay.store.database import FILE
 
 HANDOVER_SECONDS = 60.0  # within which workers expect the next supervisor, and new forwards wait for it
 GO_ON_SECONDS = 30.0  # for a successor that failed to be gone with the lock of the database
+
+LOCK_SECONDS = 2.0  # for a command that writes a row itself, as it does while nobody serves, to be done with it
 
 
 class Supervisor:
@@ -100,6 +102,7 @@ class Supervisor:
             if await before.let_go():  # it has applied something since we looked at the files
                 await self._law.start()
                 await self._law.send_all()
+                self._crew.resize(_count(self._law.settings), self._law.settings.limits.drain)
             await self._begin()
         self._entrance.open()
         where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
@@ -137,7 +140,16 @@ class Supervisor:
 
         Raises StoreUnavailable where another process has the database.
         """
-        self._forwards.inherit(self._record.open(self._site.state / FILE, self._law.settings.node))
+        deadline = self._loop.time() + LOCK_SECONDS
+        while True:
+            try:
+                unclosed = self._record.open(self._site.state / FILE, self._law.settings.node)
+                break
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, BlockingIOError) or self._loop.time() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+        self._forwards.inherit(unclosed)
         self._crew.listen()
         await self._control.listen(self._site.state / "run")
 
@@ -186,7 +198,7 @@ class Supervisor:
     def _joined(self, member: Member) -> None:
         settings = self._law.settings
         welcome = {"t": "welcome", "v": 1, "slot": member.slot, "node": settings.node, "ours": member.ours}
-        member.link.send(welcome)
+        member.link.send({**welcome, "site": str(self._site.path)})
         if self._tenure.over.is_set() and not self._tenure.linger:  # it was starting when we were told to stop
             member.link.send({"t": "stop", "seconds": settings.limits.stop})
         self._law.send(member)

@@ -25,6 +25,7 @@ from relay import __version__
 from relay.core.ids import Ids
 from relay.serve import algorithms
 from relay.serve.adapter import Adapter
+from relay.serve.alone import Alone
 from relay.serve.connection import Connection
 from relay.serve.forward import Forward
 from relay.serve.law import Law
@@ -55,6 +56,7 @@ class Worker:
         self.zones = Zones(self._held, self.bug)
         self._state = state
         self._first = first
+        self._alone = Alone(self.law, self.bug)
         self._slot: int | None = None
         self._ids = Ids(os.getpid())
         self._options: asyncssh.SSHServerConnectionOptions | None = None
@@ -111,6 +113,7 @@ class Worker:
                     self._over.set()
                     return
                 self._end_when_empty()
+                await self._alone.look()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._link_lost.clear()
@@ -158,6 +161,8 @@ class Worker:
         match message.get("t"):
             case "welcome":
                 self._take_slot(int(message["slot"]))
+                site = message.get("site")
+                self._alone.site = Path(str(site)) if site else None
                 if message.get("ours") and self._drain_end is not None:
                     # only the link was lost: the supervisor that sends us clients is there again
                     self._drain_end.cancel()

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from relay.serve import control
-from tests.relay_process import echo_server, relay, wait_for
+from tests.relay_process import POLICY, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
 from tests.serve.systemd import settled
 
@@ -60,4 +60,24 @@ def test_revocations_reach_the_drained(tmp_path: Path) -> None:
             wait_for(lambda: control.call(one.state, {"do": "status"})["forwards"] == 1, "it has not joined")
             one.ctl("revoke-key", "alice")
             assert "no longer accepted" in old.gone()
+        settled(one)
+
+
+def test_a_revocation_holds_while_nobody_serves(tmp_path: Path) -> None:
+    """The supervisor is gone: workers look at the key files themselves, and end what is not allowed any more."""
+    with relay(tmp_path, settings="workers: 1\n") as one, echo_server() as port:
+        one.person("bob")
+        one.policy(POLICY.replace("allow: [alice]", "allow: [alice, bob]"))
+        one.ctl("reload")
+        with Client(one.port) as alice, Client(one.port) as bob:
+            alice.login("alice", load_key(one.key)).open("remote", port)
+            bob.login("bob", load_key(one.directory / "bob"))
+            number, channel = bob.open("remote", port)
+            one.kill_supervisor()
+            one.ctl("revoke-key", "alice")
+            assert "no longer accepted" in alice.gone()
+            bob.write(channel, b"not me")
+            assert bob.read(number, 6) == b"not me"
+            one.start()
+            one.wait_row("connection.closed", reason="key-revoked")
         settled(one)
