@@ -19,6 +19,7 @@ STARTERS = {
     "relay/serve/crew.py": "the workers",
     "relay/serve/applied.py": "the child that compiles the site",
     "relay/cli/serve.py": "the supervisor, in its own place",
+    "relay/cli/upgrade.py": "the relayctl of the new version, by `relayctl upgrade`",
     "relay/site/units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
 }
 STARTING = {
