@@ -105,7 +105,10 @@ NAMES: Mapping[str, Name] = {
     "forward.closed": Name(
         "a forward ended (a failed dial too); exactly one for each opened",
         ("forward", "reason"),  # the rest is not known where the worker that carried it was lost
-        (*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "sent", "received", "duration", "obstacle", "detail", "worker"),
+        (
+            *(*_CONNECTION, *_CONNECTION_MAYBE, *_TARGET, "sent", "received", "duration", "obstacle", "detail"),
+            *("worker", *_BY),
+        ),
     ),
     "request.refused": Name(
         "something that is no direct-tcpip was asked for; equal ones of a connection are one row with a count",
@@ -116,6 +119,11 @@ NAMES: Mapping[str, Name] = {
         "a logged-in connection ended",
         ("connection", "reason"),
         ("person", "fingerprint", "client", *_CONNECTION_MAYBE, "detail", "duration", "forwards", "worker"),
+    ),
+    "connection.killed": Name(
+        "somebody ended a connection; closing rows follow",
+        ("connection",),
+        ("person", "fingerprint", "client", *_CONNECTION_MAYBE, "forwards", "detail", "worker", *_BY),
     ),
     "zone.down": Name("a zone is not to be reached; its forwards are cut", ("zone", "reason"), ("detail",)),
     "zone.up": Name("a zone that was down is well again, after `duration`", ("zone",), ("duration",)),

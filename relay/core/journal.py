@@ -15,6 +15,7 @@ from relay.core.text import escape
 _SPACES = re.compile(r"[^\S ]")
 # kinds of strangers' attempts whose connection was well-formed SSH and ended without a proof
 _TIMEOUT = "timeout"
+_BY = ("by_uid", "by_login_uid", "by_sudo", "why")
 _JUNK = ("junk", "not-ssh", "bad-version", "protocol-error")
 
 
@@ -39,7 +40,7 @@ def line(event: Event) -> str:
             return (
                 f"forward closed: {_whose(event)} to {_target(event)} reason {_word(get('reason'))} "
                 f"sent {_word(get('sent'))} received {_word(get('received'))} for {_seconds(get('duration'))} "
-                f"id {_word(get('forward'))}{_more(event, 'obstacle')}{_detail(event)}"
+                f"id {_word(get('forward'))}{_more(event, 'obstacle', *_BY)}{_detail(event)}"
             )
         case "zone.down":
             return f"zone down: {_word(get('zone'))} reason {_word(get('reason'))} id {_word(event.id)}{_detail(event)}"
@@ -49,6 +50,11 @@ def line(event: Event) -> str:
             return (
                 f"request refused: {_whose(event)} {_word(get('kind'))} {_word(get('type'))} id {_word(event.id)}"
                 f"{_more(event, 'count')}{_detail(event)}"
+            )
+        case "connection.killed":
+            return (
+                f"connection killed: {_whose(event)} id {_word(get('connection'))}"
+                f"{_more(event, 'forwards', *_BY)}{_detail(event)}"
             )
         case "connection.closed":
             return (

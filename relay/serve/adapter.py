@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import itertools
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from relay.serve import words
 from relay.serve.algorithms import SIGNATURES
 from relay.serve.connection import Channel, Connection
 from relay.serve.forward import Forward, NotOpened
+from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ KINDS = 64  # different refused requests kept apart per connection; the rest is 
 DENIALS = 1024  # different refused targets likewise: a person with a valid key cannot fill the disk with refusals
 OTHERS = "(others)"
 # ends of a connection before log-in that are not to be held against its source
-_OUR_OWN = ("supervisor-lost", "server-stopped", "internal-error", "too-many-connections", "key-revoked")
+_OUR_OWN = ("supervisor-lost", "server-stopped", "internal-error", "too-many-connections", "key-revoked", "killed")
 
 
 class Adapter(asyncssh.SSHServer):
@@ -167,6 +168,7 @@ class Adapter(asyncssh.SSHServer):
         self._connection.start_keepalive()
         self._worker.authenticated(self)
         self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
+        self.judge_key()  # the law may have changed since the signature
 
     def _too_slow(self) -> None:
         if not self._known:
@@ -204,7 +206,8 @@ class Adapter(asyncssh.SSHServer):
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""
-        return self.identity is not None and self.forwards < self._worker.law.settings.limits.forwards_per_connection
+        most = self._worker.law.settings.limits.forwards_per_connection
+        return self.identity is not None and not self._end and self.forwards < most
 
     def held(self) -> tuple[Forward, ...]:
         """Its forwards, those that are being opened too."""
@@ -300,19 +303,66 @@ class Adapter(asyncssh.SSHServer):
 
     # ---- the end
 
+    def judge_key(self) -> None:
+        """End the connection if its key may not be used any more."""
+        why = self._worker.law.key_objection(self.identity) if self.identity is not None and not self._end else None
+        if why is not None:
+            self.forbid(why)
+
     def judge_again(self) -> None:
-        """Ask for each open forward whether it is still allowed, and end those that are not."""
+        """Ask for each forward whether it is still allowed, those being opened too, and end those that are not."""
+        if self.identity is None or self._end:
+            return
+        now = self._worker.loop.time()
+        objections = []
+        for forward in self._forwards:
+            forward.look(now)
+            why = forward.objection()
+            if why is not None:
+                objections.append((forward, why))
+        self.forbid_forwards(objections)
+
+    def forbid_forwards(
+        self, objections: Sequence[tuple[Forward, Objection]], by: Mapping[str, Value] | None = None
+    ) -> None:
+        """End these forwards. If nothing is left then the connection ends too: no channel can say why it was closed."""
+        last = len(objections) == len(self._forwards) and any(forward.is_open for forward, _ in objections)
+        for forward, why in objections:
+            forward.forbid(why, by, quiet=last)
+        if last:
+            self.end(objections[0][1].reason, words.ended(objections[0][1].reason))
+
+    def forbid(self, why: Objection, by: Mapping[str, Value] | None = None) -> None:
+        """End the connection because it may not go on. `by`: fields of who says so."""
         for forward in tuple(self._forwards):
-            forward.judge_again()
-        if self.identity is not None and self.identity.fingerprint not in self._worker.law.keyring.keys:
-            self.end("key-revoked", "your key is no longer accepted")
+            forward.forbid(why, by, quiet=True)
+        self.end(why.reason, words.ended(why.reason))
 
     def end(self, reason: str, text: str) -> None:
         """End the connection and its forwards, with the reason on record and told to the client."""
         self._end = self._end or reason
         for forward in tuple(self._forwards):
-            forward.cut(reason)
+            forward.cut(reason, quiet=True)
         self._disconnect(f"relay: {text} (id {self.id})")
+
+    def listed(self) -> dict[str, Value]:
+        """Who it is, for `relayctl connections` (the message `listing`)."""
+        who, connection = self.identity, self._connection
+        version = connection.get_extra_info("client_version", "") if connection is not None else ""
+        return {
+            "c": self.id,
+            "state": "open" if who is not None else "log-in",
+            "person": who.person if who is not None else "",
+            "key": who.fingerprint if who is not None else "",
+            "touched": who is not None and who.touched,
+            "verified": who is not None and who.verified,
+            "expires": self.key.expires if self.key is not None else None,
+            "client": str(self.source),
+            "port": self._port,
+            "login": escape(self._login, 64) if who is not None else "",  # people type passwords there
+            "version": escape(str(version), 100),
+            "since": self._since,
+        }
 
     def _disconnect(self, text: str) -> None:
         if self._connection is not None:

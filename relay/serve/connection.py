@@ -113,6 +113,11 @@ class Channel(SSHTCPChannel[bytes]):
             self._close_send()
         super().abort()
 
+    def silence(self) -> None:
+        """Say nothing more, not even that it is closed: the connection is about to end, with the reason."""
+        self._send_state = "closed"
+        self._close_send()
+
     def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()
         want_reply = packet.get_boolean()

@@ -6,7 +6,7 @@ parse the target -> judge -> in parallel: opening row and slot at the supervisor
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from relay.core import target as targets
@@ -17,6 +17,8 @@ from relay.errors import InputRejected
 from relay.net.routes import Obstacle
 from relay.serve import words
 from relay.serve.dial import DialFailed, dial, find
+from relay.serve.law import Objection
+from relay.serve.meter import Meter
 from relay.serve.pipe import Pipe
 from relay.serve.reports import Busy
 from relay.serve.way import Way, why
@@ -49,6 +51,9 @@ class Forward:
         self._cut = ""
         self._obstacle = ""  # what is wrong with the zone, and in full
         self._trouble = ""
+        self._forbidden = False  # cut because it is no longer allowed, or because somebody wants it to end
+        self._by: Mapping[str, Value] = {}  # who wants that
+        self._meter = Meter(worker.loop.time())
         self._rowed = False
         self._fields: dict[str, Value] = {}
         self._since = 0
@@ -82,7 +87,6 @@ class Forward:
             "rule_at": f"{verdict.rule.file}:{verdict.rule.line}" if verdict.rule else "",
             "policy": worker.law.policy.version,
         }
-        policy, keyring = worker.law.policy, worker.law.keyring
         sock: socket.socket | None = None
         dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
         try:
@@ -102,19 +106,16 @@ class Forward:
         finally:
             if sock is None:
                 _abandon(dialling)
-        if worker.law.policy is not policy or worker.law.keyring is not keyring:
+        if not self._is_cut():  # the law or the hour may be another one: asked again at the last moment
             again, _ = self._judge(identity)
-            if again.allowed and again.destination == destination and self._moved():
-                sock.close()
-                raise self._failed("policy-changed", f"{destination.zone} is reached another way now")
-            if not again.allowed or again.destination != destination:
-                sock.close()
-                self._close("policy-changed", again.detail)
-                reference = self._owner.denied(asked, again)
-                raise NotOpened(words.refused(again, reference), prohibited=True)
+            why = self.objection()
+            if why is None and again.destination != destination:
+                why = Objection("policy-changed", f"{asked} means {again.destination or 'nothing'} now")
+            if why is not None:
+                self.forbid(why)
         if self._is_cut():
             sock.close()
-            raise self._failed(self._cut, self._trouble)
+            raise self._interrupted()
         self._ended = ended
         self._pipe = Pipe(sock, self._finished, writable())
         return self._pipe
@@ -130,21 +131,59 @@ class Forward:
             "target": f"{fields['zone']} {fields['address']}:{fields['port']}",
         }
 
-    def judge_again(self) -> None:
-        """End this forward if it is no longer allowed."""
-        if self._pipe is None or self._owner.identity is None or self.destination is None:
-            return  # still being opened: `open` judges again before it confirms
-        verdict = self._worker.law.judge(self._owner.identity, self.destination)
-        if not verdict.allowed:
-            self.cut(verdict.reason.value)
-        elif self._moved():
-            self.cut("policy-changed")
+    def listed(self) -> dict[str, Value]:
+        """What it is and how it flows, for `relayctl connections` (the message `listing`)."""
+        fields, zone, now = self._fields, self._zone, self._worker.loop.time()
+        sent, received = self.flown()
+        self._meter.look(now, sent, received)
+        return {
+            "f": self.id,
+            "c": self._owner.id,
+            "state": "open" if self.is_open else "opening",
+            **{key: fields.get(key) for key in ("asked", "zone", "address", "port", "rule", "rule_at")},
+            "since": self._since,
+            "sent": sent,
+            "received": received,
+            "sent_rate": self._meter.sent_rate,
+            "received_rate": self._meter.received_rate,
+            "idle": round(self._meter.idle(now)),
+            "interface": zone.interface if zone is not None else None,
+            "gateway": str(zone.gateway) if zone is not None and zone.gateway is not None else None,
+        }
 
-    def cut(self, reason: str) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether its channel was confirmed, so that bytes may flow."""
+        return self._pipe is not None
+
+    def flown(self) -> tuple[int, int]:
+        """Bytes to and from the target so far."""
+        return (self._pipe.sent, self._pipe.received) if self._pipe is not None else (0, 0)
+
+    def look(self, now: float) -> None:
+        """Measure how it flows; called about once a second. `now` is the loop's time."""
+        self._meter.look(now, *self.flown())
+
+    def objection(self) -> Objection | None:
+        """Why it may not go on, or not be opened any more; None while it may."""
+        if self._cut or self._owner.identity is None or self.destination is None:
+            return None
+        return self._worker.law.objection(self._owner.identity, self.destination, self._zone)
+
+    def forbid(self, why: Objection, by: Mapping[str, Value] | None = None, *, quiet: bool = False) -> None:
+        """End it because it may not go on; while it is being opened the client is told. `by`: fields of who says so.
+
+        `quiet`: the whole connection ends and says why.
+        """
+        if not self._cut:
+            self._trouble, self._forbidden, self._by = why.detail, True, by or {}
+            self.cut(why.reason, quiet=quiet)
+
+    def cut(self, reason: str, *, quiet: bool = False) -> None:
         """End it now; during a dial the dial is cancelled."""
         self._cut = self._cut or reason
         if self._pipe is not None:
-            self._pipe.cut(reason)
+            self._pipe.cut(reason, quiet=quiet)
         elif self._task is not None:
             self._task.cancel()
 
@@ -156,12 +195,6 @@ class Forward:
 
     def _is_cut(self) -> bool:
         return bool(self._cut)
-
-    def _moved(self) -> bool:
-        """Whether the zone has another interface or gateway than the one that the target was dialled by."""
-        then = self._zone
-        now = self._worker.law.policy.inventory.zones.get(then.name) if then is not None else None
-        return then is None or now is None or (then.interface, then.gateway) != (now.interface, now.gateway)
 
     def _judge(self, identity: Identity) -> tuple[Verdict, str]:
         try:
@@ -186,14 +219,17 @@ class Forward:
         return NotOpened(words.failed(reason, self.id))
 
     def _interrupted(self) -> NotOpened | asyncio.CancelledError:
-        """Cut while it was being opened: who lost the zone is told so, who is gone hears nothing."""
+        """Cut while it was being opened: who lost the zone or the permission is told so, who is gone hears nothing."""
         refusal = self._failed(self._cut or "connection-lost", self._trouble or "while it was being opened")
+        if self._forbidden:
+            return NotOpened(f"relay: {words.ended(self._cut)} (id {self.id})", prohibited=True)
         return refusal if self._obstacle else asyncio.CancelledError()
 
     def _finished(self, pipe: Pipe, reason: str) -> None:
         detail = self._trouble
         if reason != self._cut:  # it ended by itself, maybe a moment before it was cut
             detail = self._obstacle = ""
+            self._by = {}
             if self.way is not None:
                 reason, detail, self._obstacle = why(self.way, reason, "")
         self._close(reason, detail)
@@ -214,6 +250,7 @@ class Forward:
             "reason": reason,
             "detail": detail,
         }
+        fields |= {key: value for key, value in self._by.items() if value is not None}
         if self._obstacle:
             fields["obstacle"] = self._obstacle
         self._worker.reports.note("forward.closed", fields)

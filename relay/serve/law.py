@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from relay.core import keyring as keyrings
+from relay.core import keys as key_rules
 from relay.core import policy as policies
 from relay.core import settings as settings_module
 from relay.core import snapshot
 from relay.core.keyring import Keyring
 from relay.core.keys import Key
 from relay.core.policy import Policy
-from relay.core.rules import Address, Destination, Identity, Verdict
+from relay.core.rules import Address, Destination, Identity, Reason, Verdict, Zone
 from relay.core.settings import Settings
 from relay.core.target import Target
 from relay.errors import RelayError
@@ -25,6 +27,13 @@ from relay.net import interfaces
 from relay.serve.protocol import Message
 
 OWN_SECONDS = 5.0  # how long the list of this machine's addresses is believed
+
+
+class Objection(NamedTuple):
+    """Why something that is open may not go on: a stable word of the audit log, and the rest for the operator."""
+
+    reason: str
+    detail: str
 
 
 class Law:
@@ -47,7 +56,31 @@ class Law:
         key: Key | None = self.keyring.keys.get(identity.fingerprint)
         if key is not None and key.person != identity.person:
             key = None  # the key changed hands since this connection proved it
-        return self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
+        verdict = self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
+        if verdict.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
+            return replace(verdict, reason=Reason.KEY_REVOKED)
+        return verdict
+
+    def objection(self, identity: Identity, destination: Destination, zone: Zone | None) -> Objection | None:
+        """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""
+        verdict = self.judge(identity, destination)
+        if not verdict.allowed:
+            return Objection(verdict.reason.value, verdict.detail)
+        now = self.policy.inventory.zones.get(destination.zone)
+        if zone is None or (now is not None and (zone.interface, zone.gateway) == (now.interface, now.gateway)):
+            return None
+        return Objection("policy-changed", f"{destination.zone} is reached another way now")
+
+    def key_objection(self, identity: Identity) -> Objection | None:
+        """Why a connection may not go on whatever it is used for: its key; None while it may."""
+        key = self.keyring.keys.get(identity.fingerprint)
+        if key is None and identity.fingerprint in self.keyring.revocations:
+            return Objection(Reason.KEY_REVOKED.value, f"the key {identity.fingerprint} is revoked")
+        if key is None or key.person != identity.person:
+            text = f"the key {identity.fingerprint} is not listed for {identity.person} any more"
+            return Objection(Reason.KEY_UNLISTED.value, text)
+        refusal = key_rules.login_refusal(key, identity, int(time.time()))
+        return None if refusal is None else Objection(refusal[0].value, refusal[1])
 
     def take(self, message: Message) -> bool:
         """Load one slice of `settings`, `policy` or `keys`; True when something is complete and in force."""

@@ -9,12 +9,21 @@ end the whole connection with all its forwards.
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import asyncssh
 
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
 HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
 LOW = 1 << 16
+
+
+@runtime_checkable
+class Silenceable(Protocol):
+    """A channel that can fall silent without a word to the client (serve.connection)."""
+
+    def silence(self) -> None:
+        """Send nothing more."""
 
 
 class Pipe(asyncssh.SSHTCPSession[bytes]):
@@ -101,12 +110,19 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._connection_open = readable
         self._update()
 
-    def cut(self, reason: str) -> None:
-        """End this forward now, for `reason` (it stands in the closing row)."""
+    def cut(self, reason: str, *, quiet: bool = False) -> None:
+        """End this forward now, for `reason` (it stands in the closing row).
+
+        `quiet`: the client is not told by this channel, because the whole connection ends, and says why.
+        """
         self._reason = self._reason or reason
         if self._chan is not None:
             chan, self._chan = self._chan, None
-            chan.abort()  # what waits unsent is dropped: the decision is that no more bytes flow
+            # what waits unsent is dropped in both cases: the decision is that no more bytes flow
+            if quiet and isinstance(chan, Silenceable):
+                chan.silence()
+            else:
+                chan.abort()
         self._finish(self._reason)
 
     # the target's side

@@ -5,7 +5,7 @@ frame whose object says `"fd": true` has one descriptor travelling with it (SCM_
 arrive in the order of their frames.
 
     worker -> supervisor
-      hello      {v, release, pid, name, slot}            first of all; slot null asks for one
+      hello      {v, release, pid, name, slot, can}       first of all; slot null asks for one; can: ["list", "kill"]
       have       {c, source, person, key, proven}         after a reconnect: a connection that lives on
       holding    {f, c, person, key, target}              after a reconnect: a forward that is open
       joined     {}                                       end of have/holding
@@ -14,6 +14,8 @@ arrive in the order of their frames.
       open       {e}                                      a forward wants its opening row: answered opened or busy
       note       {e}                                      an event to record: answered ack
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
+      listing    {n, connections, forwards, last}         a slice of the answer to list
+      killed     {n, connections, forwards, last}         likewise to kill: what was ended, as it was
       pong       {n}
     supervisor -> worker
       welcome    {v, slot, node, ours, site}              site: whose key files count while no supervisor answers
@@ -27,6 +29,8 @@ arrive in the order of their frames.
       drain      {seconds}                                take nothing new, end when empty or after that time
       stop       {seconds}                                end, giving open forwards that long
       handover   {seconds}                                another supervisor comes by then: openings wait for it
+      list       {n}                                      what is open? Answered by listing
+      kill       {n, kind, what, by, dry}                 end what is meant: kind id, person or key; answered by killed
       ping       {n}
 
 Adding kinds and fields is allowed within VERSION; an unknown kind is ignored by both sides, so an older worker

@@ -16,6 +16,15 @@ _REFUSED = {
     Reason.KEY_NO_FORWARDING: "your key may not open forwards",
     Reason.NO_POLICY: BUSY,
 }
+_NO_MORE = "you may not reach that any more"
+_ENDED = {
+    "killed": "the administrator has ended this",
+    "policy-changed": "that network is reached another way now, please connect again",
+    Reason.KEY_SOURCE.value: "your key is no longer accepted from this address",
+    Reason.KEY_PRESENCE.value: "your key is no longer accepted without touch or PIN",
+    Reason.KEY_NO_FORWARDING.value: "your key may not open forwards any more",
+}
+_REASONS = frozenset(reason.value for reason in Reason)
 _DIAL = {
     "target-refused": "the host is up, but nothing listens on that port",
     "target-silent": "the host does not answer",
@@ -37,6 +46,11 @@ def refused(verdict: Verdict, reference: str) -> str:
 def failed(reason: str, reference: str) -> str:
     """The text of the channel-open failure for a forward that was allowed but not opened."""
     return f"relay: {_DIAL.get(reason, BUSY)} (id {reference})"
+
+
+def ended(reason: str) -> str:
+    """Why a connection ended, or a forward that was being opened is not, although it had been allowed."""
+    return _ENDED.get(reason) or _REFUSED.get(Reason(reason) if reason in _REASONS else Reason.NO_RULE) or _NO_MORE
 
 
 def no_shell(person: str, expires: str, reach: Sequence[str], public: str, reference: str) -> str:

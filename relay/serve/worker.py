@@ -23,11 +23,12 @@ import asyncssh
 
 from relay import __version__
 from relay.core.ids import Ids
-from relay.serve import algorithms
+from relay.serve import algorithms, carried
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
 from relay.serve.forward import Forward
+from relay.serve.judging import Judging
 from relay.serve.law import Law
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
@@ -35,8 +36,6 @@ from relay.serve.zones import Zones
 from relay.store import host_keys
 
 RETRY_SECONDS = 0.2  # between attempts to reach a supervisor
-JUDGE_SECONDS = 1.0  # how often open forwards are judged again: hours, until and expiry pass without a message
-SLICE = 32  # connections judged per turn of the loop
 VERSION_LINE = "relay"  # in SSH-2.0-...: what it is, not which version
 
 assert encodings.idna  # imported for use after ready: codecs load on first use
@@ -49,10 +48,11 @@ class Worker:
         """`first` leads to the supervisor that started us; any later one is reached by its path."""
         self.loop = asyncio.get_running_loop()
         self.name = name
-        self.law = Law(self._law_changed)
         self.reports = Reports(self.make_id, self.now_us)
         self.connections: dict[str, Adapter] = {}
         self.forwards: dict[str, Forward] = {}
+        self._judging = Judging(self.connections.values, self.bug)
+        self.law = Law(self._judging.look_now)
         self.zones = Zones(self._held, self.bug)
         self._state = state
         self._first = first
@@ -64,8 +64,6 @@ class Worker:
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
         self._link_lost = asyncio.Event()
-        self._judging: asyncio.Task[None] | None = None
-        self._judge_anew = asyncio.Event()
         self._lock = _lock(state / "run" / f"{name}.lock")
 
     # ---- clocks and ids
@@ -92,12 +90,12 @@ class Worker:
         """Serve until there is nothing left to serve."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._stop, 5.0)
-        self._judging = asyncio.create_task(self._judge_again(), name="judge again")
+        judging = asyncio.create_task(self._judging.run(), name="judge again")
         looking = asyncio.create_task(self.zones.run(), name="look at the zones") if _GUARDED else None
         talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
         await self._over.wait()
         talking.cancel()
-        self._judging.cancel()
+        judging.cancel()
         if looking is not None:
             looking.cancel()
         with contextlib.suppress(OSError):
@@ -119,7 +117,7 @@ class Worker:
             self._link_lost.clear()
             link = Link(sock, self._received, self._lost)
             hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
-            link.send({**hello, "slot": self._slot})
+            link.send({**hello, "slot": self._slot, "can": carried.CAN})
             for adapter in self.connections.values():
                 link.send(_have(adapter))
             for forward in self.forwards.values():
@@ -196,6 +194,8 @@ class Worker:
                 self._stop(float(message["seconds"]))
             case "handover":
                 self.reports.expect_successor(float(message["seconds"]))
+            case "list" | "kill":
+                self._keep(self.loop.create_task(self._carry_out(link, message), name=message["t"]))
             case "ping":
                 link.send({"t": "pong", "n": message.get("n")})
             case _:
@@ -301,30 +301,19 @@ class Worker:
         if self._draining:
             self._end_when_empty()
 
-    # ---- judging what is open
+    # ---- what is open
+
+    async def _carry_out(self, link: Link, message: Message) -> None:
+        """The supervisor asks what is open, or wants something of it to end."""
+        try:
+            answer = carried.end if message["t"] == "kill" else carried.listing
+            await answer(link, message, self.connections, self.reports, self.name)
+        except Exception as error:  # what is open goes on; the supervisor says that this worker did not answer
+            self.bug(error)
 
     def _held(self) -> Iterator[Forward]:
         for adapter in tuple(self.connections.values()):
             yield from adapter.held()
-
-    def _law_changed(self) -> None:
-        self._judge_anew.set()
-
-    async def _judge_again(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(JUDGE_SECONDS):
-                    await self._judge_anew.wait()
-            self._judge_anew.clear()
-            for index, adapter in enumerate(tuple(self.connections.values())):
-                try:
-                    if adapter.identity is not None:
-                        adapter.judge_again()
-                except Exception as error:  # one connection's trouble must not keep the others from being judged
-                    self.bug(error)
-                    adapter.end("internal-error", "an internal error")
-                if index % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         _TASKS.add(task)

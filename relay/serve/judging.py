@@ -1,0 +1,63 @@
+"""Is what a worker carries still allowed? All of it is judged again after each change of the law, and every second.
+
+Keys first, as they are the quickest to ask and the most urgent; then each forward, those being opened too. Whatever
+else the worker does comes between: a turn of the loop takes about a millisecond of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from relay.serve.adapter import Adapter
+
+BELT = 1.0  # seconds: hours, until and expiry pass without a message
+TURN = 0.001  # seconds of judging before the others have their turn
+
+
+class Turns:
+    """Lets others have their turn in a long work."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+
+    async def rest(self) -> None:
+        """Called between two pieces of it: nothing, or a turn of everybody else."""
+        if self._loop.time() - self._began >= TURN:
+            await asyncio.sleep(0)
+            self._began = self._loop.time()
+
+
+class Judging:
+    """Judges again for ever. `connections` gives all connections of the worker."""
+
+    def __init__(self, connections: Callable[[], Iterable[Adapter]], bug: Callable[[BaseException], None]) -> None:
+        self._connections = connections
+        self._bug = bug
+        self._changed = asyncio.Event()
+
+    def look_now(self) -> None:
+        """The law has changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """For ever; ends by being cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(BELT):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            await self.judge()
+
+    async def judge(self) -> None:
+        """Once."""
+        turns = Turns()
+        for question in (Adapter.judge_key, Adapter.judge_again):
+            for adapter in tuple(self._connections()):
+                try:
+                    question(adapter)
+                except Exception as error:  # one connection's trouble must not keep the others from being judged
+                    self._bug(error)
+                    adapter.end("internal-error", "an internal error")
+                await turns.rest()
