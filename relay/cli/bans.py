@@ -1,4 +1,4 @@
-"""`relayctl bans` and `unban`: sources that have earned a slower welcome, and how to forgive them."""
+"""`relayctl bans` and `unban`: sources with a slower welcome and frozen keys, and how to forgive them."""
 
 import time
 from typing import Any
@@ -7,7 +7,8 @@ import click
 
 from relay.cli import Context
 from relay.cli.output import json_option, print_json, table
-from relay.errors import InputRejected, RelayError
+from relay.core.text import escape
+from relay.errors import RelayError
 
 _WHY = {
     "failed": "no known key",
@@ -21,11 +22,12 @@ _WHY = {
 @json_option
 @click.pass_obj
 def bans(ctx: Context, as_json: bool) -> None:
-    """List the sources that are penalised now.
+    """List penalised sources and frozen keys.
 
     A source is an IPv4 address or an IPv6 /64. Each connection that ends there without a proven key adds seconds, and
     from a sum on the source is penalised: one connection at a time may still try. A source where a key was lately
-    proven never is. `penalties:` in relay.yaml says how many seconds, and whom nothing is held against.
+    proven never is. `penalties:` in relay.yaml says how many seconds, and whom nothing is held against. Keys are frozen
+    after a scan where `scan_freeze` says so.
 
     \b
     Example:
@@ -34,41 +36,50 @@ def bans(ctx: Context, as_json: bool) -> None:
     from relay.serve import control
 
     answer = _answer(control.call(ctx.site().state, {"do": "bans"}, timeout=10))
-    found: list[dict[str, Any]] = answer["bans"]
+    sources, frozen = answer["bans"], answer.get("frozen", [])
     if as_json:
-        print_json(found)
-        return
-    if not found:
-        click.echo(f"no source is penalised; {answer['watched']} are being watched")
+        print_json({"sources": sources, "keys": frozen})
         return
     now = time.time()
-    table(
-        ("source", "ends in", "failures", "last", "turned away", "for", "id"),
-        [
-            (
-                one["source"],
-                span(one["until"] - now),
-                one["failures"],
-                _WHY.get(one["why"], one["why"]),
-                one["refused"],
-                span(now - one["since"]),
-                one["id"],
-            )
-            for one in found
-        ],
-    )
+    if sources:
+        table(
+            ("source", "ends in", "failures", "last", "turned away", "for", "id"),
+            [
+                (
+                    one["source"],
+                    span(one["until"] - now),
+                    one["failures"],
+                    _WHY.get(one["why"], one["why"]),
+                    one["refused"],
+                    span(now - one["since"]),
+                    one["id"],
+                )
+                for one in sources
+            ],
+        )
+    else:
+        click.echo(f"no source is penalised; {answer['watched']} are being watched")
+    if frozen:
+        click.echo()
+        table(
+            ("frozen key", "person", "ends in", "for", "id"),
+            [
+                (one["fingerprint"], one["person"], span(one["until"] - now), span(now - one["since"]), one["id"])
+                for one in frozen
+            ],
+        )
 
 
 @click.command()
-@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
+@click.argument("names", metavar="[SOURCE|KEY|PERSON]...", nargs=-1)
 @click.option("--all", "everybody", is_flag=True, help="Forgive all of them.")
 @click.option("--reason", default="", help="Why; it stands in the audit log.")
 @click.pass_obj
-def unban(ctx: Context, sources: tuple[str, ...], everybody: bool, reason: str) -> None:
-    """Forgive sources that are penalised.
+def unban(ctx: Context, names: tuple[str, ...], everybody: bool, reason: str) -> None:
+    """Forgive sources that are penalised, and thaw frozen keys.
 
-    SOURCE is an address, or what `relayctl bans` shows. What it gathered is forgotten; new failures count anew.
-    Exit status 1 if one of them was not penalised.
+    SOURCE is an address, or what `relayctl bans` shows; what it gathered is forgotten, new failures count anew. KEY is
+    a fingerprint. Exit status 1 if one of them is not banned.
 
     \b
     Example:
@@ -77,20 +88,18 @@ def unban(ctx: Context, sources: tuple[str, ...], everybody: bool, reason: str) 
     from relay.people import doer
     from relay.serve import control
 
-    if everybody == bool(sources):
-        raise click.UsageError("name sources, or --all")
-    wanted = [_source(text) for text in sources]
-    question = {"do": "unban", "sources": wanted, "all": everybody, "by": doer.fields(why=reason)}
+    if everybody == bool(names):
+        raise click.UsageError("say which, or --all")
+    wanted = [_canonical(text) for text in names]
+    question = {"do": "unban", "wanted": wanted, "all": everybody, "by": doer.fields(why=reason)}
     answer = _answer(control.call(ctx.site(announce=True).state, question, timeout=10))
-    lifted = set(answer["lifted"])
-    for source in answer["lifted"]:
-        click.echo(f"forgiven: {source}")
-    missing = [source for source in wanted if source not in lifted]
-    for source in missing:
-        click.echo(f"{source} is not penalised{_near(source, answer['left'])}", err=True)
-    if everybody and not lifted:
-        click.echo("no source is penalised")
-    raise SystemExit(1 if missing else 0)
+    for one in answer["lifted"]:
+        click.echo(f"forgiven: {one}")
+    for one in answer["missing"]:
+        click.echo(f"{escape(one, 80)} is not banned{_near(one, answer['known'])}", err=True)
+    if everybody and not answer["lifted"]:
+        click.echo("nobody is banned")
+    raise SystemExit(1 if answer["missing"] else 0)
 
 
 def span(seconds: float) -> str:
@@ -101,14 +110,14 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _source(text: str) -> str:
+def _canonical(text: str) -> str:
+    """A source as the relay counts it; anything else as it is (a fingerprint, a person)."""
     from relay.serve.admission import source_of
 
     try:
         return source_of(text.removesuffix("/64") if ":" in text else text)
     except ValueError:
-        what = f"{text[:60]!r} is not an address"
-        raise InputRejected(what, "give one as `relayctl bans` shows it: 203.0.113.7 or 2001:db8::/64") from None
+        return text
 
 
 def _near(source: str, left: list[str]) -> str:

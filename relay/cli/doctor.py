@@ -7,9 +7,10 @@ from relay.cli.output import json_option, print_json
 
 
 @click.command()
+@click.option("--limits", "limits_only", is_flag=True, help="Only how much of each limit the running relay uses.")
 @json_option
 @click.pass_obj
-def doctor(ctx: Context, as_json: bool) -> None:
+def doctor(ctx: Context, limits_only: bool, as_json: bool) -> None:
     """Find out why it does not work.
 
     Looks at modes, files (as check does), keys, host keys, clock, audit database, the running relay and its sockets,
@@ -22,9 +23,15 @@ def doctor(ctx: Context, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    site = ctx.site()
+    if limits_only:
+        from relay.cli import limits
+
+        limits.show(site, as_json=as_json)
+        return
+
     from relay.cli import diagnosis
 
-    site = ctx.site()
     findings = []
     for finding in diagnosis.look(site):
         findings.append(finding)

@@ -144,6 +144,17 @@ NAMES: Mapping[str, Name] = {
         ("until", "detail"),
     ),
     "ban.ended": Name("a source is no longer penalised", ("source", "reason"), ("count", "refused", *_BY)),
+    "scan.seen": Name(
+        "a key was denied many different targets within a minute",
+        ("person", "fingerprint", "count"),
+        ("client", "connection", "detail"),
+    ),
+    "key.frozen": Name(
+        "a key was shut out for a while; what was open with it is cut",
+        ("person", "fingerprint", "until", "reason"),
+        ("client", "connection", *_BY),
+    ),
+    "key.thawed": Name("a frozen key is in force again", ("person", "fingerprint", "reason"), _BY),
     "limit.reached": Name(
         "forwards or connections of a person, key or target reached their limit; at most one row a minute for each",
         ("kind", "reason"),

@@ -20,6 +20,7 @@ _NAMES = 5  # persons or places listed before "and N more"
 _KEY_ADVICE = {
     Reason.KEY_UNLISTED: "add the key of {person}: relayctl add-key {person} FILE",
     Reason.KEY_REVOKED: "make a new key pair and add that: a revoked key never comes back",
+    Reason.KEY_FROZEN: "wait until it lapses, or: relayctl unban {person}",
     Reason.KEY_EXPIRED: "change or remove expiry-time= of that key",
     Reason.KEY_SOURCE: "connect from an address that from= of the key names, or change it",
     Reason.KEY_PRESENCE: "touch the security key, and unlock it where verify-required is set",

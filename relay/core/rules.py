@@ -106,6 +106,7 @@ class Reason(StrEnum):
     KEY_UNLISTED = "key-unlisted"
     KEY_REVOKED = "key-revoked"
     KEY_EXPIRED = "key-expired"
+    KEY_FROZEN = "key-frozen"  # shut out for a while, after a scan
     KEY_SOURCE = "key-source"  # from= of the key
     KEY_PRESENCE = "key-presence"  # a security key's signature lacks the touch or the verification asked for
     KEY_NO_FORWARDING = "key-no-forwarding"

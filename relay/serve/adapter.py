@@ -145,6 +145,8 @@ class Adapter(asyncssh.SSHServer):
         touched, verified = bool(flags & 1), bool(flags & 4)
         identity = Identity(key.person, fingerprint, self.source, "key", touched, verified)
         problem = keys.login_refusal(key, identity, self._worker.now())
+        if self._worker.law.is_frozen(fingerprint):
+            problem = Reason.KEY_FROZEN, ""
         if problem is not None:
             self._refused_key = True
             self._tell = words.unusable_key(

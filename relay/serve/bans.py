@@ -66,19 +66,20 @@ class Bans:
         for penalty in self._penalties.lapsed(now):
             self._ended(penalty, "lapsed" if penalty.until <= now else "forgotten")
 
-    def unban(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Somebody at this machine ends penalties: of the `sources` named, or of all; answers which ones ended."""
-        by = {key: value for key, value in question.get("by", {}).items() if key.startswith("by_") or key == "why"}
-        active = [penalty.source for penalty in self._penalties.active(self._loop.time())]
-        wanted = active if question.get("all") else [str(source) for source in question.get("sources", [])]
+    def lift(self, wanted: str, by: Mapping[str, Value]) -> list[str]:
+        """Somebody at this machine ends the penalty of a source ("" for all of them); the sources it was ended for."""
         lifted = []
-        for source in wanted:
+        for source in self.sources() if not wanted else [wanted]:
             penalty = self._penalties.lift(source)
             if penalty is not None:
                 penalty.recorded = True
                 self._ended(penalty, "lifted", by)
                 lifted.append(source)
-        return {"ok": True, "lifted": lifted, "left": active[:SHOWN]}
+        return lifted
+
+    def sources(self) -> list[str]:
+        """The sources that are penalised."""
+        return [penalty.source for penalty in self._penalties.active(self._loop.time())]
 
     def count(self) -> int:
         """How many sources are penalised."""

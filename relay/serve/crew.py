@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from relay.core.ids import SLOTS
 from relay.serve import listeners
@@ -38,6 +39,7 @@ class Member:
     draining: bool = False
     answered: float = 0.0  # loop time of its last sign of life
     connections: set[str] = field(default_factory=set)
+    use: dict[str, Any] = field(default_factory=dict)  # of what only it can count: its last message `use`
 
 
 @dataclass(eq=False)

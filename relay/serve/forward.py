@@ -98,6 +98,8 @@ class Forward:
             sock = await dialling
         except Busy as busy:
             self._rowed = not busy.refused
+            if busy.limit:
+                raise NotOpened(words.limited(busy.limit, self.id), prohibited=True) from None
             raise self._failed("busy", str(busy)) from None
         except DialFailed as failure:
             raise self._failed(failure.reason, failure.detail, failure.obstacle) from None

@@ -10,6 +10,7 @@ from relay.core.event import Event
 from relay.core.settings import Limits
 from relay.serve.admission import Slot, Slots
 from relay.serve.crew import Crew, Member
+from relay.serve.governor import Governor
 from relay.serve.protocol import Message
 from relay.serve.record import Record
 
@@ -20,11 +21,20 @@ DEAD_SECONDS = 0.1  # how often a worker whose link broke is looked at: it may j
 class Forwards:
     """All open forwards of the relay."""
 
-    def __init__(self, crew: Crew, record: Record, limits: Callable[[], Limits]) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        record: Record,
+        limits: Callable[[], Limits],
+        *,
+        slots: Slots,
+        governor: Governor,
+    ) -> None:
+        self.governor = governor
         self._crew = crew
         self._record = record
         self._limits = limits
-        self.slots = Slots()
+        self.slots = slots
         self._orphans: dict[str, str] = {}  # open forwards of an earlier supervisor -> their worker
 
     def inherit(self, unclosed: Mapping[str, Event]) -> None:
@@ -41,9 +51,15 @@ class Forwards:
         fields = event.fields
         target = f"{fields['zone']} {fields['address']}:{fields['port']}"
         slot = Slot(member.name, str(fields["connection"]), str(fields["person"]), str(fields["fingerprint"]), target)
-        problem = self.slots.take(event.id, slot, self._limits())
+        if slot.connection in self.governor.guests:
+            problem = self.slots.take(event.id, slot, self._limits())
+        else:  # it has proven its key and is one too many: its end is on the way
+            problem = "connection: its person or key has as many connections as it may"
         if problem:
-            member.link.send({"t": "busy", "f": event.id, "reason": problem})
+            limit = problem.partition(" ")[0].rstrip(":")
+            kind = "connections" if limit == "connection" else f"forwards_per_{limit}"
+            self.governor.reached(kind, problem, fields)
+            member.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
             return
 
         def answer(problem: str) -> None:

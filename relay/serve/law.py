@@ -6,7 +6,7 @@ rules never stalls a stream; the switch is one assignment, and the old policy is
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -43,6 +43,7 @@ class Law:
         self.settings = Settings()
         self.policy: Policy = policies.EMPTY
         self.keyring = Keyring()
+        self.frozen: dict[str, int] = {}  # fingerprint -> until, Unix seconds
         self._changed = changed
         self._policy_loader = snapshot.Loader()
         self._key_loader = keyrings.Loader()
@@ -53,6 +54,10 @@ class Law:
 
     def judge(self, identity: Identity, target: Target | Destination) -> Verdict:
         """Judge one forward by the law of this moment (see core.policy.judge)."""
+        if self.is_frozen(identity.fingerprint):
+            return Verdict(
+                reason=Reason.KEY_FROZEN, detail=f"the key is frozen until {self.frozen[identity.fingerprint]}"
+            )
         key: Key | None = self.keyring.keys.get(identity.fingerprint)
         if key is not None and key.person != identity.person:
             key = None  # the key changed hands since this connection proved it
@@ -73,6 +78,8 @@ class Law:
 
     def key_objection(self, identity: Identity) -> Objection | None:
         """Why a connection may not go on whatever it is used for: its key; None while it may."""
+        if self.is_frozen(identity.fingerprint):
+            return Objection(Reason.KEY_FROZEN.value, f"the key {identity.fingerprint} is frozen")
         key = self.keyring.keys.get(identity.fingerprint)
         if key is None and identity.fingerprint in self.keyring.revocations:
             return Objection(Reason.KEY_REVOKED.value, f"the key {identity.fingerprint} is revoked")
@@ -81,6 +88,15 @@ class Law:
             return Objection(Reason.KEY_UNLISTED.value, text)
         refusal = key_rules.login_refusal(key, identity, int(time.time()))
         return None if refusal is None else Objection(refusal[0].value, refusal[1])
+
+    def is_frozen(self, fingerprint: str) -> bool:
+        """Whether that key is shut out for a while."""
+        return self.frozen.get(fingerprint, 0) > time.time()
+
+    def freeze(self, keys: Mapping[str, int]) -> None:
+        """These keys are frozen, each until that Unix second, and no others."""
+        self.frozen = dict(keys)
+        self._changed()
 
     def take(self, message: Message) -> bool:
         """Load one slice of `settings`, `policy` or `keys`; True when something is complete and in force."""

@@ -16,6 +16,7 @@ arrive in the order of their frames.
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
       listing    {n, connections, forwards, last}         a slice of the answer to list
       killed     {n, connections, forwards, last}         likewise to kill: what was ended, as it was
+      use        {dials, buffers, rates}                  what only it can count, for `relayctl doctor --limits`
       pong       {n}
     supervisor -> worker
       welcome    {v, slot, node, ours, site}              site: whose key files count while no supervisor answers
@@ -23,9 +24,10 @@ arrive in the order of their frames.
       policy     {version, lines, first, last}            a slice of the compiled policy
       keys       {version, lines, first, last}            a slice of the compiled keys
       conn       {c, source, port, fd, slow}              a new client, with its descriptor; slow: seconds to offer one
-      opened     {f} | busy {f, reason}                   the answer to open
+      opened     {f} | busy {f, reason, limit}            the answer to open; limit: of whom, where one is reached
       ack        {ids}                                    these notes are durable
-      drop       {c, why}                                 end this connection (a place is needed)
+      frozen     {keys}                                   keys that are shut out for a while: {fingerprint: until}
+      drop       {c, why, text}                                 end this connection (a place is needed)
       drain      {seconds}                                take nothing new, end when empty or after that time
       stop       {seconds}                                end, giving open forwards that long
       handover   {seconds}                                another supervisor comes by then: openings wait for it

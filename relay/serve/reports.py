@@ -16,8 +16,10 @@ BUGS_PER_MINUTE = 6  # tracebacks written in full
 class Busy(Exception):
     """The opening row did not become durable. `refused`: the supervisor says so; else it may still be written."""
 
-    def __init__(self, detail: str, *, refused: bool) -> None:
+    def __init__(self, detail: str, *, refused: bool, limit: str = "") -> None:
+        """`limit`: of whom or what it is, where a limit was reached (person, key, target, connection, dials)."""
         super().__init__(detail)
+        self.limit = limit
         self.refused = refused
 
 
@@ -32,6 +34,7 @@ class Reports:
         self._unacked: dict[str, Message] = {}
         self._openings: dict[str, tuple[asyncio.Future[str], Message]] = {}
         self._successor_until = float("-inf")  # loop time until which the next supervisor is waited for
+        self._limited: dict[str, str] = {}  # opening refused by a limit -> of whom
         self._lost = 0
         self._bugs: list[float] = []
 
@@ -64,7 +67,7 @@ class Reports:
         finally:
             self._openings.pop(number, None)
         if problem:
-            raise Busy(problem, refused=problem != "supervisor-lost")
+            raise Busy(problem, refused=problem != "supervisor-lost", limit=self._limited.pop(number, ""))
 
     def stranger(self, kind: str, source: str, port: int, fingerprint: str, login: str) -> str:
         """Count something that happened before log-in; gives the reference id. Nothing is kept for it here."""
@@ -103,10 +106,12 @@ class Reports:
             lost, self._lost = self._lost, 0
             self.note("audit.lost", {"count": lost, "reason": "no supervisor answered for too long"})
 
-    def answered(self, number: str, problem: str) -> None:
-        """The answer to an opening row: "" when it is durable, else why not."""
+    def answered(self, number: str, problem: str, limit: str = "") -> None:
+        """The answer to an opening row: "" when it is durable, else why not, and which limit was reached."""
         answer, _ = self._openings.get(number, (None, None))
         if answer is not None and not answer.done():
+            if limit:
+                self._limited[number] = limit
             answer.set_result(problem)
 
     def expect_successor(self, seconds: float) -> None:

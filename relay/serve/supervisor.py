@@ -1,8 +1,9 @@
 """The supervisor process: owns the door, the slots, the law and the audit log, and reads no byte of a client.
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
-`crew` (the workers), `forwards` (what is open), `zone_log` (which zones are down), `control` (what `relayctl` asks),
-`tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
+`crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
+down), `control` (what `relayctl` asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is
+told). Here they are put together.
 Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
 """
 
@@ -20,11 +21,13 @@ from relay.core.event import Event
 from relay.core.settings import Settings
 from relay.errors import RelayError, StoreUnavailable
 from relay.serve import listeners
+from relay.serve.admission import Slots
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
 from relay.serve.forwards import Forwards
+from relay.serve.governor import Governor
 from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
@@ -52,7 +55,18 @@ class Supervisor:
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
         self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
         self._control = Control(self._ask)
-        self._forwards = Forwards(self._crew, self._record, lambda: self._law.settings.limits)
+        slots = Slots()
+        self._governor = Governor(
+            site.state / "run",
+            self._crew,
+            self._record,
+            entrance=self._entrance,
+            slots=slots,
+            limits=lambda: self._law.settings.limits,
+        )
+        self._forwards = Forwards(
+            self._crew, self._record, lambda: self._law.settings.limits, slots=slots, governor=self._governor
+        )
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._tenure = Tenure(
@@ -123,6 +137,7 @@ class Supervisor:
             self._forwards.settle_orphans(),
             self._law.shout(),
             self._entrance.watch_line(),
+            self._governor.watch(),
             self._zones.run(),
             self._pulse.beat(),
         ):
@@ -150,6 +165,7 @@ class Supervisor:
                     raise
             await asyncio.sleep(0.1)
         self._forwards.inherit(unclosed)
+        self._governor.recall()
         self._crew.listen()
         await self._control.listen(self._site.state / "run")
 
@@ -202,23 +218,29 @@ class Supervisor:
         if self._tenure.over.is_set() and not self._tenure.linger:  # it was starting when we were told to stop
             member.link.send({"t": "stop", "seconds": settings.limits.stop})
         self._law.send(member)
+        self._governor.joined(member)
 
     def _lost(self, member: Member) -> None:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
         self._entrance.lost(member)
+        self._governor.lost(member)
         self._spawn(self._forwards.bury(member))
 
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
             case "auth":
                 self._entrance.proven(message["c"])
+                self._governor.proven(member, message)
             case "gone":
                 self._entrance.gone(message["c"], str(message.get("why", "")))
+                self._governor.gone(message["c"])
                 member.connections.discard(message["c"])
             case "have":
                 member.connections.add(message["c"])
                 if not message.get("proven", True):
                     self._entrance.readmit(message["c"], message["source"], member)
+                else:
+                    self._governor.have(message)
             case "holding":
                 self._forwards.holding(member, message)
             case "joined":
@@ -228,7 +250,11 @@ class Supervisor:
             case "open":
                 self._forwards.open(member, _event(message["e"]))
             case "note":
-                self._forwards.note(member, _event(message["e"]))
+                event = _event(message["e"])
+                self._forwards.note(member, event)
+                self._governor.recorded(event)
+            case "use":
+                member.use = message
             case "stranger":
                 self._record.stranger(
                     str(message["kind"]),
@@ -258,10 +284,8 @@ class Supervisor:
                 return await self._write_down([_event(raw) for raw in question.get("events", [])])
             case "status":
                 return self._status()
-            case "bans":
-                return {"ok": True, "bans": self._entrance.bans.shown(), "watched": self._entrance.bans.watched()}
-            case "unban":
-                return self._entrance.bans.unban(question)
+            case "bans" | "unban" | "limits":
+                return self._governor.ask(question)
             case other:
                 return {"ok": False, "problem": f"this relay ({__version__}) does not know {other!r}"}
 

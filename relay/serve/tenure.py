@@ -184,6 +184,7 @@ class Tenure:
         """Leave door and database to the next supervisor, in an order in which no client and no row is lost."""
         self._at_work.clear()
         self._entrance.stop()
+        self._forwards.governor.keep()
         for member in self._crew.members.values():
             member.link.send({"t": "handover", "seconds": HANDOVER_SECONDS})
         with contextlib.suppress(TimeoutError):

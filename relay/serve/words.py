@@ -12,6 +12,7 @@ _REFUSED = {
     Reason.KEY_UNLISTED: "your key is no longer accepted",
     Reason.KEY_REVOKED: "your key is no longer accepted",
     Reason.KEY_EXPIRED: "your key has expired",
+    Reason.KEY_FROZEN: "your key is frozen for a while",
     Reason.KEY_SOURCE: "your key is not accepted from this address",
     Reason.KEY_NO_FORWARDING: "your key may not open forwards",
     Reason.NO_POLICY: BUSY,
@@ -41,6 +42,20 @@ def refused(verdict: Verdict, reference: str) -> str:
     else:
         text = _REFUSED.get(verdict.reason, "you may not reach that")
     return f"relay: {text} (id {reference})"
+
+
+LIMITS = {
+    "person": "you have as many forwards open as one person may",
+    "key": "your key has as many forwards open as one key may",
+    "target": "that host has as many forwards open as one target may",
+    "connection": "you have as many connections open as one person may",
+    "dials": "too many hosts that do not answer are being called, please try again",
+}
+
+
+def limited(limit: str, reference: str) -> str:
+    """The text of the channel-open failure for a forward that a limit forbids."""
+    return f"relay: {LIMITS.get(limit, BUSY)} (id {reference})"
 
 
 def failed(reason: str, reference: str) -> str:
@@ -92,6 +107,7 @@ def too_slow(reference: str) -> str:
 
 LOGIN = {
     Reason.KEY_EXPIRED: "it has expired",
+    Reason.KEY_FROZEN: "it is frozen for a while: many different targets were denied to it",
     Reason.KEY_SOURCE: "it is not accepted from this address",
     Reason.KEY_REVOKED: "it was revoked",
     Reason.KEY_PRESENCE: "the security key was not touched, or its PIN was not asked for",

@@ -179,13 +179,15 @@ class Worker:
             case "opened":
                 self.reports.answered(message["f"], "")
             case "busy":
-                self.reports.answered(message["f"], str(message["reason"]))
+                self.reports.answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
             case "ack":
                 self.reports.acknowledged(message["ids"])
             case "drop":
                 adapter = self.connections.get(message["c"])
                 if adapter is not None:
-                    adapter.end(str(message["why"]), "the place is needed, please try again")
+                    adapter.end(str(message["why"]), str(message.get("text", "the place is needed, please try again")))
+            case "frozen":
+                self.law.freeze({str(key): int(until) for key, until in message["keys"].items()})
             case "drain":
                 self._draining = True
                 self.loop.call_later(float(message["seconds"]), self._drained)

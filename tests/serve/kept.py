@@ -1,0 +1,22 @@
+"""A record that keeps what it is told instead of writing it down."""
+
+from relay.core.event import Event, check
+from relay.serve.record import Record
+from relay.serve.recorder import Answer
+
+
+class Kept(Record):
+    """For tests of who records what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+
+    def event(self, event: Event, answer: Answer | None = None) -> None:
+        """Keep it; one that breaks the tables of events fails the test."""
+        assert check(event) == ()
+        self.events.append(event)
+
+    def names(self) -> list[str]:
+        """What happened, in order."""
+        return [event.name for event in self.events]
