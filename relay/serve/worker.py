@@ -23,6 +23,7 @@ import asyncssh
 
 from relay import __version__
 from relay.core.ids import Ids
+from relay.core.rules import Identity
 from relay.serve import algorithms, carried
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
@@ -61,6 +62,7 @@ class Worker:
         self._ids = Ids(os.getpid())
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
+        self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
         self._link_lost = asyncio.Event()
@@ -118,7 +120,9 @@ class Worker:
             link = Link(sock, self._received, self._lost)
             hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
             link.send({**hello, "slot": self._slot, "can": carried.CAN})
+            self._told = {}
             for adapter in self.connections.values():
+                self._told[adapter.id] = adapter.identity is not None
                 link.send(_have(adapter))
             for forward in self.forwards.values():
                 link.send({"t": "holding", **forward.slot()})
@@ -166,6 +170,7 @@ class Worker:
                     self._drain_end.cancel()
                     self._drain_end = None
                     self._draining = False
+                self._tell_again(link)
                 self.reports.resend(link)
                 self._end_when_empty()
             case "settings" | "policy" | "keys":
@@ -289,11 +294,21 @@ class Worker:
         )
         return self._options
 
+    def _tell_again(self, link: Link) -> None:
+        """What became of connections between our words about them and the welcome, when nobody was told."""
+        for number, proven in self._told.items():
+            adapter = self.connections.get(number)
+            if adapter is None:
+                link.send({"t": "gone", "c": number, "why": ""})
+            elif adapter.identity is not None and not proven:
+                link.send(_auth(adapter.id, adapter.identity))
+        self._told = {}
+
     def authenticated(self, adapter: Adapter) -> None:
         """A connection has proven its key: the supervisor no longer counts it among strangers."""
         who = adapter.identity
         if who is not None and self.reports.link is not None:
-            self.reports.link.send({"t": "auth", "c": adapter.id, "person": who.person, "key": who.fingerprint})
+            self.reports.link.send(_auth(adapter.id, who))
 
     def gone(self, adapter: Adapter, why: str) -> None:
         """A connection is over; `why` is how, if it proved no key (see relay.serve.penalties)."""
@@ -324,6 +339,11 @@ class Worker:
 
 _GUARDED = sys.platform == "linux"  # elsewhere zones cannot be looked at
 _TASKS: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
+
+
+def _auth(connection: str, who: Identity) -> Message:
+    """A connection has proven its key."""
+    return {"t": "auth", "c": connection, "person": who.person, "key": who.fingerprint}
 
 
 def _have(adapter: Adapter) -> Message:
