@@ -79,6 +79,7 @@ def test_a_forward_over_the_limit_says_whose_limit(small: Relay, echo: int) -> N
             assert code == hostile.PROHIBITED
             assert "as many forwards open as one person may" in text
         first.send(bytes([hostile.CLOSE]) + hostile.uint32(0))
+        small.wait_row("limit.reached", kind="forwards_per_person")
         rows = [row for row in small.rows("limit.reached") if row["kind"] == "forwards_per_person"]
         assert len(rows) == 1
         assert use(small, "forwards_per_target")["used"] in (3, 4)
