@@ -70,6 +70,7 @@ class Settings:
     login: str = "recorded"  # or "strict": the login name must be the person's
     node: str = "relay"  # in every audit row
     chacha: str = "auto"  # "auto": only without AES instructions; "yes"; "no"
+    metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: shown nowhere
     limits: Limits = Limits()
     penalties: Penalties = Penalties()
     audit_keep_days: int = 400

@@ -260,6 +260,7 @@ class Adapter(asyncssh.SSHServer):
 
     def denied(self, asked: str, verdict: Verdict) -> str:
         """Record a denied forward; equal ones within this connection are one row. Gives the id for the person."""
+        self._worker.figures.denied(verdict.reason.value)
         key = asked, verdict.reason
         if key not in self._denied and len(self._denied) >= DENIALS:
             key = OTHERS, verdict.reason  # a scan: its first targets are on record, the rest is counted
@@ -284,6 +285,7 @@ class Adapter(asyncssh.SSHServer):
 
     def refused(self, kind: str, name: bytes) -> str:
         """Record what is not direct-tcpip; equal ones of this connection become one row. The text for the person."""
+        self._worker.figures.refused(kind)
         shown = escape(name, 64)
         if (kind, shown) not in self._refused and len(self._refused) >= KINDS:
             shown = OTHERS

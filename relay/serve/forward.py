@@ -57,6 +57,7 @@ class Forward:
         self._rowed = False
         self._fields: dict[str, Value] = {}
         self._since = 0
+        self._flowed = (0, 0)  # bytes that were told already
         self.id = ""
         self.destination: Destination | None = None
         self._zone: Zone | None = None  # as it was when the target was dialled
@@ -121,6 +122,12 @@ class Forward:
         self._ended = ended
         self._pipe = Pipe(sock, self._finished, writable())
         return self._pipe
+
+    def flowed(self) -> tuple[int, int]:
+        """Bytes sent and received since this was last asked (see figures)."""
+        before = self._flowed
+        self._flowed = (self._pipe.sent, self._pipe.received) if self._pipe is not None else before
+        return self._flowed[0] - before[0], self._flowed[1] - before[1]
 
     def slot(self) -> dict[str, str]:
         """What a new supervisor has to know of it (the message `holding`)."""
@@ -212,7 +219,8 @@ class Forward:
             raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
         self.way = find(zone, destination)
         timeout = self._worker.law.settings.limits.dial_timeout
-        sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
+        with self._worker.figures.dialling(zone.name):
+            sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
         return sock
 
     def _failed(self, reason: str, detail: str, obstacle: str = "") -> NotOpened:
@@ -244,6 +252,7 @@ class Forward:
             return
         self._rowed = False
         self._worker.forwards.pop(self.id, None)
+        self._worker.figures.flowed(self)
         fields = {key: value for key, value in self._fields.items() if value not in ("", None)}
         fields |= {
             "sent": self._pipe.sent if self._pipe else 0,

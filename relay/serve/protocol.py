@@ -16,6 +16,7 @@ arrive in the order of their frames.
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted
       listing    {n, connections, forwards, last}         a slice of the answer to list
       killed     {n, connections, forwards, last}         likewise to kill: what was ended, as it was
+      figures    {sent, received, denied, refused, dials, lag}   what counters have grown by, once a second; see figures
       use        {dials, buffers, rates}                  what only it can count, for `relayctl doctor --limits`
       pong       {n}
     supervisor -> worker

@@ -12,6 +12,7 @@ from pathlib import Path
 from relay.core import journal as lines
 from relay.core.event import Event, Value
 from relay.core.ids import Ids
+from relay.serve.counts import Counts
 from relay.serve.journal import Journal
 from relay.serve.recorder import Answer, Recorder
 from relay.store.strangers import Tally, veiled
@@ -26,6 +27,7 @@ class Record:
     def __init__(self) -> None:
         self.journal = Journal()
         self.say = self.journal.say
+        self.counts = Counts()
         self._loop = asyncio.get_running_loop()
         self._ids = Ids(0)
         self._recorder: Recorder | None = None
@@ -34,7 +36,7 @@ class Record:
 
     def open(self, path: Path, node: str) -> dict[str, Event]:
         """Take the writer's lock and begin; openings without a closing row. Raises StoreUnavailable."""
-        recorder = Recorder(path, node, self._written)
+        recorder = Recorder(path, node, self._written, self.counts.commits)
         self._salt = recorder.salt
         self._tally = Tally(self._salt)
         unclosed = recorder.open_forwards()
@@ -86,6 +88,7 @@ class Record:
         self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""
     ) -> None:
         """Count something that happened before log-in, and write a line for fail2ban."""
+        self.counts.failures.add(kind)
         parsed = ip_address(address)
         parsed = getattr(parsed, "ipv4_mapped", None) or parsed
         self._tally.add(
@@ -111,6 +114,12 @@ class Record:
                 else:
                     self._recorder.strangers(counts)
 
+    def probe(self) -> None:
+        """Find out soon whether rows can be written (`failing`), though nobody writes any."""
+        if self._recorder is not None:
+            self._recorder.probe()
+
     def _written(self, events: list[Event]) -> None:
+        self.counts.written(events)
         for event in events:
             self.journal.event(lines.line(event))

@@ -8,12 +8,14 @@ import asyncio
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from relay.core.event import Event
+from relay.core.histogram import Histogram
 from relay.errors import StoreUnavailable
 from relay.store.database import Writer
 from relay.store.strangers import Count
@@ -37,14 +39,18 @@ class _Job:
 class Recorder:
     """Owns the writer's thread. All methods are called from the loop."""
 
-    def __init__(self, path: Path, node: str, written: Callable[[list[Event]], None]) -> None:
+    def __init__(
+        self, path: Path, node: str, written: Callable[[list[Event]], None], commits: Histogram | None = None
+    ) -> None:
         """Take the writer's lock. Raises StoreUnavailable if another process has it or the database cannot be made.
 
-        `written` is called in the loop with the events of each durable transaction.
+        `written` is called in the loop with the events of each durable transaction; `commits` is told how long each
+        took, by the thread.
         """
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(path, node)
         self._written = written
+        self._commits = commits or Histogram()
         self._jobs: queue.SimpleQueue[_Job | Errand | None] = queue.SimpleQueue()
         self._openings = 0
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
@@ -85,6 +91,10 @@ class Recorder:
         """Delete strangers' counters older than `days`."""
         self._jobs.put(lambda writer: writer.prune(now_us, days))
 
+    def probe(self) -> None:
+        """Find out whether rows can be written now: `failing` tells in a moment."""
+        self._jobs.put(lambda writer: writer.probe())
+
     async def close(self) -> None:
         """Write what waits, then let the database go."""
         self._jobs.put(None)
@@ -111,8 +121,9 @@ class Recorder:
                     job = self._jobs.get_nowait()
             except queue.Empty:
                 pass
-            if not jobs and not self._kept:
-                self.failing = ""  # a second has passed: let the next row find out whether it works again
+            if not jobs and not self._kept and self.failing:  # a second has passed: does it work again?
+                self.failing = ""
+                self._run_errands([lambda writer: writer.probe()])
             self._write(jobs)
             if not self.failing:
                 self._run_errands(errands)
@@ -136,8 +147,10 @@ class Recorder:
         """Write the batch and tell who asked; gives back those that cannot be written now."""
         if not batch:
             return []
+        began = time.monotonic()
         try:
             self._writer.append([job.event for job in batch])
+            self._commits.observe(time.monotonic() - began)
         except StoreUnavailable as error:
             self.failing = error.what
             return batch

@@ -28,6 +28,7 @@ from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
+from relay.serve.metrics import Metrics
 from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
@@ -79,6 +80,16 @@ class Supervisor:
             pulse=self._pulse,
             control=self._control,
             begin=self._begin,
+        )
+        self._metrics = Metrics(
+            site.state,
+            record=self._record,
+            crew=self._crew,
+            law=self._law,
+            entrance=self._entrance,
+            forwards=self._forwards,
+            zones=self._zones,
+            stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -140,6 +151,7 @@ class Supervisor:
             self._governor.watch(),
             self._zones.run(),
             self._pulse.beat(),
+            self._metrics.run(),
         ):
             self._spawn(coroutine)
         await self._tenure.over.wait()
@@ -253,6 +265,8 @@ class Supervisor:
                 event = _event(message["e"])
                 self._forwards.note(member, event)
                 self._governor.recorded(event)
+            case "figures":
+                self._metrics.take(message)
             case "use":
                 member.use = message
             case "stranger":
@@ -312,6 +326,7 @@ class Supervisor:
             "pid": os.getpid(),
             "systemd": self._pulse.by_systemd,
             "listening": [listeners.where(sock) for sock in self._entrance.sockets],
+            "metrics": self._metrics.where,
             "policy": document.version,
             "keys": len(keyring.keys),
             "faults": [str(fault) for fault in self._law.faults],

@@ -28,6 +28,7 @@ from relay.serve import algorithms, carried
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
+from relay.serve.figures import Figures
 from relay.serve.forward import Forward
 from relay.serve.judging import Judging
 from relay.serve.law import Law
@@ -49,6 +50,7 @@ class Worker:
         """`first` leads to the supervisor that started us; any later one is reached by its path."""
         self.loop = asyncio.get_running_loop()
         self.name = name
+        self.figures = Figures()
         self.reports = Reports(self.make_id, self.now_us)
         self.connections: dict[str, Adapter] = {}
         self.forwards: dict[str, Forward] = {}
@@ -94,9 +96,13 @@ class Worker:
             self.loop.add_signal_handler(number, self._stop, 5.0)
         judging = asyncio.create_task(self._judging.run(), name="judge again")
         looking = asyncio.create_task(self.zones.run(), name="look at the zones") if _GUARDED else None
+        counting = asyncio.create_task(
+            self.figures.run(self._watched, self.forwards.values, self._tell), name="tell the figures"
+        )
         talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
         await self._over.wait()
         talking.cancel()
+        counting.cancel()
         judging.cancel()
         if looking is not None:
             looking.cancel()
@@ -214,6 +220,13 @@ class Worker:
             self._slot, self._ids = slot, Ids(slot)
         with contextlib.suppress(OSError):  # a full disk: the next supervisor learns it a moment later
             os.pwrite(self._lock, f"slot {slot}\n".encode(), 0)
+
+    def _watched(self) -> bool:
+        return bool(self.law.settings.metrics) and self.reports.link is not None
+
+    def _tell(self, message: Message) -> None:
+        if self.reports.link is not None:
+            self.reports.link.send(message)
 
     def _stop(self, seconds: float) -> None:
         """End: open forwards have `seconds`, then they are cut with their closing rows."""

@@ -62,6 +62,10 @@ class ZoneLog:
             found.append({**told, "since": state.since})
         return found
 
+    def standing(self) -> dict[str, str]:
+        """Each zone that was looked at, and its obstacle's word; "" when it is up."""
+        return {name: str(state.guard.reason or "") for name, state in self._states.items()}
+
     async def look(self) -> None:
         """Ask for every zone, and write down what changed."""
         if self._lookout.trouble and not self._complained:

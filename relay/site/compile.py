@@ -133,6 +133,9 @@ def _settings(one: Document | None, faults: list[Fault], path: Path | None) -> t
 def _builder(
     settings: Settings, merged: Merged, version: str, offsets: Sequence[tuple[int, int]]
 ) -> Callable[[Sequence[Rule]], Policy]:
+    # nobody reaches the relay's own pages through it either
+    listening = settings.listen + ((settings.metrics,) if settings.metrics[:1] not in ("", "/") else ())
+
     def build(rules: Sequence[Rule]) -> Policy:
         return core_policy.build(
             version=version,
@@ -140,7 +143,7 @@ def _builder(
             hosts=merged.hosts,
             groups=merged.groups,
             rules=rules,
-            listeners=tuple(values.listener_parts(listener) for listener in settings.listen),
+            listeners=tuple(values.listener_parts(listener) for listener in listening),
             public=settings.public,
             offsets=offsets,
         )

@@ -412,6 +412,14 @@ class SettingsFile(_Strict):
     chacha: Annotated[str, _choice("auto", "yes", "no"), WithJsonSchema({"enum": ["auto", "yes", "no"]})] = Field(
         default=_S.chacha, description="offer chacha20-poly1305; auto: only on machines without AES instructions"
     )
+    metrics: Annotated[
+        str,
+        _read(values.window),
+        _schema("ADDRESS:PORT, a path, or off", "off", "127.0.0.1:9422", "/run/relay/metrics.sock"),
+    ] = Field(
+        default=_S.metrics,
+        description="where Prometheus and health checks find the relay: a loopback port or a Unix socket",
+    )
     limits: LimitsEntry = LimitsEntry()
     penalties: PenaltiesEntry = PenaltiesEntry()
     audit: AuditEntry = AuditEntry()
@@ -427,6 +435,7 @@ class SettingsFile(_Strict):
             login=self.login,
             node=self.node,
             chacha=self.chacha,
+            metrics=self.metrics,
             limits=Limits(**dict(self.limits)),
             penalties=Penalties(
                 **{**dict(self.penalties), "exempt": tuple(str(network) for network in self.penalties.exempt)}

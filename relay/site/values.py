@@ -17,6 +17,7 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_.@:*?-]{1,15}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 _DNS = re.compile(r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)(?:\.(?:[0-9]+|0x[0-9a-f]*))*")  # an address to inet_aton(3)
+_PATH = re.compile(r"/[A-Za-z0-9._/-]{0,98}[A-Za-z0-9]")  # sun_path holds 107 bytes (unix(7))
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORTS = re.compile(r"([0-9]{1,5}) ?- ?([0-9]{1,5})")
@@ -187,6 +188,23 @@ def listener_parts(canonical: str) -> tuple[Address | None, int]:
     host, _, number = canonical.rpartition(":")
     found = ip_address(host.strip("[]"))
     return (None if found.is_unspecified else found), int(number)
+
+
+def window(value: object) -> str:
+    """Where the relay shows how it is: ADDRESS:PORT of loopback, the path of a Unix socket, or "" for `off`."""
+    cure = 'write off, a loopback port like "127.0.0.1:9422", or a path like /run/relay/metrics.sock'
+    given = text(value, cure)
+    if given == "off":
+        return ""
+    if given.startswith("/"):
+        if not _PATH.fullmatch(given) or ".." in given.split("/"):
+            raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
+        return given
+    found = listener(given)
+    address, _ = listener_parts(found)
+    if address is None or not address.is_loopback:
+        raise InputRejected(f"{escape(given, 60)!r} is reached from elsewhere too, and nobody is asked who he is", cure)
+    return found
 
 
 def public(value: object) -> str:

@@ -115,6 +115,11 @@ class Writer:
         with self._transaction() as database:
             return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
 
+    def probe(self) -> None:
+        """Write a page that says what it said before: whether a row could be written now. Raises StoreUnavailable."""
+        with self._transaction() as database:
+            database.execute("UPDATE meta SET value = value WHERE key = 'salt'")
+
     def backup(self, path: Path) -> None:
         """Write a consistent copy of the database to `path`, a new file. Raises StoreUnavailable."""
         with self._guard() as database, contextlib.closing(sqlite3.connect(path)) as copy:

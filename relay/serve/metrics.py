@@ -1,0 +1,224 @@
+"""How is the relay, seen from outside? The pages /metrics, /healthz and /readyz, made when they are asked for.
+
+One collector, in the supervisor: workers tell it what they count once a second (`figures`). Labels are words of ours
+and names of the policy's zones; no person, no key, no address of anybody stands here. docs/metrics.md has the table.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from relay import __version__
+from relay.core.exposition import CONTENT_TYPE, Family, render
+from relay.serve.counts import MOST_ZONES
+from relay.serve.crew import SILENT_SECONDS, Crew
+from relay.serve.enactment import Enactment
+from relay.serve.entrance import Entrance
+from relay.serve.forwards import Forwards
+from relay.serve.record import Record
+from relay.serve.window import Page, Window
+from relay.serve.zone_log import ZoneLog
+
+BEAT_SECONDS = 0.1  # how often the loop's lag is measured
+PROBES = 100  # of these between two looks whether the audit database can be written
+
+
+class Metrics:
+    """The pages of one supervisor."""
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        record: Record,
+        crew: Crew,
+        law: Enactment,
+        entrance: Entrance,
+        forwards: Forwards,
+        zones: ZoneLog,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._state = state
+        self._record = record
+        self._crew = crew
+        self._law = law
+        self._entrance = entrance
+        self._forwards = forwards
+        self._zones = zones
+        self._stopping = stopping
+        self._loop = asyncio.get_running_loop()
+        self._began = time.time()
+        pages = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
+        self._window = Window(pages, lambda: self._law.settings.metrics, record.say)
+        self.take = record.counts.take
+
+    @property
+    def where(self) -> str:
+        """Where the pages are, "" nowhere."""
+        return self._window.where
+
+    async def run(self) -> None:
+        """Show the pages for ever, where and while the settings say so."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._window.run())
+            group.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Measure how late the loop is, and whether rows can be written while nobody writes any."""
+        beats = 0
+        while True:
+            due = self._loop.time() + BEAT_SECONDS
+            await asyncio.sleep(BEAT_SECONDS if self.where else 1.0)
+            if self.where:
+                self._record.counts.lag.observe(self._loop.time() - due)
+                beats += 1
+                if beats % PROBES == 1:
+                    self._record.probe()
+
+    # ---- the pages
+
+    def _healthz(self) -> Page:
+        if not self._crew.answering(SILENT_SECONDS):
+            return Page("a worker that should take clients does not answer\n", 503)
+        return Page("ok\n")
+
+    def _readyz(self) -> Page:
+        problems = list(self._problems())
+        return Page("".join(f"{problem}\n" for problem in problems), 503) if problems else Page("ok\n")
+
+    def _problems(self) -> Iterator[str]:
+        """Why it would not serve everybody who may come, in words without addresses or paths."""
+        if self._stopping():
+            yield "the relay is stopping"
+        if not self._crew.answering(SILENT_SECONDS):
+            yield "workers: one that should take clients does not answer, or there is none"
+        if not self._law.applied.document.version:
+            yield "policy: none is applied"
+        elif self._law.faults:
+            yield "policy: the site's files have faults; what was applied last goes on"
+        if self._record.failing:
+            yield "audit: the database cannot be written, so no forward opens"
+        zones = self._zones.standing()
+        yield from (f"zone {zone}: {obstacle}" for zone, obstacle in tuple(zones.items())[:MOST_ZONES] if obstacle)
+
+    def _metrics(self) -> Page:
+        return Page(render(self._families()), kind=CONTENT_TYPE)
+
+    # ---- the families
+
+    def _families(self) -> Iterator[Family]:
+        yield Family("relay_build_info", "gauge", "Version of the serving program.").put(1, version=__version__)
+        yield from self._process()
+        yield from self._people()
+        yield from self._traffic()
+        yield from self._audit()
+        yield from self._site()
+        yield from self._bounds()
+
+    def _process(self) -> Iterator[Family]:
+        counts = self._record.counts
+        started = Family("relay_start_time_seconds", "gauge", "When this supervisor started, Unix seconds.")
+        yield started.put(self._began)
+        ready = Family("relay_ready", "gauge", "1 if /readyz says so: everybody who may come would be served.")
+        yield ready.put(0 if any(self._problems()) else 1)
+        states = {"serving": 0, "draining": 0, "silent": 0}
+        for member in self._crew.members.values():
+            leaving = member.draining or not member.ours
+            states["draining" if leaving else "serving" if self._crew.answers(member) else "silent"] += 1
+        workers = Family("relay_workers", "gauge", "Worker processes: taking clients, draining, or not answering.")
+        for state, count in states.items():
+            workers.put(count, state=state)
+        yield workers
+        memory = Family("relay_resident_memory_bytes", "gauge", "Resident memory, all workers together.")
+        memory.put(_resident(os.getpid()), process="supervisor")
+        yield memory.put(sum(_resident(member.pid) for member in self._crew.members.values()), process="workers")
+        lag = Family("relay_loop_lag_seconds", "histogram", "How late timers are, measured ten times a second.")
+        yield lag.spread(counts.lag, process="supervisor").spread(counts.worker_lag, process="worker")
+
+    def _people(self) -> Iterator[Family]:
+        figures, counts = self._entrance.figures(), self._record.counts
+        inside = sum(len(member.connections) for member in self._crew.members.values())
+        before = figures["before_login"]
+        yield Family("relay_connections", "gauge", "Connections that are logged in.").put(max(inside - before, 0))
+        waiting = Family("relay_connections_before_login", "gauge", "Connections that have proven no key yet.")
+        yield waiting.put(before, place="inside").put(figures["line"], place="line")
+        accepted = Family("relay_connections_accepted_total", "counter", "Connections handed to a worker.")
+        yield accepted.put(figures["let_in"])
+        away = Family("relay_connections_turned_away_total", "counter", "Connections closed before any handshake.")
+        yield away.put(figures["turned_away"])
+        logins = Family("relay_logins_total", "counter", "Log-ins that succeeded, and why others did not.")
+        logins.put(dict(counts.rows.items())["login.succeeded"], result="succeeded")
+        for failure, count in counts.failures.items():
+            logins.put(count, result=failure)
+        yield logins
+        yield Family("relay_bans", "gauge", "Sources that are penalised now.").put(figures["bans"])
+        begun = Family("relay_bans_begun_total", "counter", "Sources that came to be penalised.")
+        yield begun.put(self._entrance.bans.begun)
+
+    def _traffic(self) -> Iterator[Family]:
+        counts = self._record.counts
+        yield Family("relay_forwards", "gauge", "Forwards that are open or being opened.").put(
+            len(self._forwards.slots.held)
+        )
+        opened = Family("relay_forwards_allowed_total", "counter", "Forwards that were allowed, with a durable row.")
+        yield opened.put(dict(counts.rows.items())["forward.opened"])
+        for name, meaning, label, words in (
+            ("relay_forwards_denied_total", "Forwards that were denied, by reason.", "reason", counts.denied),
+            ("relay_forwards_closed_total", "Forwards that ended, by reason.", "reason", counts.closings),
+            ("relay_requests_refused_total", "What is no direct-tcpip, by kind.", "kind", counts.refused),
+        ):
+            family = Family(name, "counter", meaning)
+            for word, count in words.items():
+                family.put(count, **{label: word})
+            yield family
+        flow = Family("relay_bytes_total", "counter", "Bytes to targets (sent) and from them (received).")
+        yield flow.put(counts.sent, direction="sent").put(counts.received, direction="received")
+        dials = Family("relay_dial_seconds", "histogram", "How long targets took to answer, or not to.")
+        for (zone, result), histogram in counts.dials.items():
+            dials.spread(histogram, zone=zone, result=result)
+        yield dials
+
+    def _audit(self) -> Iterator[Family]:
+        counts = self._record.counts
+        rows = Family("relay_audit_rows_total", "counter", "Audit rows that became durable, by event.")
+        for event, count in counts.rows.items():
+            rows.put(count, event=event)
+        yield rows
+        yield Family("relay_audit_commit_seconds", "histogram", "One transaction of the audit database.").spread(
+            counts.commits
+        )
+        failing = Family("relay_audit_failing", "gauge", "1 if rows cannot be written: no new forward opens.")
+        yield failing.put(1 if self._record.failing else 0)
+        lost = Family("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
+        yield lost.put(self._record.lost)
+        free = Family("relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies.")
+        disk = os.statvfs(self._state)
+        yield free.put(disk.f_bavail * disk.f_frsize)
+
+    def _site(self) -> Iterator[Family]:
+        up = Family("relay_zone_up", "gauge", "1 if the zone's interface, address and route are what they should be.")
+        for zone, obstacle in tuple(self._zones.standing().items())[:MOST_ZONES]:
+            up.put(0 if obstacle else 1, zone=zone)
+        yield up
+        faults = Family("relay_site_faults", "gauge", "Faults of the site's files, for which they are not law.")
+        yield faults.put(len(self._law.faults))
+        yield Family("relay_keys", "gauge", "Keys in force.").put(len(self._law.applied.keyring.keys))
+
+    def _bounds(self) -> Iterator[Family]:
+        used = Family("relay_limit_used", "gauge", "How much of a limit is used, by whoever uses most of it.")
+        limit = Family("relay_limit", "gauge", "The limit itself (relay.yaml, limits).")
+        for name, use, most, _ in self._entrance.use():
+            used.put(use, limit=name)
+            limit.put(most, limit=name)
+        yield used
+        yield limit
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process of ours has; 0 where that cannot be seen (proc(5), statm)."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
