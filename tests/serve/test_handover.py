@@ -44,7 +44,9 @@ class Visitors:
         while not self._over.is_set():
             began = time.monotonic()
             try:
-                with Client(self._relay.port, seconds=20) as client:
+                with Client(self._relay.port, seconds=20, exchange=False) as client:
+                    client.hello()
+                    client.exchange()
                     client.login("alice", self._key)
                     client.echo("remote", self._port)
             except Exception as error:  # whatever it is, a visitor was turned away
@@ -160,6 +162,28 @@ def test_a_successor_that_fails_changes_nothing(tmp_path: Path) -> None:
         settled(one)
         assert one.process is not None
         assert one.process.poll() is None
+        assert "a bug of ours" not in one.log(), one.log()
+
+
+def test_a_supervisor_that_is_killed_again_and_again_loses_no_row(tmp_path: Path) -> None:
+    """SIGKILL while visitors come and go: each opening has its one closing row, and an open forward goes on."""
+    with relay(tmp_path, settings="workers: 2\n") as one, echo_server() as port:
+        with Client(one.port) as old:
+            old.login("alice", load_key(one.key))
+            number, channel = old.open("remote", port)
+            with Visitors(one, port) as visitors:
+                for _ in range(5):
+                    before = visitors.visits
+                    one.kill_supervisor()
+                    old.write(channel, b"still here")
+                    assert old.read(number, 10) == b"still here"
+                    one.start()
+                    wait_for(lambda before=before: visitors.visits > before + 5, "nobody gets in any more")
+        # refused by a worker in so many words, or in the hands of the supervisor that was killed: three visitors can be
+        # either at a time
+        assert len(visitors.failures) <= 5 * 3 * 2, visitors.failures
+        settled(one)
+        assert "worker-lost" not in {row["reason"] for row in one.rows("forward.closed")}
         assert "a bug of ours" not in one.log(), one.log()
 
 
