@@ -17,6 +17,7 @@ from relay.serve.crew import SILENT_SECONDS, Crew
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
 from relay.serve.forwards import Forwards
+from relay.serve.governor import Governor
 from relay.serve.record import Record
 from relay.serve.window import Page, Window
 from relay.serve.zone_log import ZoneLog
@@ -36,6 +37,7 @@ class Metrics:
         crew: Crew,
         law: Enactment,
         entrance: Entrance,
+        governor: Governor,
         forwards: Forwards,
         zones: ZoneLog,
         stopping: Callable[[], bool],
@@ -45,6 +47,7 @@ class Metrics:
         self._crew = crew
         self._law = law
         self._entrance = entrance
+        self._governor = governor
         self._forwards = forwards
         self._zones = zones
         self._stopping = stopping
@@ -209,11 +212,17 @@ class Metrics:
     def _bounds(self) -> Iterator[Family]:
         used = Family("relay_limit_used", "gauge", "How much of a limit is used, by whoever uses most of it.")
         limit = Family("relay_limit", "gauge", "The limit itself (relay.yaml, limits).")
-        for name, use, most, _ in self._entrance.use():
-            used.put(use, limit=name)
-            limit.put(most, limit=name)
+        for one in self._governor.usage():
+            used.put(one["used"], limit=one["limit"])
+            limit.put(one["most"], limit=one["limit"])
         yield used
         yield limit
+        reached = Family("relay_limits_reached_total", "counter", "How often a person, key or target had its limit.")
+        yield reached.put(self._governor.reached_count)
+        scans = Family("relay_scans_total", "counter", "Keys that asked for many different denied targets in a minute.")
+        yield scans.put(self._governor.scans.seen)
+        frozen = Family("relay_keys_frozen", "gauge", "Keys that are frozen now.")
+        yield frozen.put(len(self._governor.scans.shown()))
 
 
 def _resident(pid: int) -> int:

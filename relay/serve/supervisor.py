@@ -87,6 +87,7 @@ class Supervisor:
             crew=self._crew,
             law=self._law,
             entrance=self._entrance,
+            governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
             stopping=self._tenure.over.is_set,

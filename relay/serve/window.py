@@ -69,9 +69,9 @@ class Window:
         if not wished or self._sock is not None:
             return
         try:
-            sock = listeners.local(Path(wished)) if wished.startswith("/") else _bound(wished)
+            sock = _local(Path(wished)) if wished.startswith("/") else _bound(wished)
         except OSError as error:
-            self._complain(f"metrics cannot be shown at {wished}: {error.strerror}")
+            self._complain(f"metrics cannot be shown at {wished}: {error.strerror or error}")
             return
         self._sock = sock
         self._loop.add_reader(sock.fileno(), self._accept)
@@ -155,6 +155,12 @@ def _answer(page: Page, *, whole: bool) -> bytes:
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (body if whole else b"")
+
+
+def _local(path: Path) -> socket.socket:
+    if path.exists() and not path.is_socket():
+        raise OSError("something else is there")
+    return listeners.local(path)
 
 
 def _bound(text: str) -> socket.socket:

@@ -199,6 +199,8 @@ def window(value: object) -> str:
     if given.startswith("/"):
         if not _PATH.fullmatch(given) or ".." in given.split("/"):
             raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
+        if given.endswith(("/control.sock", "/workers.sock")):
+            raise InputRejected(f"{given} is a socket of the relay's own", cure)
         return given
     found = listener(given)
     address, _ = listener_parts(found)
