@@ -25,6 +25,7 @@ def given(descriptor: int, giver: str) -> socket.socket:
     os.set_inheritable(descriptor, False)
     sock = socket.socket(fileno=descriptor)
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
         raise RelayError(f"descriptor {descriptor} from {giver} is no listening TCP socket", "see relay.socket")
     sock.setblocking(False)
     return sock

@@ -1,5 +1,6 @@
 """`relayctl upgrade` without systemd: the check first, then the new version beside the old one, then it alone."""
 
+import socket
 import sys
 from pathlib import Path
 
@@ -46,6 +47,28 @@ def test_an_upgrade_keeps_connections_and_says_who_drains(tmp_path: Path) -> Non
         assert not (one.site / "state" / "run" / "upgrade.log").exists()
         assert one.process is not None
         assert one.process.wait(10) == 0
+
+
+def test_an_upgrade_takes_a_changed_listen_with_it(tmp_path: Path) -> None:
+    """A relay with sockets of its own: the new one listens at the new address too, and keeps the old one's socket."""
+    one = Relay(tmp_path)
+    with socket.create_server(("127.0.0.4", 0)) as probe:
+        first, second = f"127.0.0.4:{probe.getsockname()[1]}", f"127.0.0.5:{probe.getsockname()[1]}"
+    (one.site / "relay.yaml").write_text(f'listen: ["{first}"]\nworkers: 1\n')
+    try:
+        one._run("-m", "relay", "--site", str(one.site), "serve")
+        (one.site / "relay.yaml").write_text(f'listen: ["{first}", "{second}"]\nworkers: 1\n')
+        assert "not in force yet: relayctl upgrade" in one.ctl("reload")
+        assert status(one)["listening"] == [first]
+        one.ctl("upgrade")
+        assert status(one)["listening"] == [first, second]
+        for address in (first, second):
+            host, _, port = address.partition(":")
+            with socket.create_connection((host, int(port))) as sock:
+                assert sock.recv(4) == b"SSH-"
+        assert "warning: this relay listens" not in one.log()
+    finally:
+        one.end()
 
 
 def test_a_new_version_that_does_not_take_the_site_changes_nothing(tmp_path: Path) -> None:
