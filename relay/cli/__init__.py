@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "list-keys": ("keys", "list_keys", "List the keys and who owns them."),
     "revoke-key": ("keys", "revoke_key", "Shut a person or a key out, for ever."),
     "explain": ("explain", "explain", "Say whether a person may reach a target, and why."),
+    "connections": ("connections", "connections", "Show who is connected, and what flows."),
+    "kill": ("kill", "kill", "End a connection, a forward, or all of a person or key."),
     "bans": ("bans", "bans", "List penalised sources and frozen keys."),
     "unban": ("bans", "unban", "Forgive sources that are penalised, and thaw frozen keys."),
     "audit": ("audit", "audit", "Review who reached what."),

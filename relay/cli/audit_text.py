@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from relay.cli.output import table
+from relay.cli.output import size, span, table
 from relay.core import ids, journal
 from relay.core.chain import Row
 from relay.core.text import escape
@@ -56,31 +56,11 @@ def cells(entry: Entry, zone: tzinfo) -> list[object]:
         what,
         target,
         outcome,
-        _size(fields.get("sent")),
-        _size(fields.get("received")),
-        _span(duration) if isinstance(duration, int) else None,
+        size(fields.get("sent")),
+        size(fields.get("received")),
+        span(duration) if isinstance(duration, int) else None,
         entry.id,
     ]
-
-
-def _size(count: object) -> str | None:
-    if not isinstance(count, int):
-        return None
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def _span(us: int) -> str:
-    seconds = us / 1_000_000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def dated(value: dict[str, Any]) -> dict[str, Any]:

@@ -198,8 +198,9 @@ def list_keys(ctx: Context, as_json: bool) -> None:
 @click.command("revoke-key")
 @click.argument("who", metavar="PERSON|FINGERPRINT")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it stands in keys/revoked and in the audit.")
+@click.option("--dry-run", is_flag=True, help="Only say which keys it would be, and who would be cut.")
 @click.pass_obj
-def revoke_key(ctx: Context, who: str, reason: str) -> None:
+def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool) -> None:
     """Shut a person or a key out, for ever.
 
     Works with a broken policy, a full disk and a stopped relay. Connections of the key end within two seconds. Says
@@ -207,6 +208,7 @@ def revoke_key(ctx: Context, who: str, reason: str) -> None:
 
     \b
     Example:
+      relayctl revoke-key alice --dry-run
       relayctl revoke-key alice --reason 'left the company'
       relayctl revoke-key SHA256:vEcMzYgo8WhTjTZok9jEg0pRWbxfGGdI9pCSV0cQ5Go
     """
@@ -223,6 +225,9 @@ def revoke_key(ctx: Context, who: str, reason: str) -> None:
         for mention in revoke.mentions(site.path, who):
             click.echo(f"has no key, but is named: {mention.file}:{mention.line}: {mention.text}", err=True)
         raise
+    if dry_run:
+        _foresee(site, condemned)
+        return
     by = doer.fields()
     done = revoke.revoke(directory, condemned, files.revocations, now=int(time.time()), who=doer.word(by), why=reason)
     _show_revoked(done)
@@ -335,6 +340,20 @@ def _show_revoked(done: "Revoked") -> None:
         click.echo(f"  {seen.file}:{seen.line} is a comment now", err=True)
     if done.means:
         click.echo(done.means, err=True)
+
+
+def _foresee(site: "Site", condemned: tuple["Condemned", ...]) -> None:
+    from relay.cli import cuts, opened
+
+    for key in condemned:
+        whose = f" of {escape(key.person, 40)}" if key.person else ", which nobody has now"
+        click.echo(f"would be revoked: {key.fingerprint}{whose}")
+    try:
+        there = opened.ask(site, {"do": "connections"})
+        cuts.show(list(cuts.of_keys(there, [key.fingerprint for key in condemned])), there)
+    except RelayError as error:  # a revocation needs no relay that answers
+        click.echo(f"who would be cut is not known: {error.what}", err=True)
+    click.echo("nothing was revoked", err=True)
 
 
 def _left_to_do(site: "Site", condemned: tuple["Condemned", ...]) -> None:

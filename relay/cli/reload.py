@@ -1,15 +1,22 @@
 """`relayctl reload`: makes the site's files law, all or nothing."""
 
+import time
+from typing import TYPE_CHECKING
+
 import click
 
 from relay.cli import Context
 from relay.cli.output import json_option, print_json
 
+if TYPE_CHECKING:
+    from relay.site.locate import Site
+
 
 @click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would change, and who would be cut.")
 @json_option
 @click.pass_obj
-def reload(ctx: Context, as_json: bool) -> None:
+def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
     """Apply the site's files to the running relay.
 
     The files are compiled and checked first, expectations included; with any fault nothing changes. Forwards that
@@ -17,12 +24,15 @@ def reload(ctx: Context, as_json: bool) -> None:
 
     \b
     Example:
+      relayctl reload --dry-run
       relayctl reload
     """
     from relay.people import doer
     from relay.serve import control
 
     site = ctx.site(announce=not as_json)
+    if dry_run:
+        raise SystemExit(_foresee(site, as_json=as_json))
     answer = control.call(site.state, {"do": "reload", "by": doer.fields()})
     if as_json:
         print_json(answer)
@@ -41,3 +51,37 @@ def reload(ctx: Context, as_json: bool) -> None:
             click.echo(f"relayctl: {answer['problem']}", err=True)
         click.echo("nothing was applied; what was applied before goes on", err=True)
     raise SystemExit(0 if answer.get("ok") else 1)
+
+
+def _foresee(site: "Site", *, as_json: bool) -> int:
+    """Say what a reload of the files as they are would do; its exit status. Raises NobodyAnswers."""
+    from relay.cli import cuts, opened
+    from relay.site import survey
+
+    found = survey.look(site, now=int(time.time()))
+    compiled = found.examination.compiled
+    wrong = (*found.examination.faults, *(failure.fault() for failure in found.examination.failures))
+    changes = [str(different) for different in found.differences]
+    if not as_json:
+        for fault in wrong:
+            click.echo(str(fault), err=True)
+        for line in changes or ["nothing differs from what is applied"]:
+            click.echo(line)
+        for fault in found.keys.faults:
+            click.echo(f"a key is out: {fault}", err=True)
+    if compiled is None:
+        if as_json:
+            print_json({"ok": False, "faults": [[one.file, one.line, one.what, one.cure] for one in wrong]})
+        else:
+            click.echo("nothing would be applied; what was applied before would go on", err=True)
+        return 1
+    there = opened.ask(site, {"do": "connections"})
+    judge = cuts.law(site, compiled.policy, compiled.settings, found.keys)
+    ended = list(cuts.foreseen(there, judge))
+    if as_json:
+        silent = list(there.silent)
+        print_json({"ok": True, "changed": changes, "cut": cuts.as_json(ended), "silent_workers": silent})
+    else:
+        cuts.show(ended, there)
+        click.echo("nothing was applied", err=True)
+    return 0

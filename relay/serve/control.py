@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from relay.serve import listeners
 SOCKET = "control.sock"
 MOST = 4 << 20  # bytes of a question or an answer
 SECONDS = 70.0  # a reload checks the site in a child, which has 60
+SLOW_SECONDS = 10.0  # for a caller to take what is said to it
 AGAIN_SECONDS = 10.0  # for the next supervisor to answer what the one before left to it
 
 Answer = Mapping[str, Any]
@@ -43,6 +44,33 @@ def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> 
     if not isinstance(answer, dict):
         raise NobodyAnswers(f"{state / 'run' / SOCKET} gave no answer", "is another program behind it?")
     return answer
+
+
+def listen(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> Iterator[dict[str, Any]]:
+    """Ask the running relay something whose answer comes in pieces; the last one has `last`, or is a refusal.
+
+    Raises as `call` does, also when the answer ends before its last piece; `timeout` is between two of them.
+    """
+    path = state / "run" / SOCKET
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(path))
+            sock.sendall(json.dumps(question).encode() + b"\n")
+            for line in sock.makefile("rb"):
+                piece = json.loads(line)
+                if not isinstance(piece, dict):
+                    break
+                yield piece
+                if piece.get("last") or piece.get("ok") is False:
+                    return
+        except PermissionError:
+            raise NotPermitted(f"{path} is not yours", "run it with sudo") from None
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+                hint = "start it: systemctl start relay, or: relayctl serve"
+                raise NobodyAnswers(f"no relay answers at {path}", hint) from None
+        raise NobodyAnswers(f"{path} gave no whole answer", "ask again: the relay may just be handing over")
 
 
 def _exchange(path: Path, question: Mapping[str, Any], timeout: float) -> bytes:
@@ -85,6 +113,11 @@ class Conversation:
         number = self._writer.get_extra_info("socket").fileno()
         with socket.socket(fileno=os.dup(number)) as sock:  # the stream itself cannot send descriptors
             socket.send_fds(sock, [line], list(descriptors))
+
+    async def room(self) -> None:
+        """Wait until the caller has taken most of what was said. Raises OSError or TimeoutError when it does not."""
+        async with asyncio.timeout(SLOW_SECONDS):
+            await self._writer.drain()
 
     async def hear(self, seconds: float) -> dict[str, Any]:
         """What the caller says next; empty when it is gone, silent for that long, or speaks nonsense."""

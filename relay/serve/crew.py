@@ -35,6 +35,7 @@ class Member:
     slot: int
     ours: bool  # started by this supervisor: gets new clients; others serve what they have
     release: str = ""
+    can: frozenset[str] = frozenset()  # kinds of questions that its release understands
     ready: bool = False
     draining: bool = False
     answered: float = 0.0  # loop time of its last sign of life
@@ -175,6 +176,11 @@ class Crew:
         """Whether a worker of that name runs, joined or not: it holds its lock."""
         return _is_held(self._run / f"{Path(name).name}.lock")
 
+    def absent(self) -> tuple[str, ...]:
+        """Workers that have served and run, but are not joined: a supervisor has just gone, or their link broke."""
+        paths = [path for path in self._run.glob("w*.lock") if path.stem not in self.members]
+        return tuple(sorted(path.stem for path in paths if _words(path) and _is_held(path)))
+
     def forget(self, name: str) -> None:
         """A worker that is gone has left its lock."""
         _is_held(self._run / f"{Path(name).name}.lock", remove=True)
@@ -283,6 +289,7 @@ class Crew:
             self._gone(former.link)
         slot = self._slot(name, message.get("slot"))
         member = Member(name, link, int(message["pid"]), slot, name in self._started, str(message.get("release", "")))
+        member.can = frozenset(map(str, message.get("can", ())))
         member.draining = member.ours and not any(place.name == name and place.wanted for place in self._places)
         member.answered = self._loop.time()
         self.members[name] = member

@@ -32,6 +32,7 @@ from relay.serve.metrics import Metrics
 from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
+from relay.serve.roll import Roll
 from relay.serve.succession import Predecessor
 from relay.serve.tenure import Tenure
 from relay.serve.zone_log import ZoneLog
@@ -68,6 +69,7 @@ class Supervisor:
         self._forwards = Forwards(
             self._crew, self._record, lambda: self._law.settings.limits, slots=slots, governor=self._governor
         )
+        self._roll = Roll(self._crew, slots, self._record)
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._tenure = Tenure(
@@ -93,6 +95,8 @@ class Supervisor:
             stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
+        self._control.talks["connections"] = self._roll.connections
+        self._control.talks["kill"] = self._roll.kill
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- the life of the process
@@ -237,6 +241,7 @@ class Supervisor:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
         self._entrance.lost(member)
         self._governor.lost(member)
+        self._roll.lost(member)
         self._spawn(self._forwards.bury(member))
 
     def _received(self, member: Member, message: Message) -> None:
@@ -244,12 +249,16 @@ class Supervisor:
             case "auth":
                 self._entrance.proven(message["c"])
                 self._governor.proven(member, message)
+                self._roll.proven(member, message)
             case "gone":
                 self._entrance.gone(message["c"], str(message.get("why", "")))
                 self._governor.gone(message["c"])
+                self._roll.gone(message["c"])
                 member.connections.discard(message["c"])
             case "have":
                 member.connections.add(message["c"])
+                if message.get("person"):
+                    self._roll.proven(member, message)
                 if not message.get("proven", True):
                     self._entrance.readmit(message["c"], message["source"], member)
                 else:
@@ -260,6 +269,8 @@ class Supervisor:
                 member.ready = True
                 if member.ours:  # one of a former supervisor takes no new clients
                     self._ready.set()
+            case "listing" | "killed":
+                self._roll.heard(member, message)
             case "open":
                 self._forwards.open(member, _event(message["e"]))
             case "note":
