@@ -4,6 +4,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from relay.core.event import Value
 from relay.core.text import escape
@@ -136,6 +137,10 @@ class Reports:
         for answer, message in self._openings.values():
             if not answer.done():  # by its id a row is recorded once, should the former supervisor have done it already
                 link.send(message)
+
+    def unacknowledged(self) -> list[Any]:
+        """The events that no supervisor has said to be durable, oldest first."""
+        return [message["e"] for message in self._unacked.values()]
 
     @property
     def waiting(self) -> int:

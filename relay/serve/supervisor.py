@@ -20,7 +20,7 @@ from relay import __version__
 from relay.core.event import Event
 from relay.core.settings import Settings
 from relay.errors import RelayError, StoreUnavailable
-from relay.serve import listeners
+from relay.serve import leftovers, listeners
 from relay.serve.admission import Slots
 from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
@@ -181,6 +181,7 @@ class Supervisor:
                 if not isinstance(error.__cause__, BlockingIOError) or self._loop.time() > deadline:
                     raise
             await asyncio.sleep(0.1)
+        leftovers.take(self._site.state / "run", self._record.event, self._record.say)
         self._forwards.inherit(unclosed)
         self._governor.recall()
         self._crew.listen()

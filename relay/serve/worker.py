@@ -24,7 +24,7 @@ import asyncssh
 from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
-from relay.serve import algorithms, carried
+from relay.serve import algorithms, carried, leftovers
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
@@ -106,8 +106,12 @@ class Worker:
         judging.cancel()
         if looking is not None:
             looking.cancel()
+        run = self._state / "run"
+        with contextlib.suppress(OSError):  # a full disk: the next supervisor closes what is open, without its counters
+            if self.reports.waiting:
+                leftovers.leave(run / f"{self.name}{leftovers.SUFFIX}", self.reports.unacknowledged())
         with contextlib.suppress(OSError):
-            (self._state / "run" / f"{self.name}.lock").unlink()
+            (run / f"{self.name}.lock").unlink()
 
     async def _talk(self) -> None:
         """Keep a link to whichever supervisor listens; without one, open forwards go on and new ones are refused."""

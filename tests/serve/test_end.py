@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.serve import control
 from tests.relay_process import POLICY, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
-from tests.serve.systemd import settled
+from tests.serve.systemd import settled, systemd
 
 
 def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -81,3 +81,34 @@ def test_a_revocation_holds_while_nobody_serves(tmp_path: Path) -> None:
             one.start()
             one.wait_row("connection.closed", reason="key-revoked")
         settled(one)
+
+
+def test_a_reboot_loses_no_row(tmp_path: Path) -> None:
+    """The supervisor ends first, its workers later, as at a shutdown: what they had to say is recorded at the start."""
+    with systemd(tmp_path, "workers: 1\n") as (one, _), echo_server() as port:
+        with Client(one.port) as client:
+            client.login("alice", load_key(one.key))
+            number, channel = client.open("remote", port)
+            client.write(channel, b"counted")
+            assert client.read(number, 7) == b"counted"
+            (worker,) = one.worker_pids()
+            one.stop()
+            os.kill(worker, signal.SIGTERM)
+            wait_for(lambda: not one.worker_pids(), "it does not end")
+        assert [path.suffix for path in (one.state / "run").glob("w*-*")] == [".rows"]
+        one.start()
+        row = one.wait_row("forward.closed", reason="server-stopped")
+        assert (row["sent"], row["received"]) == (7, 7)
+        assert one.wait_row("connection.closed")["reason"] == "server-stopped"
+        assert settled(one) == 1
+        wait_for(lambda: not list((one.state / "run").glob("*.rows")), "what is recorded stays there")
+
+
+def test_rows_that_cannot_be_read_do_not_stop_the_start(tmp_path: Path) -> None:
+    """A file of rows that something has spoilt is said, and left for a person."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        one.stop()
+        for number, text in enumerate(("[1]", "{", "null", '["a", "b", "c", {}]')):
+            (one.state / "run" / f"w1-{number}.rows").write_text(text)
+        one.start()
+        assert one.log().count("cannot be read") == 4
