@@ -20,6 +20,7 @@ STARTERS = {
     "relay/serve/applied.py": "the child that compiles the site",
     "relay/cli/serve.py": "the supervisor, in its own place",
     "relay/cli/upgrade.py": "the relayctl of the new version, by `relayctl upgrade`",
+    "relay/net/program.py": "ip, nft, systemctl ..., by `relayctl net`; a contract keeps serving processes from it",
     "relay/site/units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
 }
 STARTING = {
