@@ -4,10 +4,10 @@ Nothing here is on the path of a byte: what flowed is read from the open forward
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Protocol
 
 from relay.core.histogram import Histogram
@@ -23,6 +23,23 @@ class Flowing(Protocol):
     """A forward: how many bytes went to the target and came from it since it was last asked."""
 
     def flowed(self) -> tuple[int, int]: ...
+
+
+class _Dialling:
+    """One dial. No generator: contextlib sets attributes of the exception, and DialFailed is a frozen value."""
+
+    __slots__ = ("_began", "_figures", "_zone")
+
+    def __init__(self, figures: "Figures", zone: str) -> None:
+        self._figures = figures
+        self._zone = zone
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self._figures.dialled(self._zone, "failed" if kind else "connected", time.monotonic() - self._began)
 
 
 class Figures:
@@ -44,18 +61,12 @@ class Figures:
         """Something that is no direct-tcpip was refused."""
         self._refused[kind] += 1
 
-    @contextlib.contextmanager
-    def dialling(self, zone: str) -> Iterator[None]:
+    def dialling(self, zone: str) -> "_Dialling":
         """Around a dial: how long it took to connect or to fail; one that is given up counts for nothing."""
-        began = time.monotonic()
-        try:
-            yield
-        except Exception:
-            self._dialled(zone, "failed", time.monotonic() - began)
-            raise
-        self._dialled(zone, "connected", time.monotonic() - began)
+        return _Dialling(self, zone)
 
-    def _dialled(self, zone: str, result: str, seconds: float) -> None:
+    def dialled(self, zone: str, result: str, seconds: float) -> None:
+        """A dial ended: `connected` or `failed`."""
         key = zone, result
         if key not in self._dials and len(self._dials) >= MOST_ZONES:
             key = "", result
