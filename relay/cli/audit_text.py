@@ -46,7 +46,9 @@ def cells(entry: Entry, zone: tzinfo) -> list[object]:
     if fields.get("address") and isinstance(target, str) and str(fields["address"]) not in target:
         target = f"{target} ({fields['address']})"
     duration = fields.get("duration")
-    outcome = entry.outcome if entry.outcome != name else fields.get("reason") or fields.get("detail")
+    outcome: object = entry.outcome
+    if outcome == name:
+        outcome = fields.get("reason") or fields.get("detail") or fields.get("why")
     if fields.get("obstacle"):
         outcome = f"{outcome}: {fields['obstacle']}"
     return [

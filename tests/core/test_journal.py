@@ -122,3 +122,12 @@ def test_the_throttle_takes_a_clock_that_goes_back():
     assert throttle.lines(NOON, "one") == ("one",)
     assert throttle.lines(NOON - 10**12, "two") == ()
     assert throttle.lines(NOON - 10**12 + 1_000_000, "three")[-1] == "three"
+
+
+def test_who_ended_something_is_in_its_line():
+    """A killed connection, and each forward of it, say who did it and why; what was typed stays one word."""
+    alice = Relay().connect()
+    by = {"by_uid": 0, "by_sudo": "carol", "why": "left\nthe company"}
+    killed = line(Event("0k3v9x2m4qz", NOON, "connection.killed", {**alice, "forwards": 2, **by}))
+    assert killed.startswith("connection killed: alice ")
+    assert killed.endswith(r" forwards 2 by_uid 0 by_sudo carol why left\x0athe\x20company")
