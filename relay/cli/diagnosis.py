@@ -168,6 +168,10 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
             f"not listening at {' '.join(sorted(missing))}, but at {' '.join(sorted(listening))}",
             "systemctl restart relay.socket relay: `listen` and relay.socket must say the same",
         )
+    if status.get("metrics", "") != settings.metrics and not settings.metrics.endswith(":0"):
+        wish = f"relay.yaml wants metrics at {settings.metrics or 'no place'}"
+        now = escape(str(status.get("metrics", "")), 120) or "nowhere"
+        yield Finding("metrics", "warning", f"{wish}, they are {now}", "relayctl reload; journalctl -u relay")
     if status.get("policy") != found.examination.version and not found.differences:
         yield Finding("applied", "warning", "the files are not what is applied", "relayctl reload")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.core.event import Event
+from relay.core.histogram import Histogram
 from relay.core.ids import Ids
 from relay.serve.recorder import Recorder
 from relay.store.database import FILE, Reader
@@ -91,6 +92,30 @@ async def test_while_the_database_is_locked_openings_are_refused_and_the_rest_is
     assert recorder.failing == ""
     assert closing.id in rows(tmp_path / FILE)
     assert await answered(recorder, opening(3)) == ""
+    await recorder.close()
+
+
+@pytest.mark.slow
+async def test_it_is_found_out_without_rows_whether_they_could_be_written(tmp_path: Path) -> None:
+    """A probe tells that the database cannot be written; once it can, that is found out with nobody writing."""
+    commits = Histogram()
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None, commits)
+    recorder.start()
+    assert await answered(recorder, event(), is_opening=False) == ""
+    assert commits.cumulative()[-1] == 1
+    blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    blocker.execute("BEGIN EXCLUSIVE")
+    recorder.probe()
+    async with asyncio.timeout(20):
+        while not recorder.failing:
+            await asyncio.sleep(0.01)
+        assert await answered(recorder, opening(1)) == recorder.failing
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        while recorder.failing:
+            await asyncio.sleep(0.01)
+    assert await answered(recorder, opening(2)) == ""
+    assert commits.cumulative()[-1] == 2
     await recorder.close()
 
 
