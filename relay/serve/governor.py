@@ -171,7 +171,7 @@ class Governor:
         memory = {"at": time.time(), "sources": self._entrance.memory(), "frozen": self.scans.shown()}
         try:
             descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(memory, file)
         except OSError as error:
             self._record.say(f"{self._file}: {error.strerror}; the next supervisor forgets penalised sources")
