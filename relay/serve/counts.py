@@ -39,7 +39,7 @@ CLOSINGS = (
     *("client-closed", "client-gone", "connection-lost", "target-closed", "target-reset"),
     *("target-refused", "target-silent", "target-unreachable", "target-failed", "gateway-silent", "overlay-down"),
     *("policy-changed", "killed", "drained", "server-stopped", "worker-lost", "place-needed", "busy"),
-    *("client-silent", "internal-error"),
+    *("client-silent", "too-many-connections", "internal-error"),
 )
 REQUESTS = ("channel", "global", "channel-request")
 RESULTS = ("connected", "failed")

@@ -197,8 +197,7 @@ class Metrics:
         lost = Family("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
         yield lost.put(self._record.lost)
         free = Family("relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies.")
-        disk = os.statvfs(self._state)
-        yield free.put(disk.f_bavail * disk.f_frsize)
+        yield free.put(_free(self._state))
 
     def _site(self) -> Iterator[Family]:
         up = Family("relay_zone_up", "gauge", "1 if the zone's interface, address and route are what they should be.")
@@ -223,6 +222,15 @@ class Metrics:
         yield scans.put(self._governor.scans.seen)
         frozen = Family("relay_keys_frozen", "gauge", "Keys that are frozen now.")
         yield frozen.put(len(self._governor.scans.shown()))
+
+
+def _free(directory: Path) -> int:
+    """Bytes that may be written there; none where even that cannot be asked."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize
 
 
 def _resident(pid: int) -> int:

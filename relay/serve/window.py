@@ -22,7 +22,14 @@ _END = re.compile(rb"\n\r?\n")  # of its head; nothing follows a GET
 FOLLOW_SECONDS = 1.0  # how often it is looked whether the setting has changed, and tried again where it failed
 COMPLAIN_SECONDS = 5.0  # of failing: at a hand-over the port is free a moment later
 
-_STATUS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+_STATUS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,11 @@ class Window:
         page = self._pages.get(path.partition("?")[0])
         if page is None:
             return Page("".join(f"{one}\n" for one in self._pages), 404)
-        return page()
+        try:
+            return page()
+        except Exception as error:  # one page's trouble must not look like a relay that is gone
+            self._say(f"a bug of ours, please report it: {error!r}")
+            return Page("internal error\n", 500)
 
 
 def _answer(page: Page, *, whole: bool) -> bytes:

@@ -249,6 +249,20 @@ def test_a_disk_that_takes_nothing_is_seen_before_anybody_comes(one: Relay) -> N
 
 
 @pytest.mark.slow
+def test_a_place_that_cannot_be_had_costs_nothing_and_is_said(tmp_path: Path) -> None:
+    """The relay serves without its pages; log and doctor say where they were to be, and they come when it is free."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with relay(tmp_path, settings=f"workers: 1\nmetrics: {where}\n") as one, echo_server() as port:
+            with Client(one.port).login("alice", load_key(one.key)) as client:
+                client.echo("remote", port)
+            wait_for(lambda: f"metrics cannot be shown at {where}" in one.log(), "nothing is said")
+            assert f"relay.yaml wants metrics at {where}, they are nowhere" in one.ctl("doctor", status=None)
+            taken.close()
+            assert fetch(one, "/healthz") == (200, "ok\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["port", "socket"])
 def test_a_successor_shows_the_same_pages(tmp_path: Path, place: str) -> None:
     """After a hand-over the pages are where they were; what flows in a worker of before is counted on from there."""

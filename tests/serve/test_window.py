@@ -11,7 +11,17 @@ import pytest
 from relay.serve import window
 from relay.serve.window import AT_ONCE, MOST, Page, Window
 
-PAGES = {"/metrics": lambda: Page("x 1\n"), "/readyz": lambda: Page("zone office: route-missing\n", 503)}
+
+def broken() -> Page:
+    """A page with a bug."""
+    raise KeyError("x")
+
+
+PAGES = {
+    "/metrics": lambda: Page("x 1\n"),
+    "/readyz": lambda: Page("zone office: route-missing\n", 503),
+    "/broken": broken,
+}
 
 
 class Scene:
@@ -89,6 +99,13 @@ async def test_requests_and_their_answers(scene: Scene, request_: bytes, status:
     assert head.startswith(f"HTTP/1.0 {status} ".encode()), head
     assert f"Content-Length: {len(body)}".encode() in head
     assert (body == b"x 1\n") == (status == 200)
+
+
+async def test_a_page_with_a_bug_says_so(scene: Scene) -> None:
+    """It is an answer, and a line for the operator; the others go on."""
+    assert (await scene.ask(b"GET /broken HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 500 ")
+    assert scene.said == ["a bug of ours, please report it: KeyError('x')"]
+    assert b" 200 " in await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 
 async def test_head_has_no_body(scene: Scene) -> None:

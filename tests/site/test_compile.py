@@ -35,6 +35,27 @@ def child(site: Path) -> tuple[int, list[list[object]]]:
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def test_the_relays_own_pages_are_never_dialled(make_site: Callable[..., Path]) -> None:
+    """Whatever a rule allows on loopback, the metrics are not reached through the relay; the ports beside are."""
+    policy = """
+zones:
+  here: {networks: [127.0.0.0/8], interface: lo}
+rules:
+  - {name: all, allow: [alice], to: [here], ports: ["9000-9999"]}
+"""
+    compiled = compiler.load(make_site("metrics: 127.0.0.1:9422\n", a=policy), now=NOW)
+    verdicts = {
+        asked: compiled.policy.judge_person("alice", None, parse_spec(asked), NOW).allowed
+        for asked in ("127.0.0.1:9422", "127.0.0.1:9421", "127.0.0.1:9423", "127.0.0.2:9422")
+    }
+    assert verdicts == {
+        "127.0.0.1:9422": False,
+        "127.0.0.1:9421": True,
+        "127.0.0.1:9423": True,
+        "127.0.0.2:9422": True,
+    }
+
+
 def test_valid_site(make_site: Callable[..., Path]) -> None:
     """A valid site gives settings, time zone, texts, the policy's snapshot and `done`, and a policy that decides."""
     site = make_site("timezone: Asia/Shanghai\n", a=POLICY)

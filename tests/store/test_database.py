@@ -56,6 +56,16 @@ def test_random_fields_come_back_as_they_were(tmp_path_factory, given_events):
     assert first_break(found) is None
 
 
+def test_a_probe_writes_without_changing_anything(writer, path):
+    """It costs a page of the log, which a disk must have taken; rows and their chain are as before."""
+    writer.append(Relay().day())
+    found, log = rows(path), path.with_name(path.name + "-wal")
+    before = log.stat().st_size
+    writer.probe()
+    assert log.stat().st_size > before
+    assert rows(path) == found
+
+
 def test_rows_carry_node_number_and_chain(writer, path):
     """Each row has the node's name, the next number, its predecessor's hash and its own; GENESIS comes before all."""
     writer.append(Relay().day())
