@@ -129,13 +129,16 @@ class Conversation:
         return said if isinstance(said, dict) else {}
 
 
+Talk = Callable[[dict[str, Any], Conversation], Awaitable[None]]  # the question, and who asks it
+
+
 class Control:
     """The supervisor's end."""
 
     def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
         """`ask` answers a question; who talks longer with the caller is put into `talks`, by what is to be done."""
         self._ask = ask
-        self.talks: dict[str, Callable[[dict[str, Any], Conversation], Awaitable[None]]] = {}
+        self.talks: dict[str, Talk] = {}
         self._server: asyncio.AbstractServer | None = None
 
     async def listen(self, run: Path) -> None:
@@ -171,6 +174,8 @@ class Control:
                 await writer.drain()
         except (OSError, ValueError, TimeoutError):
             pass  # the caller went away or spoke nonsense; it sees that nobody answered
+        except asyncio.CancelledError:
+            pass  # this process ends, and asyncio's streams report a cancelled one as an error; the next one is asked
         finally:
             writer.close()
 

@@ -76,6 +76,7 @@ class Crew:
         self.members: dict[str, Member] = {}
         self._places: list[_Place] = []
         self._started: set[str] = set()
+        self._served: set[str] = set()  # those that were joined at some time, and may still run
         self._pinging: asyncio.Task[None] | None = None
         self._reserved: dict[int, str] = {}  # slots of workers that are alive and have not joined yet
         self._number = 0
@@ -177,9 +178,11 @@ class Crew:
         return _is_held(self._run / f"{Path(name).name}.lock")
 
     def absent(self) -> tuple[str, ...]:
-        """Workers that have served and run, but are not joined: a supervisor has just gone, or their link broke."""
-        paths = [path for path in self._run.glob("w*.lock") if path.stem not in self.members]
-        return tuple(sorted(path.stem for path in paths if _words(path) and _is_held(path)))
+        """Workers that run and carry something, but are not joined: those of a supervisor before, or of a lost link."""
+        known = self._served | set(self._reserved.values())
+        gone = {name for name in known - self.members.keys() if not self.alive(name)}
+        self._served -= gone
+        return tuple(sorted(known - self.members.keys() - gone))
 
     def forget(self, name: str) -> None:
         """A worker that is gone has left its lock."""
@@ -293,6 +296,7 @@ class Crew:
         member.draining = member.ours and not any(place.name == name and place.wanted for place in self._places)
         member.answered = self._loop.time()
         self.members[name] = member
+        self._served.add(name)
         self.empty.clear()
         self._joined(member)
 

@@ -127,6 +127,7 @@ class _Round:
         self._loop = asyncio.get_running_loop()
         self._asked: dict[str, Member] = {}
         self._waiting: set[str] = set()
+        self._answered: set[str] = set()
         self._inbox: asyncio.Queue[tuple[Member, Message]] = asyncio.Queue()
         self._absent: tuple[str, ...] = ()
         self.unable: list[Member] = []  # of a release that does not understand it
@@ -154,6 +155,7 @@ class _Round:
                 heard = self._loop.time()
                 if piece.get("last"):
                     self._waiting.discard(member.name)
+                    self._answered.add(member.name)
                 yield member, piece
                 if heard - began > LONGEST_SECONDS:
                     return
@@ -171,7 +173,7 @@ class _Round:
 
     def _ask(self) -> None:
         for member in tuple(self._crew.members.values()):
-            if self._asked.get(member.name) is member:
+            if self._asked.get(member.name) is member or member.name in self._answered:
                 continue
             self._asked[member.name] = member
             if self._message["t"] in member.can:
@@ -179,7 +181,7 @@ class _Round:
                 member.link.send(self._message)
             else:
                 self.unable.append(member)
-        self._absent = self._crew.absent()
+        self._absent = tuple(name for name in self._crew.absent() if name not in self._answered)
         self._waiting &= self._crew.members.keys() | set(self._absent)  # those gone carry nothing any more
 
 

@@ -95,8 +95,8 @@ class Supervisor:
             stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
-        self._control.talks["connections"] = self._roll.connections
-        self._control.talks["kill"] = self._roll.kill
+        self._control.talks["connections"] = self._tenure.talk(self._roll.connections)
+        self._control.talks["kill"] = self._tenure.talk(self._roll.kill)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- the life of the process

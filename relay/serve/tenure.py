@@ -19,7 +19,7 @@ from relay.core.event import Value
 from relay.core.text import escape
 from relay.errors import StoreUnavailable
 from relay.serve import listeners, succession
-from relay.serve.control import Control, Conversation
+from relay.serve.control import Control, Conversation, Talk
 from relay.serve.crew import Crew
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
@@ -104,6 +104,15 @@ class Tenure:
             self._asked -= 1
             if not self._asked:
                 self._quiet.set()
+
+    def talk(self, answer: Talk) -> Talk:
+        """The same around a longer talk."""
+
+        async def during(question: dict[str, Any], conversation: Conversation) -> None:
+            async with self.question():
+                await answer(question, conversation)
+
+        return during
 
     # ---- the end
 

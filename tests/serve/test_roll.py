@@ -2,14 +2,19 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relay.cli import opened
+from relay.cli.opened import Opened
 from relay.serve import control
+from relay.site import locate
 from tests.relay_process import Relay, echo_server, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key
@@ -197,6 +202,31 @@ def test_the_drained_are_told_and_ended(one: Relay) -> None:
         assert len(forwards) == 1
         one.ctl("kill", "alice")
         assert "the administrator" in old.gone()
+
+
+def test_no_question_is_lost_in_a_hand_over(one: Relay) -> None:
+    """Asked without pause across two hand-overs, every answer is whole: all that is open, and no worker missing."""
+    site = locate.find(str(one.site), {})
+    answers: list[Opened] = []
+    over = threading.Event()
+
+    def go_on_asking() -> None:
+        while not over.is_set():
+            answers.append(opened.ask(site, {"do": "connections"}))
+
+    with logged_in(one), logged_in(one, "bob"), ThreadPoolExecutor(1) as pool:
+        wait_for(lambda: len(listed(one)[0]) == 2, "they are not told")
+        asking = pool.submit(go_on_asking)
+        try:
+            one.take_over()
+            one.take_over()
+        finally:
+            over.set()
+        asking.result()
+        assert len(answers) > 5
+        for answer in answers:
+            assert sorted(row["person"] for row in answer.connections) == ["alice", "bob"]
+            assert answer.silent == ()
 
 
 def test_a_broken_policy_does_not_matter(one: Relay) -> None:
