@@ -112,6 +112,8 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
                 cure = f"{joining.panel(seen.joined(overlay), seen)}: {managed}; until then: {route}"
         case Obstacle.OTHER_GATEWAY:
             cure = cures.right_route(seen, overlay, interface)
+        case Obstacle.REDIRECTED:
+            cure = f"relayctl net apply && ip -{seen.address.version} route flush cache"
         case Obstacle.NOT_UNICAST:
             cure = f"ip route show table all match {seen.address}: remove the one that forbids it, then: {route}"
         case _:

@@ -139,8 +139,13 @@ def find(pattern: str) -> str:
 
 def names() -> list[str]:
     """The names alone, for matching a pattern. Raises OSError(ENOSYS) where the system cannot list them."""
+    return list(indexes())
+
+
+def indexes() -> dict[str, int]:
+    """The index of each name. Raises as `names` does."""
     try:
-        return [name for _, name in socket.if_nameindex()]
+        return {name: index for index, name in socket.if_nameindex()}
     except AttributeError:  # not on this system
         raise OSError(errno.ENOSYS, "this system cannot list its interfaces") from None
 

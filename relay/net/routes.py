@@ -2,14 +2,15 @@
 
 `guard` is asked before every dial (and may be asked again after it): the socket is bound to the interface as
 well, but a bound socket whose route is missing asks for the target on-link, and whoever claims the address
-there would be connected to (measured; invariant 5).
+there would be connected to (measured; invariant 5). The kernel is asked twice: for the route itself, and for what a
+packet uses, because one forged ICMP redirect sends the next packets to any member, whatever the routes say (measured).
 """
 
 import errno
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -21,6 +22,7 @@ from relay.net import interfaces, netlink
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEXT_HOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, interface index
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 6, 9, 15, 18
+_RTA_SRC, _RTA_PREFSRC, _RTA_IP_PROTO, _RTA_DPORT = 2, 7, 27, 29
 _UNICAST, _LOCAL = 1, 2  # RTN_*
 _KINDS = {
     _LOCAL: "local",
@@ -33,6 +35,7 @@ _KINDS = {
 }
 _MAIN = 254  # RT_TABLE_MAIN
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry of IPv6, not a route
+_TCP = netlink.attribute(_RTA_IP_PROTO, bytes([socket.IPPROTO_TCP]))
 _FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: the route itself, not what a lookup makes up for a bound socket
 _DEAD = 0x01 | 0x10  # RTNH_F_DEAD | RTNH_F_LINKDOWN
 
@@ -77,6 +80,7 @@ class Obstacle(StrEnum):
     INTERFACE_DOWN = "interface-down"
     ROUTE_MISSING = "route-missing"
     OTHER_GATEWAY = "other-gateway"
+    REDIRECTED = "redirected"  # the routes are right, but an ICMP redirect has named another gateway
     NOT_UNICAST = "not-unicast"  # unreachable, blackhole, prohibit, or the machine itself outside lo
     INTERFACE_REMADE = "interface-remade"  # another one of that name than the target was dialled by
     SOURCE_ADDRESS = "source-address"  # the socket's own address is not one of the interface's
@@ -110,20 +114,13 @@ def parse_route(body: bytes | memoryview) -> Entry | None:
     family, prefix, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(view)
     if family not in {socket.AF_INET, socket.AF_INET6}:
         return None
-    multipath = found.get(_RTA_MULTIPATH)
-    if multipath is not None:
-        hops = _next_hops(family, multipath)
-    elif _RTA_OIF in found:
-        hops = (_hop(family, netlink.number(found[_RTA_OIF]), flags, found),)
-    else:
-        hops = ()
     return Entry(
         network=_network(family, found.get(_RTA_DST), prefix),
         kind=kind,
         table=netlink.number(found.get(_RTA_TABLE)) or table,
         metric=netlink.number(found.get(_RTA_PRIORITY)),
         cloned=bool(flags & _CLONED),
-        hops=hops,
+        hops=_hops(family, flags, found),
     )
 
 
@@ -147,17 +144,28 @@ def routes() -> list[Route]:
     return found
 
 
-def guard(interface: str, address: Address, gateway: Address | None, names: Iterable[str] | None = None) -> Guard:
+def guard(
+    interface: str,
+    address: Address,
+    gateway: Address | None,
+    names: Iterable[str] | None = None,
+    *,
+    port: int = 0,
+    source: Address | None = None,
+) -> Guard:
     """Whether a socket bound to `interface` (a zone's name or pattern) would reach `address` as the zone says.
 
     With a `gateway` every next hop on that interface must be it; without one, that a route matches is enough.
-    Costs one netlink question (tens of microseconds), never waits, raises nothing. A pattern is matched against
-    `names`, for who asks about many addresses at one moment; None asks the kernel for them.
+    Costs two netlink questions (tens of microseconds), never waits, raises nothing. A pattern is matched against
+    `names`, for who asks about many addresses at one moment; None asks the kernel for them. `port` (of TCP) and the
+    socket's own address `source` matter where a rule asks for them; without one it is what the kernel would choose.
     """
-    name = interface
+    name, known = interface, dict[str, int]()
     if interfaces.is_pattern(interface):
         try:
-            found = interfaces.candidates(interface, interfaces.names() if names is None else names)
+            if names is None:
+                names = known = interfaces.indexes()
+            found = interfaces.candidates(interface, names)
         except OSError as error:
             return Guard(Obstacle.KERNEL_SILENT, str(error))
         if not found:
@@ -166,14 +174,19 @@ def guard(interface: str, address: Address, gateway: Address | None, names: Iter
             return Guard(Obstacle.INTERFACE_AMBIGUOUS, f"{interface!r} matches {', '.join(found)[:200]}")
         name = found[0]
     try:
-        index = socket.if_nametoindex(name)
+        index = known.get(name) or socket.if_nametoindex(name)
     except (OSError, ValueError, AttributeError):  # ValueError: a NUL in the name; AttributeError: not on this system
         return Guard(Obstacle.INTERFACE_MISSING, f"there is no interface {name!r}", name)
     try:
-        entry = lookup(address, index)
-        if entry is None:
-            return Guard(Obstacle.KERNEL_SILENT, f"no route in the kernel's answer for {address}", name, index)
-        return _judge(entry, name, index, address, gateway)
+        own = b"" if source is None else source.packed
+        hop, chosen = _next_packet(address, index, port, own)
+        view = _asked(address, index, port, own or chosen, _FIB_MATCH)
+        # not the whole route: its network is half of the price
+        route = netlink.attributes(view, _ROUTE.size)
+        family, _, _, _, _, _, _, kind, flags = _ROUTE.unpack_from(view)
+        hops = tuple(one for one in _hops(family, flags, route) if one.index == index)
+        judged = _judge(kind, hops, Guard(None, "", name, index), address, gateway)
+        return _redirect(judged, hops, hop, address) if judged.ok else judged
     except OSError as error:
         return _why_not(error, name, index, address)
     except RelayError as error:
@@ -185,32 +198,61 @@ def lookup(address: Address, index: int = 0) -> Entry | None:
 
     Raises OSError where the kernel says no, RelayError off Linux.
     """
+    return parse_route(_asked(address, index, 0, b"", _FIB_MATCH))
+
+
+def _next_packet(address: Address, index: int, port: int, source: bytes) -> tuple[bytes, bytes]:
+    """(gateway, own address) of the next packet of such a socket; b"": on-link, also where it has no route."""
+    found = netlink.attributes(_asked(address, index, port, source, 0), _ROUTE.size)
+    gateway, own = found.get(_RTA_GATEWAY), found.get(_RTA_PREFSRC)
+    if gateway is None and (via := found.get(_RTA_VIA)) is not None:
+        gateway = via[2:]
+    return bytes(gateway or b""), bytes(own or b"")
+
+
+def _asked(address: Address, index: int, port: int, source: bytes, flags: int) -> memoryview:
     packed = address.packed
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    if len(packed) == 4:
+        family, own = socket.AF_INET, source if len(source) == 4 else b""
+    else:  # asked with a source, IPv6 does not keep to the interface
+        family, own = socket.AF_INET6, b""
     request = (
-        _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+        _ROUTE.pack(family, len(packed) * 8, len(own) * 8, 0, 0, 0, 0, 0, flags)
         + netlink.attribute(_RTA_DST, packed)
+        + (netlink.attribute(_RTA_SRC, own) if own else b"")
         + (netlink.attribute(_RTA_OIF, struct.pack("=I", index)) if index else b"")
+        + (_TCP + netlink.attribute(_RTA_DPORT, struct.pack("!H", port)) if port else b"")
     )
-    return parse_route(netlink.shared().ask(netlink.GETROUTE, request, netlink.NEWROUTE))
+    return netlink.shared().ask(netlink.GETROUTE, request, netlink.NEWROUTE)
 
 
-def _judge(entry: Entry, name: str, index: int, address: Address, gateway: Address | None) -> Guard:
-    if entry.kind != _UNICAST and not (entry.kind == _LOCAL and name == "lo"):
-        return Guard(
-            Obstacle.NOT_UNICAST, f"the route to {address} is of type {_KINDS.get(entry.kind, entry.kind)}", name, index
-        )
-    hops = [hop for hop in entry.hops if hop.index == index]
+def _redirect(judged: Guard, hops: tuple[Hop, ...], to: bytes, address: Address) -> Guard:
+    """What was judged, unless the next packet goes to another gateway than the route it goes by says."""
+    if judged.interface == "lo" or any(to == (hop.gateway.packed if hop.gateway else b"") for hop in hops):
+        return judged
+    gateway = _address(memoryview(to)) if to else None
+    way = f"by {gateway}" if gateway else "on-link"
+    what = f"{address} goes {way} on {judged.interface}, whatever its route says: an ICMP redirect"
+    return replace(judged, reason=Obstacle.REDIRECTED, detail=what)
+
+
+def _judge(kind: int, hops: tuple[Hop, ...], at: Guard, address: Address, gateway: Address | None) -> Guard:
+    """`at` as it is, or with the reason: `hops` are those of the route that go by its interface."""
+    name = at.interface
+    if kind != _UNICAST and not (kind == _LOCAL and name == "lo"):
+        what = f"the route to {address} is of type {_KINDS.get(kind, kind)}"
+        return replace(at, reason=Obstacle.NOT_UNICAST, detail=what)
     if not hops:
-        return Guard(Obstacle.ROUTE_MISSING, f"no route to {address} by {name}", name, index)
+        return replace(at, reason=Obstacle.ROUTE_MISSING, detail=f"no route to {address} by {name}")
     if any(hop.dead for hop in hops):
-        return Guard(Obstacle.INTERFACE_DOWN, f"{name} has no carrier", name, index)
+        return replace(at, reason=Obstacle.INTERFACE_DOWN, detail=f"{name} has no carrier")
     if gateway is not None:
         for hop in hops:
             if hop.gateway != gateway:
                 way = f"by {hop.gateway}" if hop.gateway else "on-link"
-                return Guard(Obstacle.OTHER_GATEWAY, f"{address} goes {way} on {name}, not by {gateway}", name, index)
-    return Guard(None, "", name, index)
+                what = f"{address} goes {way} on {name}, not by {gateway}"
+                return replace(at, reason=Obstacle.OTHER_GATEWAY, detail=what)
+    return at
 
 
 def _why_not(error: OSError, name: str, index: int, address: Address) -> Guard:
@@ -238,6 +280,13 @@ def _network(family: int, value: memoryview | None, prefix: int) -> Network:
     elif prefix <= 128 and len(raw) in {0, 16}:
         return IPv6Network((raw or bytes(16), prefix), strict=False)
     raise OSError(errno.EBADMSG, f"netlink destination of {len(raw)} bytes with prefix {prefix}")
+
+
+def _hops(family: int, flags: int, found: dict[int, memoryview]) -> tuple[Hop, ...]:
+    multipath = found.get(_RTA_MULTIPATH)
+    if multipath is not None:
+        return _next_hops(family, multipath)
+    return (_hop(family, netlink.number(found[_RTA_OIF]), flags, found),) if _RTA_OIF in found else ()
 
 
 def _hop(family: int, index: int, flags: int, found: dict[int, memoryview]) -> Hop:

@@ -53,11 +53,11 @@ class DialFailed(Exception):
 
 
 def find(zone: Zone, destination: Destination) -> Way:
-    """The way into the zone at this moment. Costs one netlink question. Raises DialFailed when it is closed."""
-    guard = ways.look(zone, destination.address)
+    """The way into the zone at this moment. Costs two netlink questions. Raises DialFailed when it is closed."""
+    guard = ways.look(zone, destination.address, port=destination.port)
     if guard.reason is not None:
         raise DialFailed("overlay-down", guard.detail, guard.reason)
-    return Way(zone, destination.address, guard)
+    return Way(zone, destination.address, guard, port=destination.port)
 
 
 async def dial(way: Way, port: int, timeout: float, owns: Owns) -> tuple[socket.socket, Way]:
@@ -85,7 +85,7 @@ async def dial(way: Way, port: int, timeout: float, owns: Owns) -> tuple[socket.
         if way.guard.interface:
             way = replace(way, source=_source(sock))
             # by name, not by the zone's pattern: another interface that fits it as well is seen by the next look
-            now = routes.guard(way.guard.interface, way.address, way.zone.gateway)
+            now = routes.guard(way.guard.interface, way.address, way.zone.gateway, port=way.port, source=way.source)
             if now.reason is not None:  # also when the kernel cannot be asked: nothing has flowed yet
                 raise DialFailed("overlay-down", now.detail, now.reason)
             try:

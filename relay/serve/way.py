@@ -38,6 +38,7 @@ class Way:
     address: Address
     guard: Guard
     source: Address | None = None
+    port: int = 0  # of the target; 0: not known, and no rule of the kernel's asks for it
 
     def obstacle(self, now: Guard, owns: Owns) -> tuple[Obstacle, str] | None:
         """What has come into it, given the guard's answer of this moment, with a detail; None while it is good.
@@ -56,18 +57,26 @@ class Way:
         return None
 
 
-def look(zone: Zone, address: Address, names: Iterable[str] | None = None) -> Guard:
+def look(
+    zone: Zone,
+    address: Address,
+    names: Iterable[str] | None = None,
+    *,
+    port: int = 0,
+    source: Address | None = None,
+) -> Guard:
     """The guard's answer for that address of the zone. Without Linux there is no guard, and `serve` says so."""
     if sys.platform != "linux":
         return Guard(None)
-    return routes.guard(zone.interface, address, zone.gateway, names)
+    return routes.guard(zone.interface, address, zone.gateway, names, port=port, source=source)
 
 
 def why(way: Way, reason: str, detail: str) -> Cause:
     """What is behind a failure towards the target: the zone, its gateway, or what it looked like at first."""
     if reason not in _UNCLEAR or sys.platform != "linux":
         return Cause(reason, detail)
-    found = way.obstacle(look(way.zone, way.address), lambda index, address: True)
+    now = look(way.zone, way.address, port=way.port, source=way.source)
+    found = way.obstacle(now, lambda index, address: True)
     if found is not None:
         return Cause("overlay-down", f"{detail}; {found[1]}" if detail else found[1], found[0])
     gateway, index = way.zone.gateway, way.guard.index

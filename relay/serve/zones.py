@@ -16,10 +16,12 @@ from relay.serve import way as ways
 from relay.serve.forward import Forward
 from relay.serve.lookout import Lookout
 
+_Address = IPv4Address | IPv6Address
 TURN = 512  # forwards per turn of the loop whose answer is known already: about a millisecond
 COST = 16  # asking the kernel, or cutting a forward, takes as long as so many of them
 
-_Key = tuple[str, IPv4Address | IPv6Address | None, IPv4Address | IPv6Address]  # what the guard's answer depends on
+# what the guard's answer depends on: interface, gateway, target, port, our own address
+_Key = tuple[str, _Address | None, _Address, int, _Address | None]
 
 
 class Zones:
@@ -55,11 +57,11 @@ class Zones:
             way = forward.way
             if way is None:
                 continue
-            key = way.zone.interface, way.zone.gateway, way.address
+            key = way.zone.interface, way.zone.gateway, way.address, way.port, way.source
             answer = answers.get(key)
             if answer is None:
                 done += COST
-                answer = answers[key] = ways.look(way.zone, way.address, names)
+                answer = answers[key] = ways.look(way.zone, way.address, names, port=way.port, source=way.source)
             try:
                 found = way.obstacle(answer, self.owns)
             except (OSError, RelayError):

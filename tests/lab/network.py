@@ -265,6 +265,12 @@ class Network:
         there = f"address {{}} {address}/32 dev lo"
         self._break(lambda: self.member.ip(there.format("delete")), self.member, there.format("add"))
 
+    def redirect(self, overlay: Overlay = OFFICE) -> None:
+        """Another member forges an ICMP redirect of the gateway's: the target is reached by that member now."""
+        self._undo.append(lambda: self.relay.ip("route flush cache"))
+        script = str(Path(__file__).with_name("redirect.py"))
+        self.member.run(sys.executable, "-I", script, overlay.gateway, overlay.relay, TARGET, "172.18.0.66")
+
     # ---- behind the relay
 
     def gateway_dead(self) -> None:

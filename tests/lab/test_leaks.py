@@ -55,6 +55,11 @@ def rerouted(lab: Lab) -> None:
     lab.reroute()
 
 
+def redirected(lab: Lab) -> None:
+    """Another member forges a redirect."""
+    lab.redirect()
+
+
 BROKEN: list[tuple[Callable[[Lab], None], str]] = [
     (removed, "interface-missing"),
     (set_down, "interface-down"),
@@ -62,6 +67,7 @@ BROKEN: list[tuple[Callable[[Lab], None], str]] = [
     (unrouted, "route-missing"),
     (disallowed, "route-missing"),
     (rerouted, "other-gateway"),
+    (redirected, "redirected"),
 ]
 # while an interface is made anew, the relay may look at any moment: what it finds then is right as well
 ON_THE_WAY = {"route-missing": {"interface-missing", "interface-down", "interface-remade", "route-missing"}}

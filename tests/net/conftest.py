@@ -18,8 +18,8 @@ ASK = """
 import json, sys
 from ipaddress import ip_address
 from relay.net import interfaces, routes
-interface, address, gateway = json.loads(sys.argv[1])
-answer = routes.guard(interface, ip_address(address), ip_address(gateway) if gateway else None)
+interface, address, gateway, port = json.loads(sys.argv[1])
+answer = routes.guard(interface, ip_address(address), ip_address(gateway) if gateway else None, port=port)
 print(json.dumps([answer.ok, answer.reason, answer.detail, answer.interface]))
 """
 SHOW = """
@@ -76,10 +76,12 @@ class Namespace:
         for address in addresses:
             self.ip(f"address add {address} dev {name}" + (" nodad" if ":" in address else ""))
 
-    def guard(self, interface: str, address: str, gateway: str = "") -> tuple[bool, str | None, str, str]:
+    def guard(
+        self, interface: str, address: str, gateway: str = "", port: int = 0
+    ) -> tuple[bool, str | None, str, str]:
         """What `routes.guard` answers inside: (ok, reason, detail, interface)."""
         ok, obstacle, detail, name = json.loads(
-            self.run(sys.executable, "-c", ASK, json.dumps([interface, address, gateway]))
+            self.run(sys.executable, "-c", ASK, json.dumps([interface, address, gateway, port]))
         )
         return ok, obstacle, detail, name
 

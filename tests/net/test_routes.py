@@ -112,9 +112,9 @@ def test_any_bytes_are_a_route_or_refused(data: bytes, family: int) -> None:
 
 
 def judged(*hops: Hop, kind: int = UNICAST, gateway: str = "", name: str = "zt0", index: int = 3) -> Obstacle | None:
-    entry = Entry(ip_network("192.168.1.0/24"), kind, 254, 0, False, hops)
-    at = ip_address(gateway) if gateway else None
-    return routes._judge(entry, name, index, ip_address(LAN), at).reason
+    by = ip_address(gateway) if gateway else None
+    mine = tuple(hop for hop in hops if hop.index == index)
+    return routes._judge(kind, mine, Guard(None, "", name, index), ip_address(LAN), by).reason
 
 
 def test_a_route_is_judged_by_type_interface_link_and_gateway() -> None:
@@ -280,3 +280,12 @@ class TestKernel:
         assert ("fdaa::/64", "fd18::200", "zt0", 5000) in listed
         assert [at[1:3] for at in listed if at[0] == "10.7.0.0/16"] == [(GATEWAY, "zt0"), ("198.51.100.1", "eth0")]
         assert not [at for at in listed if at[0] in {"10.8.0.0/16", "10.9.0.0/16"} or at[2] == "lo"]
+
+    def test_a_rule_for_a_port_or_a_source_counts(self, relay_host: "Namespace") -> None:
+        """Where a rule sends that port, or the socket's own address, another way, that way is judged."""
+        relay_host.ip("route add 192.168.1.0/24 via 172.18.0.66 dev zt0 table 100")
+        relay_host.ip("rule add ipproto tcp dport 22 lookup 100 pref 100")
+        assert relay_host.guard("zt0", LAN, GATEWAY, 22)[1] == "other-gateway"
+        assert relay_host.guard("zt0", LAN, GATEWAY, 23)[0]
+        relay_host.ip("rule del pref 100", "rule add from 172.18.0.10 lookup 100 pref 100")
+        assert relay_host.guard("zt0", LAN, GATEWAY, 23)[1] == "other-gateway"

@@ -67,6 +67,11 @@ def guard(prefixes: Iterable[Prefix], zones: Iterable[Zone] = ()) -> list[str]:
     return rules
 
 
+def no_redirects(interface: str) -> list[str]:
+    """Any member can forge one: it would send what is for a zone to whom it likes, and `guard` would stop it there."""
+    return [f'iifname "{interface}" {what} drop' for what in ("icmp type redirect", "icmpv6 type nd-redirect")]
+
+
 def family(network: Network) -> str:
     """The word for a network's family."""
     return "ip" if network.version == 4 else "ip6"

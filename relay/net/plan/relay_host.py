@@ -71,6 +71,7 @@ def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) 
         nft.chain("guard", nft.guard(guarded, [overlay.zone for overlay in overlays])),
         nft.chain("output", output, hook.format("output")),
         nft.chain("forward", forward, hook.format("forward")),
+        nft.chain("input", [rule for name in names for rule in nft.no_redirects(name)], hook.format("input")),
     ]
     if masquerade:
         chains.append(nft.chain("postrouting", masquerade, "type nat hook postrouting priority srcnat; policy accept;"))

@@ -36,6 +36,14 @@ table inet relay_net {
 		iifname "zt1" drop
 		oifname "zt1" drop
 	}
+
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname "zt0" icmp type redirect drop
+		iifname "zt0" icmpv6 type nd-redirect drop
+		iifname "zt1" icmp type redirect drop
+		iifname "zt1" icmpv6 type nd-redirect drop
+	}
 }
 """
 LAST = "metric 4294967294"
