@@ -76,6 +76,10 @@ class Settings:
     audit_keep_days: int = 400
     strangers_keep_days: int = 30
 
+    def processes(self, cores: int | None) -> int:
+        """How many workers serve on a machine with so many cores."""
+        return self.workers or min(cores or 1, 4)
+
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
     """Plain JSON values of `settings`, one key per setting, for the compiled snapshot."""

@@ -27,7 +27,7 @@ from relay.core.rules import Address, Identity, Reason, Verdict
 from relay.core.text import escape
 from relay.serve import words
 from relay.serve.algorithms import SIGNATURES
-from relay.serve.connection import Channel, Connection
+from relay.serve.connection import Connection
 from relay.serve.forward import Forward, NotOpened
 from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
@@ -67,7 +67,8 @@ class Adapter(asyncssh.SSHServer):
         self._login = ""
         self.forwards = 0
         self.opened = 0
-        self._forwards: set[Forward] = set()
+        self._forwards: dict[Forward, int] = {}  # -> the window that was lent to it
+        self._lent: list[int] = []  # windows of forwards that have not begun
         self._denied: dict[tuple[str, Reason], str] = {}
         self._denied_again: Counter[tuple[str, Reason]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -215,14 +216,23 @@ class Adapter(asyncssh.SSHServer):
         """Its forwards, those that are being opened too."""
         return tuple(self._forwards)
 
-    def forward(self, host: bytes, port: int, channel: Channel) -> Coroutine[Any, Any, Pipe]:
+    def lend(self) -> int:
+        """The window of one more forward; 0: there is no memory left for it."""
+        return self._worker.portion.windows.lend(self.forwards)
+
+    def forward(self, host: bytes, port: int, lent: int) -> Coroutine[Any, Any, Pipe]:
         """The coroutine that opens a forward; it counts from now on, so that a flood of opens is bounded."""
         self.forwards += 1
-        return self._open(host, port)
+        self._lent.append(lent)
+        return self._open(host, port, lent)
 
-    async def _open(self, host: bytes, port: int) -> Pipe:
+    async def _open(self, host: bytes, port: int, lent: int) -> Pipe:
         forward = Forward(self._worker, self, host, port)
-        self._forwards.add(forward)
+        if lent in self._lent:
+            self._lent.remove(lent)
+            self._forwards[forward] = lent
+        else:  # the connection is gone, and has given everything back
+            self._forwards[forward] = 0
         pipe = None
         try:
             pipe = await forward.open(self._writable, self._ended)
@@ -238,8 +248,7 @@ class Adapter(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, words.BUSY) from None
         finally:
             if pipe is None:
-                self.forwards -= 1
-                self._forwards.discard(forward)
+                self._forget(forward)
 
     def _attach(self, pipe: Pipe) -> None:
         assert self._connection is not None
@@ -250,10 +259,16 @@ class Adapter(asyncssh.SSHServer):
             self._connection.pipes.add(pipe)
 
     def _ended(self, forward: Forward, pipe: Pipe) -> None:
-        self.forwards -= 1
-        self._forwards.discard(forward)
+        self._forget(forward)
         if self._connection is not None:
             self._connection.pipes.discard(pipe)
+
+    def _forget(self, forward: Forward) -> None:
+        if forward in self._forwards:
+            self.forwards -= 1
+            lent = self._forwards.pop(forward)
+            if lent:
+                self._worker.portion.windows.give_back(lent)
 
     def _writable(self) -> bool:
         return self._connection is not None and self._connection.writable
@@ -381,6 +396,8 @@ class Adapter(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: dials are cancelled, forwards get their closing rows, the connection gets its own."""
+        while self._lent:
+            self._worker.portion.windows.give_back(self._lent.pop())
         if self._late is not None:
             self._late.cancel()
         self._broken = isinstance(exc, asyncssh.ProtocolError | asyncssh.ProtocolNotSupported)

@@ -32,8 +32,9 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
+from relay.core.bucket import Bucket
 from relay.core.settings import Limits
-from relay.serve import algorithms
+from relay.serve import algorithms, windows
 from relay.serve.pipe import Pipe
 
 TOUCHED = [
@@ -53,6 +54,7 @@ TOUCHED = [
     "_process_global_request",
     "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
     "_process_kexinit",
+    "_rekey_bytes_sent",
     "_send_disconnect",
     "_send_kexinit",
     "_server_host_key_algs",
@@ -69,12 +71,12 @@ LOGIN_BYTES = 1 << 20
 REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh has no limit)
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
-CHANNEL_WINDOW = 1 << 21  # as OpenSSH; a target that does not read costs this much memory
-CROWDED = 16  # forwards in one connection; from there on a channel gets the small window,
-CROWDED_WINDOW = 1 << 18  # so that 256 targets that do not read cost 92 MiB at most, not 512
 CHANNEL_PACKET = 1 << 15
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
-CHANNEL_BUFFER = 1 << 16  # bytes of one channel that wait for the client's window
+READ = 1 << 16  # bytes of one client that are read per turn of the loop (asyncio reads four times as many)
+REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
+REKEYS_PER_SECOND = 0.5  # in the long run
+REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
 
 KNOWN_CHANNELS = frozenset(
     b"session x11 auth-agent@openssh.com forwarded-tcpip direct-streamlocal@openssh.com tun@openssh.com"
@@ -88,7 +90,10 @@ class Owner(Protocol):
 
     forwards: int  # open or being opened
 
-    def forward(self, host: bytes, port: int, channel: "Channel") -> Any:
+    def lend(self) -> int:
+        """The window of one more forward; 0: there is no memory left for it."""
+
+    def forward(self, host: bytes, port: int, lent: int) -> Any:
         """A coroutine that gives the session of an allowed forward or raises ChannelOpenError."""
 
     def refused(self, kind: str, name: bytes) -> str:
@@ -190,6 +195,14 @@ class Connection(SSHServerConnection):
         self._rekey_timer: asyncio.TimerHandle | None = None
         self._farewell = False
         self._proofs = 4  # of host keys that one client may ask for
+        self._bytes_in = 0  # since the last key exchange
+        self._rekeys = Bucket(REKEYS_PER_SECOND, REKEYS_AT_ONCE)
+
+    def connection_made(self, transport: Any) -> None:
+        """The client's TCP connection. It is read in small pieces, so that no client holds up the others."""
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ
+        super().connection_made(transport)
 
     @property
     def owner(self) -> Owner:
@@ -204,6 +217,7 @@ class Connection(SSHServerConnection):
     def data_received(self, data: bytes, datatype: Any = None) -> None:
         """Bytes of the client. While a packet is being worked on they wait in the kernel, not here."""
         self._heard = True
+        self._bytes_in += len(data)
         if not self._auth_complete:
             self._login_bytes -= len(data)
             if self._login_bytes < 0:
@@ -237,6 +251,15 @@ class Connection(SSHServerConnection):
         """
         if self._session_id and not self._auth_complete:
             raise asyncssh.ProtocolError("second key exchange before log-in")
+        carried, self._bytes_in = self._bytes_in + self._rekey_bytes_sent, 0
+        if self._session_id and self._kex_complete and carried < REKEY_BYTES:  # the client begins it, out of turn
+            now = self._loop.time()
+            wait = self._rekeys.wait(now)
+            self._rekeys.take(now)
+            if wait:  # nothing of this client is read meanwhile
+                await asyncio.sleep(wait)
+                if self._transport is None:
+                    return
         theirs = SSHPacket(packet.get_full_payload())
         theirs.get_bytes(17)
         kex, host_key = theirs.get_namelist(), theirs.get_namelist()
@@ -275,10 +298,14 @@ class Connection(SSHServerConnection):
                 number, OPEN_RESOURCE_SHORTAGE, "relay: too many forwards in this connection", ""
             )
             return
-        window_ours = CHANNEL_WINDOW if self.owner.forwards < CROWDED else CROWDED_WINDOW
-        channel = Channel(self, self._loop, None, "strict", window_ours, CHANNEL_PACKET)
-        channel.set_write_buffer_limits(min(CHANNEL_BUFFER, self._buffer // max(self.owner.forwards, 1)))
-        channel.process_open(number, window, size, self.owner.forward(host, port, channel))
+        lent = self.owner.lend()
+        if not lent:
+            text = "relay: no memory is left for more forwards, please try again"
+            self.send_channel_open_failure(number, OPEN_RESOURCE_SHORTAGE, text, "")
+            return
+        channel = Channel(self, self._loop, None, "strict", lent, CHANNEL_PACKET)
+        channel.set_write_buffer_limits(min(windows.BUFFER, self._buffer // max(self.owner.forwards, 1)))
+        channel.process_open(number, window, size, self.owner.forward(host, port, lent))
 
     def _process_global_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()

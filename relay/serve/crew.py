@@ -40,6 +40,7 @@ class Member:
     draining: bool = False
     answered: float = 0.0  # loop time of its last sign of life
     connections: set[str] = field(default_factory=set)
+    parts: dict[str, float] = field(default_factory=dict)  # of persons' rates, as it was last told
     use: dict[str, Any] = field(default_factory=dict)  # of what only it can count: its last message `use`
 
 

@@ -120,7 +120,7 @@ class Forward:
             sock.close()
             raise self._interrupted()
         self._ended = ended
-        self._pipe = Pipe(sock, self._finished, writable())
+        self._pipe = Pipe(sock, self._finished, writable(), worker.portion.purses.take(identity.person))
         return self._pipe
 
     def flowed(self) -> tuple[int, int]:
@@ -219,8 +219,13 @@ class Forward:
             raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
         self.way = find(zone, destination)
         timeout = self._worker.law.settings.limits.dial_timeout
-        with self._worker.figures.dialling(zone.name):
-            sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
+        dials, person = self._worker.portion.dials, str(self._fields["person"])
+        await dials.enter(person, timeout)
+        try:
+            with self._worker.figures.dialling(zone.name):
+                sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
+        finally:
+            dials.leave(person)
         return sock
 
     def _failed(self, reason: str, detail: str, obstacle: str = "") -> NotOpened:
@@ -236,6 +241,8 @@ class Forward:
         return refusal if self._obstacle else asyncio.CancelledError()
 
     def _finished(self, pipe: Pipe, reason: str) -> None:
+        if self._owner.identity is not None:
+            self._worker.portion.purses.give_back(self._owner.identity.person)
         detail = self._trouble
         if reason != self._cut:  # it ended by itself, maybe a moment before it was cut
             detail = self._obstacle = ""

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,28 @@ class Governor:
         self._record.note("limit.reached", fields)
 
     async def watch(self) -> None:
-        """Let freezes lapse, for ever."""
+        """Let freezes lapse and share rates out, for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.scans.lapse()
+            self._share()
+
+    def _share(self) -> None:
+        """A person's rate is shared by where the forwards are; a worker that was not told yet takes all of it."""
+        if not self._limits().rate_per_person:
+            return
+        carried: dict[str, Counter[str]] = {}
+        for slot in self._slots.held.values():
+            carried.setdefault(slot.person, Counter())[slot.worker] += 1
+        for member in self._crew.members.values():
+            parts = {
+                person: count[member.name] / count.total()
+                for person, count in carried.items()
+                if 0 < count[member.name] < count.total()
+            }
+            if parts != member.parts:
+                member.parts = parts
+                member.link.send({"t": "share", "parts": parts})
 
     def _tell(self) -> None:
         for member in self._crew.members.values():

@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 
 import asyncssh
 
+from relay.serve.purse import Purse
+
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
 HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
 LOW = 1 << 16
@@ -29,8 +31,8 @@ class Silenceable(Protocol):
 class Pipe(asyncssh.SSHTCPSession[bytes]):
     """One open forward. `ended` is called exactly once, with the reason of the end."""
 
-    def __init__(self, sock: socket.socket, ended: Callable[["Pipe", str], None], readable: bool) -> None:
-        """`sock` is connected; `readable` False while the client's TCP connection is full."""
+    def __init__(self, sock: socket.socket, ended: Callable[["Pipe", str], None], readable: bool, purse: Purse) -> None:
+        """`sock` is connected; `readable` False while the client's TCP connection is full; `purse` pays for bytes."""
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._fd = sock.fileno()
@@ -43,7 +45,10 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._window_open = True
         self._connection_open = readable
         self._reading = False
-        self._paused = False
+        self._purse = purse
+        self._affordable = True
+        self._full = False  # much waits for the target
+        self._paused = False  # the client's window is not refilled
         self._over = False
         self._reason = ""
         self.sent = 0  # bytes taken by the target
@@ -63,6 +68,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         """The client sent `data`; give it to the target at once, or keep it and stop refilling the window."""
         if self._over or self._shut:
             return
+        if not self._purse.spend(self, len(data)):
+            self._afford(False)
         if not self._out:
             try:
                 taken = self._sock.send(data)
@@ -77,9 +84,9 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             data = data[taken:]
             self._loop.add_writer(self._fd, self._writable)
         self._out += data
-        if len(self._out) > HIGH and not self._paused and self._chan is not None:
-            self._paused = True
-            self._chan.pause_reading()
+        if len(self._out) > HIGH:
+            self._full = True
+            self._hold()
 
     def eof_received(self) -> bool:
         """The client will send no more. The other direction stays open (half-close)."""
@@ -102,6 +109,27 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         """The channel is gone: closed by either side, or with its connection."""
         self._chan = None
         self._finish(self._reason or ("client-gone" if exc is not None else "client-closed"))
+
+    # the purse's side
+
+    def afford(self) -> None:
+        """The person's rate allows more now."""
+        self._afford(True)
+
+    def _afford(self, affordable: bool) -> None:
+        self._affordable = affordable
+        self._hold()
+        self._update()
+
+    def _hold(self) -> None:
+        """Refill the client's window or not."""
+        hold = self._full or not self._affordable
+        if hold != self._paused and self._chan is not None:
+            self._paused = hold
+            if hold:
+                self._chan.pause_reading()
+            else:
+                self._chan.resume_reading()
 
     # the connection's side
 
@@ -131,6 +159,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         want = (
             self._window_open
             and self._connection_open
+            and self._affordable
             and not self._target_eof
             and not self._over
             and self._chan is not None
@@ -158,6 +187,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             if data:
                 self.received += len(data)
                 chan.write(data)
+                if not self._over and not self._purse.spend(self, len(data)):
+                    self._afford(False)
             else:
                 self._target_eof = True
                 self._update()
@@ -170,7 +201,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
 
     def _writable(self) -> None:
         try:
-            taken = self._sock.send(self._out)
+            with memoryview(self._out) as waiting:
+                taken = self._sock.send(waiting[:CHUNK])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -178,9 +210,9 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return
         self.sent += taken
         del self._out[:taken]
-        if self._paused and len(self._out) < LOW and self._chan is not None:
-            self._paused = False
-            self._chan.resume_reading()
+        if self._full and len(self._out) < LOW:
+            self._full = False
+            self._hold()
         if not self._out and self._fd >= 0:  # what was just delivered may have ended it
             self._loop.remove_writer(self._fd)
             if self._client_eof:
@@ -204,9 +236,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._shut = True
         self._out.clear()
         self._loop.remove_writer(self._fd)
-        if self._paused and self._chan is not None:
-            self._paused = False
-            self._chan.resume_reading()  # what the client still sends is dropped, as a TCP stack would
+        self._full, self._affordable = False, True
+        self._hold()  # what the client still sends is dropped, as a TCP stack would
         if self._target_eof:
             self._close(self._reason)
 
@@ -238,6 +269,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return
         self._over = True
         self._release()
+        self._purse.leave(self)
         self._ended(self, reason)
 
 

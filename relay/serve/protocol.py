@@ -27,6 +27,7 @@ arrive in the order of their frames.
       conn       {c, source, port, fd, slow}              a new client, with its descriptor; slow: seconds to offer one
       opened     {f} | busy {f, reason, limit}            the answer to open; limit: of whom, where one is reached
       ack        {ids}                                    these notes are durable
+      share      {parts}                                  of persons' rates, where other workers carry them too
       frozen     {keys}                                   keys that are shut out for a while: {fingerprint: until}
       drop       {c, why, text}                                 end this connection (a place is needed)
       drain      {seconds}                                take nothing new, end when empty or after that time

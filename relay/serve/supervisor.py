@@ -18,7 +18,6 @@ from typing import Any
 
 from relay import __version__
 from relay.core.event import Event
-from relay.core.settings import Settings
 from relay.errors import RelayError, StoreUnavailable
 from relay.serve import leftovers, listeners
 from relay.serve.admission import Slots
@@ -124,7 +123,7 @@ class Supervisor:
             (signal.SIGHUP, self._hang_up),
         ):
             self._loop.add_signal_handler(number, handler, number)
-        self._crew.start(_count(settings))
+        self._crew.start(settings.processes(os.cpu_count()))
         if not await self._is_ready():
             await self._end()
             return
@@ -132,7 +131,7 @@ class Supervisor:
             if await before.let_go():  # it has applied something since we looked at the files
                 await self._law.start()
                 await self._law.send_all()
-                self._crew.resize(_count(self._law.settings), self._law.settings.limits.drain)
+                self._crew.resize(self._law.settings.processes(os.cpu_count()), self._law.settings.limits.drain)
             await self._begin()
         self._entrance.open()
         where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
@@ -222,7 +221,7 @@ class Supervisor:
             answer = await self._law.reload(question)
             if answer.get("ok"):
                 settings = self._law.settings
-                self._crew.resize(_count(settings), settings.limits.drain)
+                self._crew.resize(settings.processes(os.cpu_count()), settings.limits.drain)
             return answer
         finally:
             self._pulse.reloaded()
@@ -379,10 +378,6 @@ class Supervisor:
 def _event(raw: list[Any]) -> Event:
     number, at, name, fields = raw
     return Event(str(number), int(at), str(name), fields)
-
-
-def _count(settings: Settings) -> int:
-    return settings.workers or min(os.cpu_count() or 1, 4)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from relay.serve.figures import Figures
 from relay.serve.forward import Forward
 from relay.serve.judging import Judging
 from relay.serve.law import Law
+from relay.serve.portion import Portion
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
 from relay.serve.zones import Zones
@@ -64,6 +65,7 @@ class Worker:
         self._ids = Ids(os.getpid())
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
+        self.portion = Portion()
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -100,7 +102,9 @@ class Worker:
             self.figures.run(self._watched, self.forwards.values, self._tell), name="tell the figures"
         )
         talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
+        using = asyncio.create_task(self.portion.tell(self._tell), name="tell what is in use")
         await self._over.wait()
+        using.cancel()
         talking.cancel()
         counting.cancel()
         judging.cancel()
@@ -186,6 +190,7 @@ class Worker:
             case "settings" | "policy" | "keys":
                 if self.law.take(message) and message["t"] == "settings":
                     self.reports.timeout = self.law.settings.limits.row_timeout
+                    self.portion.change(self.law.settings)
                     self._options = None
             case "conn" if descriptor is not None:
                 self._serve(message, descriptor)
@@ -201,6 +206,8 @@ class Worker:
                 adapter = self.connections.get(message["c"])
                 if adapter is not None:
                     adapter.end(str(message["why"]), str(message.get("text", "the place is needed, please try again")))
+            case "share":
+                self.portion.purses.share({str(person): float(part) for person, part in message["parts"].items()})
             case "frozen":
                 self.law.freeze({str(key): int(until) for key, until in message["keys"].items()})
             case "drain":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.relay_process import Relay, relay, wait_for
+from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key
 
@@ -116,6 +116,47 @@ def test_what_is_used_is_shown(small: Relay) -> None:
     for limit in ("unauthenticated", "handshakes", "forwards_per_key", "dials", "buffers"):
         assert f"\n{limit} " in said
     assert "100/s" in said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_persons_rate_holds_over_all_forwards_and_workers(tmp_path: Path, workers: int) -> None:
+    """2 MiB a second for alice, in however many forwards and workers; bob's is his own; use is shown."""
+    import threading
+    import time
+
+    settings = f"workers: {workers}\nlimits: {{rate_per_person: 2MiB}}\n"
+    seconds, warm = 4.0, 2.0
+    over = threading.Event()
+    count = {"alice": 0, "bob": 0}
+
+    def carry(one: Relay, person: str, port: int) -> None:
+        with Client(one.port).login(person, load_key(one.directory / person)) as client:
+            number, channel = client.open("remote", port, window=1 << 31)
+            while not over.is_set():
+                client.write(channel, bytes(1 << 15))
+                client.read(number, 1 << 15)
+                count[person] += 2 << 15
+
+    with relay(tmp_path, POLICY, settings) as one, echo_server() as port:
+        one.person("bob")
+        one.ctl("reload")
+        threads = [
+            threading.Thread(target=carry, args=(one, person, port)) for person in ("alice", "alice", "alice", "bob")
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(warm)  # until the supervisor has seen where the forwards are
+        before, began = dict(count), time.monotonic()
+        time.sleep(seconds)
+        carried = {person: (count[person] - before[person]) / (time.monotonic() - began) for person in count}
+        shown = use(one, "rate_per_person")
+        over.set()
+        for thread in threads:
+            thread.join()
+    for person, rate in carried.items():
+        assert 1.4 * (1 << 20) < rate < 2.4 * (1 << 20), (person, rate)
+    assert shown["by"] in ("alice", "bob")
+    assert shown["most"] == 2 << 20
 
 
 def test_a_restart_forgets_neither_bans_nor_freezes(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""How much may a client send ahead? Each forward's window is memory that its client can make a worker hold.
+
+A target that does not read leaves a window's worth in memory, and a client that does not read a channel's buffer. What
+has been lent to all forwards together never exceeds the worker's part of `buffers`; the fuller it is, the smaller
+the windows of new forwards are.
+"""
+
+from dataclasses import dataclass
+
+FULL = 1 << 21  # as OpenSSH's
+SMALL = 1 << 18  # 256 forwards of one connection cost 92 MiB at most, not 512
+LEAST = 1 << 16  # still good for a terminal
+BUFFER = 1 << 16  # bytes of one channel that wait for the client's window
+CROWDED = 16  # forwards in one connection; from there on they get small windows
+_PARTS = ((FULL, 0.5), (SMALL, 0.85), (LEAST, 1.0))  # a window of that size, while not more than that part is lent
+
+
+@dataclass(slots=True)
+class Windows:
+    """What one worker has lent."""
+
+    most: int
+    lent: int = 0
+
+    def lend(self, forwards: int) -> int:
+        """The window of one more forward of a connection that has `forwards` already; 0: there is no room for it."""
+        for window, part in _PARTS:
+            if (window < FULL or forwards < CROWDED) and self.lent + window + BUFFER <= self.most * part:
+                self.lent += window + BUFFER
+                return window
+        return 0
+
+    def give_back(self, window: int) -> None:
+        """The forward with that window has ended."""
+        self.lent -= window + BUFFER

@@ -1,0 +1,38 @@
+"""What clients can make a worker hold: never more than its part, whatever they open."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.serve.windows import BUFFER, CROWDED, FULL, LEAST, SMALL, Windows
+
+
+def test_the_fuller_the_smaller() -> None:
+    """First whole windows, then small ones, then the least, then none."""
+    windows = Windows(16 << 20)
+    lent = []
+    while window := windows.lend(0):
+        lent.append(window)
+    assert sorted(lent, reverse=True) == lent
+    assert set(lent) == {FULL, SMALL, LEAST}
+    assert windows.lent <= 16 << 20
+    assert windows.lent + LEAST + BUFFER > 16 << 20
+
+
+def test_a_crowded_connection_gets_small_windows() -> None:
+    """From the sixteenth forward of one connection on."""
+    windows = Windows(1 << 30)
+    assert windows.lend(CROWDED - 1) == FULL
+    assert windows.lend(CROWDED) == SMALL
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40))))
+def test_what_is_lent_is_the_sum_of_what_is_open(steps: list[tuple[bool, int]]) -> None:
+    """No order of opening and closing loses or exceeds anything."""
+    windows, held = Windows(8 << 20), []
+    for opens, number in steps:
+        if opens:
+            window = windows.lend(number)
+            held += [window] if window else []
+        elif held:
+            windows.give_back(held.pop(number % len(held)))
+        assert windows.lent == sum(held) + BUFFER * len(held) <= 8 << 20
