@@ -17,7 +17,7 @@ from tests.prometheus import parse
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=6,
 )
 FIELDS = ("sent", "received", "denied", "refused", "dials", "lag")
 
