@@ -100,7 +100,8 @@ class Crossing:
 
     def _changed(self, host: Host, source: str = "") -> Leg | None:
         """A broken leg if the kernel would not take the zone's way to this host (any more), as for every forward."""
-        by, guard = self._by, routes.guard(self._zone.interface, host.address, self._zone.gateway)
+        by, zone = self._by, self._zone
+        guard = routes.guard(zone.interface, host.address, zone.gateway, port=host.port)
         cure = f"ip route get {host.address} oif {quote(by.name)}; ip rule"
         if not guard.ok:
             return Leg("route", "fault", f"{guard.reason}: {guard.detail}", cure, host.name)

@@ -44,7 +44,22 @@ def right_route(seen: Observation, overlay: Overlay, interface: str) -> str:
         and route.gateway != overlay.zone.gateway
         and (route.network, route.metric) != replaced
     ]
-    return " && ".join([set_route(overlay, seen.address, interface), *map(_delete, rivals[:_MOST_RIVALS])])
+    deleting = list(dict.fromkeys(_delete(rival, seen.routes) for rival in rivals))
+    return " && ".join([set_route(overlay, seen.address, interface), *deleting[:_MOST_RIVALS]])
+
+
+def elsewhere(address: Address) -> str:
+    """Find the rule, table or route that overrules the main table's, which is right."""
+    ask = f"ip -{address.version}"
+    return f"{ask} rule show; {ask} route show table all match {address}  # remove what leads elsewhere or forbids it"
+
+
+def is_set(seen: Observation, overlay: Overlay, interface: str) -> bool:
+    """Whether the main table has the zone's way already, before all others on that interface."""
+    fits = [one for one in seen.routes if one.interface == interface and seen.address in one.network]
+    best = min(fits, key=lambda one: (-one.network.prefixlen, one.metric), default=None)
+    same = [one.gateway for one in fits if best and (one.network, one.metric) == (best.network, best.metric)]
+    return best is not None and best.network.prefixlen > 0 and all(one == overlay.zone.gateway for one in same)
 
 
 def routed_by(seen: Observation, overlay: Overlay) -> str:
@@ -55,6 +70,8 @@ def routed_by(seen: Observation, overlay: Overlay) -> str:
     return ""
 
 
-def _delete(route: Route) -> str:
-    via = f" via {route.gateway}" if route.gateway else ""
-    return f"ip route del {route.network}{via} dev {quote(route.interface)} metric {route.metric}"
+def _delete(route: Route, among: tuple[Route, ...]) -> str:
+    """With all its next hops: the kernel does not find one of several, nor one of a nexthop object, by `via`."""
+    twins = [one for one in among if (one.network, one.metric) == (route.network, route.metric)]
+    dev = "" if all(one.interface == route.interface for one in twins) else f" dev {quote(route.interface)}"
+    return f"ip route del {route.network}{dev} metric {route.metric}"

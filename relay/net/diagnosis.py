@@ -4,6 +4,7 @@ The first cause found ends the search, because what follows from it is no fault 
 interface, the route, the other end, the target. What is odd but stops nothing is a warning.
 """
 
+import errno
 from dataclasses import dataclass
 from shlex import quote
 from typing import Literal
@@ -88,7 +89,11 @@ def _guard(seen: Observation, overlay: Overlay) -> Diagnosis | None:
     name, what = guard.reason.value, guard.detail
     interface = guard.interface or zone.interface
     route = cures.set_route(overlay, seen.address, interface)
+    overruled = cures.is_set(seen, overlay, interface)
     match guard.reason:
+        case Obstacle.ROUTE_MISSING | Obstacle.OTHER_GATEWAY if overruled:
+            what = f"{what}; the main table is right: a rule, another table or a route that forbids comes before it"
+            cure = cures.elsewhere(seen.address)
         case Obstacle.INTERFACE_MISSING:
             known = [link.name for link in seen.interfaces if not link.loopback]
             cure = joining.bring_up(zone.interface, overlay)
@@ -162,11 +167,22 @@ def _lan(seen: Observation, overlay: Overlay) -> Diagnosis | None:
     return None
 
 
+def _filtered(reach: Reach, interface: str) -> Diagnosis | None:
+    """Whether a packet filter of this machine itself keeps us from asking."""
+    echo = reach.echo
+    if echo is None or echo.kind is not Kind.UNREACHABLE or echo.sender is not None or echo.code != errno.EPERM:
+        return None
+    what = f"a packet filter of this machine lets nothing out to {reach.address} by {interface}"
+    return Diagnosis("fault", "filtered-here", what, "nft list ruleset; iptables -S OUTPUT")
+
+
 def _far(seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role) -> Diagnosis | None:
     """The other end of the overlay: the gateway for the relay, the relay for the gateway."""
     far = seen.far
     if far is None or far.answers or not (far.asked or (far.neighbour is not None and far.neighbour.silent)):
         return None
+    if filtered := _filtered(far, seen.interface):
+        return filtered
     who = "gateway" if role is Role.RELAY else "relay"
     if far.echo is not None and far.echo.kind is Kind.UNREACHABLE and far.echo.sender is not None:
         return Diagnosis(
@@ -210,6 +226,8 @@ def _target(seen: Observation, overlay: Overlay, role: Role) -> Diagnosis | None
     target = seen.target
     if target is None or target.answers or not target.asked:
         return None
+    if filtered := _filtered(target, seen.interface if role is Role.RELAY else seen.lan):
+        return filtered
     shown = f"{target.name} ({target.address})" if target.name else str(target.address)
     at = "" if role is Role.GATEWAY else "on the gateway: "
     verify = "" if role is Role.GATEWAY else f"; relayctl net verify {overlay.zone.name} tells where it ends"

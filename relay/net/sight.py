@@ -65,7 +65,8 @@ class Sight:
         plain = _plain(address)
         guard, interface, far, lan, out = Guard(), "", zone.gateway, "", ""
         if self.role is Role.RELAY:
-            guard = routes.guard(zone.interface, address, zone.gateway)
+            port = self.host.port if self.host is not None else 0
+            guard = routes.guard(zone.interface, address, zone.gateway, port=port)
             interface = guard.interface
             out = interface if guard.ok else ""
         else:

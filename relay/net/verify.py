@@ -72,7 +72,7 @@ def walk(
     say("the overlay")
     member = membership.look(asked.overlay, asked.plan, node, timeout=patience.echo)
     yield from member.legs
-    guard = routes.guard(zone.interface, address, zone.gateway)
+    guard = routes.guard(zone.interface, address, zone.gateway, port=asked.hosts[0].port if asked.hosts else 0)
     found = _interface(guard.interface)
     yield from (legs := _Legs(member.explained(_local(zone, address, guard, found))))
     if legs.broken or found is None:

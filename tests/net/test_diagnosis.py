@@ -1,5 +1,6 @@
 """Every recorded state of the network gives one line that is right, and the command that cures it."""
 
+import errno
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -18,7 +19,7 @@ from relay.net.observation import Door, Observation, Reach, Role, Way
 from relay.net.routes import Guard, Obstacle, Route
 from relay.net.zerotier_view import Standing, View
 from tests.net import recorded
-from tests.net.recorded import GATEWAY, NETWORK, OFF, SILENT, STATES, TARGET
+from tests.net.recorded import GATEWAY, NETWORK, OFF, REPLY, SILENT, STATES, TARGET
 
 AUTHORISE = (
     """printf 'X-ZT1-Auth: %s' "$(cat /var/lib/zerotier-one/authtoken.secret)" | curl -sS -H @- """
@@ -249,7 +250,7 @@ def test_what_the_gateway_says_of_a_target(echo: Echo, name: str, cure: str) -> 
         (Guard(Obstacle.ROUTE_MISSING, "no route", "zt0", 3), {"managed": False}, "relayctl net apply"),
         (Guard(Obstacle.OTHER_GATEWAY, "192.168.1.201 goes by 172.18.0.77", "zt0", 3), {},
          "ip route replace 192.168.1.0/24 via 172.18.0.200 dev zt0 metric 5000 && "
-         "ip route del 192.168.1.0/24 via 172.18.0.77 dev zt0 metric 10"),
+         "ip route del 192.168.1.0/24 metric 10"),
         (Guard(Obstacle.NOT_UNICAST, "a route forbids it", "zt0", 3), {},
          "ip route show table all match 192.168.1.201: remove the one that forbids it, then: "
          "ip route replace 192.168.1.0/24 via 172.18.0.200 dev zt0 metric 5000"),
@@ -264,9 +265,27 @@ def test_what_the_kernel_says(guard: Guard, changes: dict[str, Any], cure: str) 
     assert (first.name, first.cure) == (guard.reason, cure)
 
 
+@pytest.mark.parametrize("reason", [Obstacle.OTHER_GATEWAY, Obstacle.ROUTE_MISSING])
+def test_what_comes_before_the_main_table_is_looked_for_there(reason: Obstacle) -> None:
+    """To set a route again that is right already would heal nothing."""
+    first = diagnose(healthy(guard=Guard(reason, "x", "zt0", 3), target=None), recorded.overlay())[0]
+    assert (first.name, first.cure) == (
+        reason,
+        "ip -4 rule show; ip -4 route show table all match 192.168.1.201  # remove what leads elsewhere or forbids it",
+    )
+
+
+def test_a_packet_filter_of_our_own_is_no_target_that_is_off() -> None:
+    """Who could not even ask must not say that nobody is there."""
+    own = Echo(Kind.UNREACHABLE, code=errno.EPERM, detail="a packet filter here forbids it")
+    for at in ({"far": REPLY, "target": own}, {"far": own, "target": own}):
+        seen = recorded.observation("healthy.relay", recorded.overlay(), **at)
+        assert diagnose(seen, recorded.overlay())[0].name == "filtered-here"
+
+
 def test_a_route_that_the_controller_does_not_send() -> None:
     """Then the panel is the place, and the command is only for the time until it is done there."""
-    seen = healthy(guard=Guard(Obstacle.ROUTE_MISSING, "no route", "zt0", 3), plain=None)
+    seen = healthy(guard=Guard(Obstacle.ROUTE_MISSING, "no route", "zt0", 3), plain=None, routes=())
     assert seen.zerotier is not None
     view = replace(seen.zerotier, networks=(replace(seen.zerotier.networks[0], routes=()),))
     first = diagnose(replace(seen, zerotier=view), recorded.overlay(network_id=NETWORK))[0]
