@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relay.cli import Context
-from relay.cli.output import json_option, print_json
+from relay.cli.output import json_option, print_json, waiting
 
 if TYPE_CHECKING:
     from relay.cli.zones import Zones
@@ -51,13 +51,13 @@ def status(ctx: Context, zone: tuple[str, ...], watch: bool, role: str, as_json:
         return
     if watch:
         raise SystemExit(net_watch.watch(known, chosen, Role(role), as_json=as_json))
-    looks = look(known, chosen, Role(role))
+    with waiting(f"answers from {', '.join(overlay.zone.name for overlay in chosen)}"):  # all at once: 6 s where silent
+        looks = list(look(known, chosen, Role(role)))
     if as_json:
         from relay.cli.zone_text import as_json as zone_json
 
-        all_looks = list(looks)
-        print_json([zone_json(overlay, seen, found) for overlay, seen, found in all_looks])
-        raise SystemExit(_status(found for _, _, found in all_looks))
+        print_json([zone_json(overlay, seen, found) for overlay, seen, found in looks])
+        raise SystemExit(_status(found for _, _, found in looks))
     said: list[Sequence[Diagnosis]] = []
     for overlay, seen, found in looks:
         click.echo(("\n" if said else "") + "\n".join(block(overlay, seen, found, Role(role))))

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +16,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def json_option(command: _Command) -> _Command:
     """The option `--json` of every listing command; the command is given `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on the terminal what is waited for, as long as it takes; nothing where stderr is none."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.echo(f"\r\x1b[K  ...      waiting for {escape(what, 60)}", nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def print_json(value: object) -> None:

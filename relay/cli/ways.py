@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from relay.cli.net_verify import questions
+from relay.cli.output import waiting
 from relay.cli.zones import Zones
 from relay.core.text import escape
 from relay.net import netlink, verify
@@ -30,7 +31,8 @@ def walked(zones: Zones) -> Iterator[Way]:
     try:
         for one, walk in [(one, pool.submit(_legs, one)) for one in asked]:
             try:
-                legs = walk.result(max(0.0, deadline - time.monotonic()))
+                with waiting(f"answers from {one.zone.name}"):
+                    legs = walk.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 name = one.zone.name
                 yield name, "warning", f"not looked at within {SECONDS:g} s", f"sudo relayctl net verify {name}"

@@ -244,6 +244,27 @@ def test_a_ports_log_is_not_filled(network: Network) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("words", [("net", "status"), ("doctor",)], ids=" ".join)
+def test_a_terminal_is_told_what_is_waited_for(network: Network, words: tuple[str, ...]) -> None:
+    """A silent gateway takes seconds to be sure of: meanwhile a line says so, and it is gone before the answer."""
+    network.gateway_dead()
+    controller, terminal = os.openpty()
+    command = network.relay.command(sys.executable, "-P", "-m", "relay", "--site", "/etc/relay", *words)
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, env=network.relay.environ(TERM="xterm"),
+        start_new_session=True, text=True,
+    ) as looking:  # fmt: skip
+        os.close(terminal)
+        answer = looking.communicate(timeout=60)[0]
+        shown = os.read(controller, 1 << 16).decode()
+        os.close(controller)
+    assert "172.18.0.200 does not answer" in answer
+    assert "waiting" not in answer
+    asked = shown.index("waiting for answers from office")
+    assert shown.index("\r\x1b[K", asked) > asked
+
+
+@pytest.mark.system
 def test_watching_on_a_terminal_redraws(network: Network) -> None:
     """The picture is drawn over the last one, with colour, and a zone whose gateway is silent holds nothing up."""
     network.gateway_dead()
