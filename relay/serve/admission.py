@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from relay.core.settings import Limits
@@ -30,6 +31,7 @@ def source_of(address: str) -> str:
     return str(parsed)
 
 
+@lru_cache(maxsize=4096)
 def network_of(source: str) -> str:
     """The network that a source belongs to: the /24 of IPv4, the /48 of IPv6."""
     return str(ip_network((source.partition("/")[0], 48 if ":" in source else 24), strict=False))
@@ -122,6 +124,59 @@ class Guest:
         self.source = source_of(self.address)
 
 
+class _Lane:
+    """The waiting sockets of all sources of one standing. Whose turn is next, and who has most, is known at once."""
+
+    def __init__(self) -> None:
+        self.sources: OrderedDict[str, deque[Guest]] = OrderedDict()  # whose turn is next comes first
+        self._sized: dict[int, OrderedDict[str, None]] = {}  # how many wait -> the sources with so many
+        self._most = 0
+
+    def put(self, source: str, waiting: deque[Guest]) -> None:
+        """A source with those of it that wait, behind the others."""
+        self.sources[source] = waiting
+        self._resize(source, 0, len(waiting))
+
+    def add(self, guest: Guest) -> None:
+        """One more."""
+        waiting = self.sources.setdefault(guest.source, deque())
+        waiting.append(guest)
+        self._resize(guest.source, len(waiting) - 1, len(waiting))
+
+    def take(self, source: str, index: int) -> Guest:
+        """Take that one out; its source is last in turn now."""
+        waiting = self.sources[source]
+        guest = waiting[index]
+        del waiting[index]
+        self._resize(source, len(waiting) + 1, len(waiting))
+        if waiting:
+            self.sources.move_to_end(source)
+        else:
+            del self.sources[source]
+        return guest
+
+    def pull(self, source: str) -> deque[Guest]:
+        """Take the whole source out."""
+        waiting = self.sources.pop(source)
+        self._resize(source, len(waiting), 0)
+        return waiting
+
+    def fullest(self) -> tuple[int, str]:
+        """How many wait of the source with the most, and which that is."""
+        while self._most and not self._sized.get(self._most):
+            self._most -= 1
+        return (self._most, next(iter(self._sized[self._most]))) if self._most else (0, "")
+
+    def _resize(self, source: str, before: int, after: int) -> None:
+        if before:
+            del self._sized[before][source]
+            if not self._sized[before]:
+                del self._sized[before]
+        if after:
+            self._sized.setdefault(after, OrderedDict())[source] = None
+            self._most = max(self._most, after)
+
+
 class Line:
     """Accepted sockets that wait to be let in. Each costs a descriptor and no memory of a worker.
 
@@ -129,89 +184,103 @@ class Line:
     nor one bad job can make everybody else wait for long.
     """
 
-    def __init__(self, draw: Callable[[int], int]) -> None:
-        """`draw(n)` gives a random number below n."""
+    def __init__(self, draw: Callable[[int], int], standing: Callable[[str], Standing]) -> None:
+        """`draw(n)` gives a random number below n; `standing` how a source has behaved."""
         self._draw = draw
-        self._sources: OrderedDict[str, deque[Guest]] = OrderedDict()  # whose turn is next comes first
+        self._standing = standing
+        self._lanes = {kind: _Lane() for kind in Standing}
+        self._lane_of: dict[str, Standing] = {}
         self._count = 0
         self._proven_next = True
 
-    def join(self, guest: Guest, standing: Standing, limits: Limits) -> Guest | None:
+    def join(self, guest: Guest, limits: Limits) -> Guest | None:
         """Wait. Gives back who has to go instead (the newcomer itself, if it is): its socket is the caller's again."""
-        waiting = self._sources.get(guest.source)
-        held = len(waiting) if waiting is not None else 0
-        if standing is Standing.PENALISED and held >= LINE_PENALISED:
-            out = self._draw(held + 1)  # each of those who came has the same chance
-            if waiting is None or out == held:
+        standing = self._standing(guest.source)
+        lane = self._lane(guest.source, standing)
+        waiting = lane.sources.get(guest.source, ())
+        if standing is Standing.PENALISED and len(waiting) >= LINE_PENALISED:
+            out = self._draw(len(waiting) + 1)  # each of those who came has the same chance
+            if out == len(waiting):
                 return guest
-            gone, waiting[out] = waiting[out], guest
+            gone = lane.take(guest.source, out)
+            lane.add(guest)
             return gone
-        if held >= LINE_PER_SOURCE:
+        if len(waiting) >= LINE_PER_SOURCE:
             return guest
-        self._sources.setdefault(guest.source, deque()).append(guest)
+        lane.add(guest)
+        self._lane_of[guest.source] = standing
         self._count += 1
         if self._count <= limits.unauthenticated:
             return None
-        fullest = max(self._sources, key=lambda source: len(self._sources[source]))
-        return self._take(fullest, 0)
+        # one place more than there are: of the fullest source, and of those where a key was proven only if need be
+        count, fullest = max(self._lanes[kind].fullest() for kind in (Standing.PLAIN, Standing.PENALISED))
+        return self._take(fullest if count else self._lanes[Standing.PROVEN].fullest()[1], 0)
 
-    def next(self, may: Callable[[str], bool], standing: Callable[[str], Standing]) -> Guest | None:
+    def next(self, may: Callable[[str], bool]) -> Guest | None:
         """Take out the next one whose source `may` come in; None when nobody may."""
-        found: dict[Standing, str] = {}
-        for source in self._sources:
-            kind = standing(source)
-            if kind not in found and may(source):
-                found[kind] = source
-                if len(found) == len(Standing):
-                    break
         order = [Standing.PROVEN, Standing.PLAIN] if self._proven_next else [Standing.PLAIN, Standing.PROVEN]
         for kind in (*order, Standing.PENALISED):
-            if kind in found:
-                self._proven_next = kind is not Standing.PROVEN
-                waiting = self._sources[found[kind]]
-                return self._take(found[kind], self._draw(len(waiting)) if kind is Standing.PENALISED else 0)
+            for source in self._lanes[kind].sources:
+                if may(source):
+                    self._proven_next = kind is not Standing.PROVEN
+                    waiting = self._lanes[kind].sources[source]
+                    return self._take(source, self._draw(len(waiting)) if kind is Standing.PENALISED else 0)
         return None
+
+    def judge_again(self, source: str) -> None:
+        """The standing of a source may have changed."""
+        if source in self._lane_of:
+            self._lane(source, self._standing(source))
 
     def late(self, before: Callable[[str], float]) -> list[Guest]:
         """Take out those who have waited since before the time that `before` says for their source."""
         gone = []
-        for source, waiting in tuple(self._sources.items()):
+        for source in tuple(self._lane_of):
             edge = before(source)
-            late = [guest for guest in waiting if guest.since < edge]
+            late = [guest for guest in self._waiting(source) if guest.since < edge]
             gone += late
             for guest in late:
-                self._take(source, waiting.index(guest))
+                self.remove(guest)
         return gone
 
     def sources(self) -> Iterator[str]:
         """The sources that somebody waits for."""
-        return iter(tuple(self._sources))
+        return iter(tuple(self._lane_of))
 
     def waiting(self, source: str) -> int:
         """How many of this source wait."""
-        return len(self._sources.get(source, ()))
+        return len(self._waiting(source))
 
     def guests(self) -> list[Guest]:
         """All who wait."""
-        return [guest for waiting in self._sources.values() for guest in waiting]
+        return [guest for source in self._lane_of for guest in self._waiting(source)]
 
     def remove(self, guest: Guest) -> None:
         """Take this one out."""
-        self._take(guest.source, self._sources[guest.source].index(guest))
+        self._take(guest.source, self._waiting(guest.source).index(guest))
 
     def clear(self) -> list[Guest]:
         """Take all out."""
         return self.late(lambda source: float("inf"))
 
+    def _waiting(self, source: str) -> deque[Guest]:
+        kind = self._lane_of.get(source)
+        return self._lanes[kind].sources[source] if kind is not None else deque()
+
+    def _lane(self, source: str, standing: Standing) -> _Lane:
+        """The lane of that standing, with the source in it if it waits in another one."""
+        former = self._lane_of.get(source)
+        if former is not None and former is not standing:
+            self._lanes[standing].put(source, self._lanes[former].pull(source))
+            self._lane_of[source] = standing
+        return self._lanes[standing]
+
     def _take(self, source: str, index: int) -> Guest:
-        waiting = self._sources[source]
-        guest = waiting[index]
-        del waiting[index]
+        lane = self._lanes[self._lane_of[source]]
+        guest = lane.take(source, index)
         self._count -= 1
-        if waiting:
-            self._sources.move_to_end(source)
-        else:
-            del self._sources[source]
+        if source not in lane.sources:
+            del self._lane_of[source]
         return guest
 
     def __len__(self) -> int:

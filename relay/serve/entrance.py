@@ -49,7 +49,7 @@ class Entrance:
         self._record = record
         self._settings = settings
         self._door = Door()
-        self._line = Line(random.SystemRandom().randrange)
+        self._line = Line(random.SystemRandom().randrange, self._standing)
         self._visits: dict[str, Visit] = {}
         self._slow: dict[str, str] = {}  # penalised source -> its one connection
         self._handshakes = Bucket(0, 0)
@@ -77,7 +77,7 @@ class Entrance:
             for sock in self.sockets:
                 self._loop.remove_reader(sock.fileno())
             now, limits = self._loop.time(), self._settings().limits
-            while guest := self._line.next(lambda source: True, lambda source: Standing.PLAIN):
+            while guest := self._line.next(lambda source: True):
                 self._let_in(guest, limits, now)
 
     def resume(self) -> None:
@@ -112,6 +112,7 @@ class Entrance:
         visit = self._visits.get(connection)
         if visit is not None:
             self.bans.proven(visit.source)
+            self._line.judge_again(visit.source)
         self._leave(connection)
 
     def gone(self, connection: str, why: str) -> None:
@@ -119,6 +120,7 @@ class Entrance:
         visit = self._visits.get(connection)
         if visit is not None and why:
             self.bans.failed(visit.address, visit.source, why)
+            self._line.judge_again(visit.source)
         self._leave(connection)
 
     def lost(self, member: Member) -> None:
@@ -162,7 +164,7 @@ class Entrance:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _welcome(self, guest: Guest) -> None:
-        out = self._line.join(guest, self._standing(guest.source), self._settings().limits)
+        out = self._line.join(guest, self._settings().limits)
         if out is not None:
             self._turn_away(out, "line-full" if out.source != guest.source else "source-full")
 
@@ -206,7 +208,7 @@ class Entrance:
             if self._crew.least_loaded() is None:
                 self._moving = self._loop.call_later(NO_WORKER_SECONDS, self._move_line)
                 return
-            guest = self._line.next(lambda source: self._may(source, limits, now), self._standing)  # noqa: B023 - called at once
+            guest = self._line.next(lambda source: self._may(source, limits, now))  # noqa: B023 - called at once
             if guest is None:
                 return  # whoever leaves, and the look at the line twice a second, moves it on
             if _gone([guest]):
@@ -265,6 +267,8 @@ class Entrance:
             await asyncio.sleep(LINE_SECONDS)
             now, limits = self._loop.time(), self._settings().limits
             self.bans.lapse()
+            for source in self._line.sources():
+                self._line.judge_again(source)
             for guest in self._line.late(lambda source: self._edge(source, limits, now)):  # noqa: B023 - called at once
                 self._turn_away(guest, "source-full")
             for guest in _gone(self._line.guests()):

@@ -105,21 +105,20 @@ class Waiters:
     """A line and the guests that joined it."""
 
     def __init__(self, draw: Callable[[int], int] = lambda below: 0, **limits: int) -> None:
-        self.line = Line(draw)
-        self.limits = Limits(**limits)  # type: ignore[arg-type]  # the limits of these tests are whole numbers
         self.standing: dict[str, Standing] = {}
+        self.line = Line(draw, lambda source: self.standing.get(source, Standing.PLAIN))
+        self.limits = Limits(**limits)  # type: ignore[arg-type]  # the limits of these tests are whole numbers
 
     def join(self, address: str, port: int) -> int | None:
         """The port of who has to go, if somebody has to."""
-        standing = self.standing.get(address, Standing.PLAIN)
-        out = self.line.join(Guest(socket.socket(), address, port, float(port)), standing, self.limits)
+        out = self.line.join(Guest(socket.socket(), address, port, float(port)), self.limits)
         if out is not None:
             out.sock.close()
         return out.port if out is not None else None
 
     def next(self, *full: str) -> int | None:
         """The port of who is next, when these sources have no room."""
-        guest = self.line.next(lambda source: source not in full, lambda s: self.standing.get(s, Standing.PLAIN))
+        guest = self.line.next(lambda source: source not in full)
         if guest is None:
             return None
         guest.sock.close()
@@ -210,6 +209,47 @@ def test_a_full_line_lets_the_oldest_of_the_fullest_source_go() -> None:
     assert waiters.join("192.0.2.2", 4) is None
     assert waiters.join("192.0.2.3", 5) == 1
     assert waiters.join("192.0.2.2", 6) in (2, 4)
+    waiters.late(1e9)
+
+
+def test_known_sources_are_the_last_to_go() -> None:
+    """In a full line strangers give way, however few each source has, before anybody where a key was proven."""
+    waiters = Waiters(unauthenticated=4)
+    waiters.standing["192.0.2.1"] = Standing.PROVEN
+    for port in (1, 2, 3):
+        waiters.join("192.0.2.1", port)
+    waiters.join("198.51.100.1", 4)
+    assert waiters.join("192.0.2.1", 5) == 4
+    assert waiters.join("198.51.100.2", 6) == 6  # nobody but the known is left
+    waiters.standing["192.0.2.1"] = Standing.PENALISED
+    waiters.line.judge_again("192.0.2.1")
+    assert waiters.join("198.51.100.2", 7) == 1
+    waiters.late(1e9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["join", "next", "stand", "late"]), st.integers(0, 2))))
+def test_the_line_loses_nobody(steps: list[tuple[int, str, int]]) -> None:
+    """Whatever comes, goes and changes its standing: in the line is who came and did not leave."""
+    waiters, inside, port = Waiters(unauthenticated=6), {}, 0
+    for number, what, kind in steps:
+        source = f"192.0.2.{number}"
+        if what == "stand":
+            waiters.standing[source] = list(Standing)[kind]
+            waiters.line.judge_again(source)
+        elif what == "join":
+            port += 1
+            inside[port] = source
+            out = waiters.join(source, port)
+            if out is not None:
+                del inside[out]
+        else:
+            gone = [waiters.next()] if what == "next" else waiters.late(port - 5)
+            for one in gone:
+                if one is not None:
+                    del inside[one]
+        assert len(waiters.line) == len(inside) <= 6
+        assert sorted(waiters.line.sources()) == sorted(set(inside.values()))
+        assert Counter(guest.source for guest in waiters.line.guests()) == Counter(inside.values())
     waiters.late(1e9)
 
 
