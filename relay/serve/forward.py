@@ -106,6 +106,9 @@ class Forward:
             raise self._failed(failure.reason, failure.detail, failure.obstacle) from None
         except asyncio.CancelledError:
             raise self._interrupted() from None
+        except Exception as error:  # a bug of ours: it gets its closing row, and keeps no slot
+            worker.bug(error)
+            raise self._failed("internal-error", repr(error)) from None
         finally:
             if sock is None:
                 _abandon(dialling)
