@@ -19,7 +19,7 @@ class Limits:
     unauthenticated: int = 500  # connections in all before log-in
     unauthenticated_per_source: int = 50  # of one IPv4 address or IPv6 /64: an office behind one address
     unauthenticated_per_network: int = 150  # of one /24 or /48: three such offices of one provider
-    handshakes: int = 100  # let in per second: a third of a core; a hundred `ssh` at once wait a second
+    handshakes: int = 100  # of newcomers per second: a third of a core; two hundred `ssh` at once wait a second
     handshakes_penalised: int = 10  # of those, for all penalised sources together
     unknown_keys: int = 20  # offered keys that are not known; agents are full, offers are never penalties
     connections_per_person: int = 1024

@@ -430,7 +430,7 @@ class Adapter(asyncssh.SSHServer):
             self._stranger("timeout" if self._timed_out else "no-key")
         elif not self._told:
             self._stranger("unknown-key")
-        self._worker.gone(self, self._unproven())
+        self._worker.gone(self, self._unproven(), self._connection is not None and self._connection.exchanged)
         self._connection = None
 
     def _session_id(self) -> bytes:

@@ -183,6 +183,7 @@ class Connection(SSHServerConnection):
         self._server_host_key_algs = list(self._server_host_keys)
         self.pipes: set[Pipe] = set()
         self.ended = False
+        self.exchanged = False  # a key exchange has begun: that is what costs time
         self._keepalive = limits.keepalive_interval, limits.keepalive_count
         self._buffer = limits.buffer  # bytes of all channels together that wait for the client's windows
         self._unheard = 0
@@ -251,6 +252,7 @@ class Connection(SSHServerConnection):
         """
         if self._session_id and not self._auth_complete:
             raise asyncssh.ProtocolError("second key exchange before log-in")
+        self.exchanged = True
         carried, self._bytes_in = self._bytes_in + self._rekey_bytes_sent, 0
         if self._session_id and self._kex_complete and carried < REKEY_BYTES:  # the client begins it, out of turn
             now = self._loop.time()

@@ -26,6 +26,7 @@ LINE_SECONDS = 0.5  # how often the line is looked at
 IDLE_SECONDS = 5.0  # a client that has not proven a key by then gives its place to one that waits
 SLOW_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
 SLOW_WAIT_SECONDS = 10.0  # how long one of a penalised source waits for its turn, before it is told
+ENTRIES = 10  # per handshake: a connection that never begins one costs about a tenth of it
 NO_ROOM_SECONDS = 0.5  # after running out of descriptors
 NO_WORKER_SECONDS = 0.1  # while no worker of ours is ready
 
@@ -54,6 +55,7 @@ class Entrance:
         self._slow: dict[str, str] = {}  # penalised source -> its one connection
         self._handshakes = Bucket(0, 0)
         self._penalised = Bucket(0, 0)
+        self._entries = Bucket(0, 0)
         self._farewells = Farewells()
         self._moving: asyncio.TimerHandle | None = None
         self._closed = False
@@ -115,9 +117,14 @@ class Entrance:
             self._line.judge_again(visit.source)
         self._leave(connection)
 
-    def gone(self, connection: str, why: str) -> None:
-        """It has ended; `why` is how, if it proved no key ("" when that is not to be held against its source)."""
+    def gone(self, connection: str, why: str, *, exchanged: bool = True) -> None:
+        """It has ended; `why` is how, if it proved no key ("" when that is not to be held against its source).
+
+        `exchanged`: whether it began a key exchange. If not, its handshake is another one's: silence costs little.
+        """
         visit = self._visits.get(connection)
+        if visit is not None and not exchanged:
+            self._handshakes.take(self._loop.time(), -1)
         if visit is not None and why:
             self.bans.failed(visit.address, visit.source, why)
             self._line.judge_again(visit.source)
@@ -201,7 +208,8 @@ class Entrance:
             limits, now = self._settings().limits, self._loop.time()
             self._handshakes.change(now, limits.handshakes, limits.handshakes)
             self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
-            wait = self._handshakes.wait(now)
+            self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
+            wait = max(self._handshakes.wait(now), self._entries.wait(now))
             if wait:
                 self._moving = self._loop.call_later(wait, self._move_line)
                 return
@@ -234,6 +242,7 @@ class Entrance:
             return
         slow = bool(self.bans.remaining(guest.source))
         self._handshakes.take(now)
+        self._entries.take(now)
         if slow:
             self._penalised.take(now)
         number = self._record.make_id()

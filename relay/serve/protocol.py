@@ -10,7 +10,8 @@ arrive in the order of their frames.
       holding    {f, c, person, key, target}              after a reconnect: a forward that is open
       joined     {}                                       end of have/holding
       auth       {c, person, key}                         the connection has proven its key
-      gone       {c, why}                                 the connection has ended; why: how, if it proved no key
+      gone       {c, why, exchanged}                      the connection has ended; why: how, if it proved no key;
+                                                          exchanged: whether it began to exchange keys
       open       {e}                                      a forward wants its opening row: answered opened or busy
       note       {e}                                      an event to record: answered ack
       stranger   {kind, source, id, fingerprint, login}   something before log-in, to be counted

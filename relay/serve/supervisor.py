@@ -251,7 +251,9 @@ class Supervisor:
                 self._governor.proven(member, message)
                 self._roll.proven(member, message)
             case "gone":
-                self._entrance.gone(message["c"], str(message.get("why", "")))
+                self._entrance.gone(
+                    message["c"], str(message.get("why", "")), exchanged=bool(message.get("exchanged", True))
+                )
                 self._governor.gone(message["c"])
                 self._roll.gone(message["c"])
                 member.connections.discard(message["c"])

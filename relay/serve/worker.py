@@ -334,11 +334,11 @@ class Worker:
         if who is not None and self.reports.link is not None:
             self.reports.link.send(_auth(adapter.id, who))
 
-    def gone(self, adapter: Adapter, why: str) -> None:
-        """A connection is over; `why` is how, if it proved no key (see relay.serve.penalties)."""
+    def gone(self, adapter: Adapter, why: str, exchanged: bool) -> None:
+        """A connection is over; `why` is how, if it proved no key; `exchanged`: it began a key exchange."""
         self.connections.pop(adapter.id, None)
         if self.reports.link is not None:
-            self.reports.link.send({"t": "gone", "c": adapter.id, "why": why})
+            self.reports.link.send({"t": "gone", "c": adapter.id, "why": why, "exchanged": exchanged})
         if self._draining:
             self._end_when_empty()
 

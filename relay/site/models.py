@@ -285,7 +285,7 @@ class LimitsEntry(_Strict):
         default=_L.unauthenticated_per_network, description="the same, of one /24 or /48"
     )
     handshakes: Annotated[int, _Count(1, 100_000)] = Field(
-        default=_L.handshakes, description="new connections let in per second; more wait in line"
+        default=_L.handshakes, description="key exchanges of newcomers per second; more wait in line"
     )
     handshakes_penalised: Annotated[int, _Count(1, 100_000)] = Field(
         default=_L.handshakes_penalised, description="of those, for all penalised sources together"

@@ -159,6 +159,25 @@ def test_a_persons_rate_holds_over_all_forwards_and_workers(tmp_path: Path, work
     assert shown["most"] == 2 << 20
 
 
+def test_handshakes_are_so_many_a_second_and_silence_is_none(tmp_path: Path) -> None:
+    """With one a second the fourth key exchange comes after three; ten that only look cost the others nothing."""
+    import socket
+    import time
+
+    with relay(tmp_path, settings="workers: 1\nlimits: {handshakes: 1}\n") as one:
+        began = time.monotonic()
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", one.port), timeout=20) as sock:
+                assert sock.recv(8) == b"SSH-2.0-"
+        quick = time.monotonic() - began
+        began = time.monotonic()
+        for _ in range(4):
+            Client(one.port).sock.close()
+        slow = time.monotonic() - began
+    assert quick < 5
+    assert slow > 2.9
+
+
 def test_a_restart_forgets_neither_bans_nor_freezes(tmp_path: Path) -> None:
     """The next supervisor goes on with what the last one knew, penalised sources and frozen keys alike."""
     from tests.serve.test_bans import ban, bans
