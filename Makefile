@@ -36,11 +36,18 @@ lint: .venv/.installed-dev ## ruff, mypy and the layers
 	$(BIN_)/mypy
 	$(BIN_)/lint-imports
 
-fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones every time
+fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones every time; then a relay with 100 random lives
 	RELAY_HYPOTHESIS=fuzz $(PYTEST) -m 'not system and not slow' --timeout 3600 $(ARGS)
+	RELAY_HYPOTHESIS=fuzz $(BIN_)/python -m pytest -q -n 0 -s tests/serve/test_interleavings.py
+
+soak: .venv/.installed-dev ## half an hour of random load, kills, reloads and hand-overs; then nothing may have leaked (MINUTES=5)
+	$(BIN_)/python tools/soak.py $(or $(MINUTES),30) $(ARGS)
 
 coverage: .venv/.installed-dev ## which lines and branches of relay/core no test reaches
 	$(PYTEST) tests/core --cov=relay.core --cov-branch --cov-report=term-missing $(ARGS)
+
+load: .venv/.installed-dev ## the load that the relay is to hold, each figure with pass or miss (ARGS=idle: that alone)
+	$(BIN_)/python bench/load.py $(ARGS)
 
 bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host
 	$(BIN_)/python bench/compare.py $(ARGS)
@@ -66,4 +73,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help lab demo demo-stop test quick lint fuzz coverage bench install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick lint fuzz soak coverage load bench install uninstall units venv clean
