@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import itertools
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -328,18 +328,23 @@ class Adapter(asyncssh.SSHServer):
         if why is not None:
             self.forbid(why)
 
-    def judge_again(self) -> None:
-        """Ask for each forward whether it is still allowed, those being opened too, and end those that are not."""
+    def judge_again(self) -> Iterator[None]:
+        """Ask for each forward whether it is still allowed, those being opened too, and end those that are not.
+
+        A connection may have any number of them: between two of them others may have their turn.
+        """
         if self.identity is None or self._end:
             return
         now = self._worker.loop.time()
         objections = []
-        for forward in self._forwards:
+        for forward in tuple(self._forwards):
             forward.look(now)
             why = forward.objection()
             if why is not None:
                 objections.append((forward, why))
-        self.forbid_forwards(objections)
+            yield
+        if not self._end:
+            self.forbid_forwards([(forward, why) for forward, why in objections if forward in self._forwards])
 
     def forbid_forwards(
         self, objections: Sequence[tuple[Forward, Objection]], by: Mapping[str, Value] | None = None

@@ -5,7 +5,7 @@ else the worker does comes between: a turn of the loop takes about a millisecond
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from relay.serve.adapter import Adapter
 
@@ -53,11 +53,17 @@ class Judging:
     async def judge(self) -> None:
         """Once."""
         turns = Turns()
-        for question in (Adapter.judge_key, Adapter.judge_again):
+        for question in (_key, Adapter.judge_again):
             for adapter in tuple(self._connections()):
                 try:
-                    question(adapter)
+                    for _ in question(adapter):
+                        await turns.rest()
                 except Exception as error:  # one connection's trouble must not keep the others from being judged
                     self._bug(error)
                     adapter.end("internal-error", "an internal error")
                 await turns.rest()
+
+
+def _key(adapter: Adapter) -> Iterator[None]:
+    adapter.judge_key()
+    yield

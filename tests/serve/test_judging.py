@@ -12,8 +12,11 @@ from relay.core.keyring import Keyring
 from relay.core.keys import Key
 from relay.core.rules import Destination, Identity, Rule, Zone
 from relay.net import netlink
-from relay.serve.judging import TURN, Turns
+from relay.serve.adapter import Adapter
+from relay.serve.forward import Forward
+from relay.serve.judging import TURN, Judging, Turns
 from relay.serve.law import Law
+from relay.serve.worker import Worker
 from tests.relay_process import POLICY, Relay, echo_server, make_key, relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key, public_blob
@@ -198,3 +201,43 @@ async def test_others_have_their_turn_while_much_is_judged() -> None:
         await turns.rest()
     beating.cancel()
     assert 0 < longest < TURN + 0.002
+
+
+async def test_a_connection_with_many_forwards_is_judged_in_slices_too(tmp_path: Path) -> None:
+    """However many forwards one connection has (`forwards_per_connection`), others have their turn between them."""
+    (tmp_path / "run").mkdir()
+    worker = Worker(tmp_path, "w1")
+    zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
+    rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
+    worker.law.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
+    worker.law.keyring = Keyring({key.fingerprint: key})
+    adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
+    adapter.identity = Identity("alice", key.fingerprint, adapter.source)
+    for number in range(2000):
+        forward = Forward(worker, adapter, b"192.168.1.201", 22)
+        forward.destination = Destination("office", ip_address(f"192.168.1.{number % 200 + 1}"), 22)
+        adapter._forwards[forward] = 0
+    bugs: list[BaseException] = []
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beating = asyncio.create_task(others())
+    try:
+        began = time.thread_time()
+        await Judging(lambda: [adapter], bugs.append).judge()
+        took = time.thread_time() - began
+        assert not bugs
+        assert turns >= took / (TURN + 0.002), f"{turns} turns in {took:.3f} s"
+        worker.law.policy = replace(worker.law.policy, version="")  # nothing is allowed any more
+        await Judging(lambda: [adapter], bugs.append).judge()
+        assert not bugs
+        assert all(forward.objection() is None for forward in adapter.held())  # each is told to end
+    finally:
+        beating.cancel()
+        netlink.unshare()
