@@ -6,6 +6,7 @@ only workers know (dials, memory, rates) is what they said last. What a successo
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -24,7 +25,8 @@ from relay.serve.protocol import Message
 from relay.serve.record import Record
 from relay.serve.scans import Scans
 
-MEMORY = "memory.json"  # in STATE/run
+MEMORY = "memory.json"  # in STATE/run: sources, written when a successor is about to come
+FROZEN = "frozen.json"  # in STATE/run: keys, written at each change, because no crash may thaw one
 MEMORY_BYTES = 16 << 20
 STALE_SECONDS = 3600.0  # what a predecessor of so long ago knew is forgotten
 LOOK_SECONDS = 1.0
@@ -48,6 +50,7 @@ class Governor:
         """`run` is STATE/run; `limits` gives those in force."""
         self._loop = asyncio.get_running_loop()
         self._file = run / MEMORY
+        self._frozen_file = run / FROZEN
         self._crew = crew
         self._record = record
         self._entrance = entrance
@@ -55,7 +58,7 @@ class Governor:
         self._limits = limits
         self._quiet: OrderedDict[str, float] = OrderedDict()
         self.guests = Guests()
-        self.scans = Scans(record, limits, self._tell)
+        self.scans = Scans(record, limits, self._frozen_changed)
         self.reached_count = 0  # how often a limit was reached since the start
 
     # ---- what workers tell
@@ -130,6 +133,17 @@ class Governor:
                 member.parts = parts
                 member.link.send({"t": "share", "parts": parts})
 
+    def _frozen_changed(self) -> None:
+        self._tell()
+        self._keep_frozen()
+
+    def _keep_frozen(self) -> None:
+        frozen = self.scans.shown()
+        if frozen or self._frozen_file.exists():
+            problem = _write(self._frozen_file, frozen)
+            if problem:
+                self._record.say(f"{self._frozen_file}: {problem}; the next supervisor does not know what is frozen")
+
     def _tell(self) -> None:
         for member in self._crew.members.values():
             member.link.send(self.scans.message())
@@ -186,25 +200,48 @@ class Governor:
 
     def keep(self) -> None:
         """Leave what is known for the next supervisor; without room for it, that one learns anew."""
-        memory = {"at": time.time(), "sources": self._entrance.memory(), "frozen": self.scans.shown()}
-        try:
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(memory, file)
-        except OSError as error:
-            self._record.say(f"{self._file}: {error.strerror}; the next supervisor forgets penalised sources")
+        self._keep_frozen()
+        problem = _write(self._file, {"at": time.time(), "sources": self._entrance.memory()})
+        if problem:
+            self._record.say(f"{self._file}: {problem}; the next supervisor forgets penalised sources")
 
     def recall(self) -> None:
-        """What the last supervisor left, if it is not too old; it is taken once."""
+        """What the last supervisor left: frozen keys, and penalised sources if that is not too old (taken once)."""
+        frozen = self._read(self._frozen_file, "frozen keys are thawed")
+        memory = self._read(self._file, "penalised sources are forgotten")
         try:
-            with self._file.open("rb") as file:
-                memory = json.loads(file.read(MEMORY_BYTES))
-            self._file.unlink()
-            if 0 <= time.time() - float(memory["at"]) <= STALE_SECONDS:
-                self._entrance.remember(memory["sources"])
-                self.scans.remember(memory["frozen"])
+            if frozen is not None:
+                self.scans.remember(frozen)
                 self._tell()
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError):
+            self._record.say(f"{self._frozen_file} cannot be read; frozen keys are thawed")
+        try:
+            if memory is not None and 0 <= time.time() - float(memory["at"]) <= STALE_SECONDS:
+                self._entrance.remember(memory["sources"])
+        except (ValueError, TypeError, LookupError, AttributeError):
             self._record.say(f"{self._file} cannot be read; penalised sources are forgotten")
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
+
+    def _read(self, file: Path, loss: str) -> Any:
+        try:
+            with file.open("rb") as opened:
+                return json.loads(opened.read(MEMORY_BYTES))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            self._record.say(f"{file} cannot be read; {loss}")
+            return None
+
+
+def _write(file: Path, value: object) -> str:
+    """Write it whole or not at all; what went wrong, "" when nothing did."""
+    new = file.with_suffix(".new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            json.dump(value, opened)
+        new.replace(file)
+    except OSError as error:
+        return error.strerror or "cannot be written"
+    return ""

@@ -196,3 +196,25 @@ def test_a_restart_forgets_neither_bans_nor_freezes(tmp_path: Path) -> None:
             client.service()
             client.send(client.signed("alice", load_key(one.key)))
             assert client.expect(hostile.USERAUTH_SUCCESS, hostile.USERAUTH_FAILURE)[0] == hostile.USERAUTH_FAILURE
+
+
+def test_a_crash_thaws_no_key(tmp_path: Path) -> None:
+    """A freeze lasts until it lapses or is lifted, also when the supervisor is killed in between."""
+    with relay(tmp_path, POLICY, SETTINGS) as one:
+        with login(one, "alice") as client:
+            for number in range(10):
+                client.refused(f"192.168.7.{number}", 22)
+            client.gone()
+        one.kill_supervisor()
+        one.start()
+        assert "alice" in one.ctl("bans")
+        with Client(one.port) as client:
+            client.service()
+            client.send(client.signed("alice", load_key(one.key)))
+            assert client.expect(hostile.USERAUTH_SUCCESS, hostile.USERAUTH_FAILURE)[0] == hostile.USERAUTH_FAILURE
+        one.ctl("unban", "alice")
+        one.kill_supervisor()
+        one.start()
+        assert "alice" not in one.ctl("bans")
+        with login(one, "alice"):
+            assert not one.rows("scan.seen")[1:]
