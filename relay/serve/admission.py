@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from relay.core.settings import Limits
 
-LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day
+LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day; then its oldest goes
 LINE_PENALISED = 10  # of a penalised source: whoever comes takes the place of a random one
 
 
@@ -194,7 +194,11 @@ class Line:
         self._proven_next = True
 
     def join(self, guest: Guest, limits: Limits) -> Guest | None:
-        """Wait. Gives back who has to go instead (the newcomer itself, if it is): its socket is the caller's again."""
+        """Wait. Gives back who has to go instead: its socket is the caller's again.
+
+        That is the oldest of the fullest source, be it the newcomer's own; of a penalised source it is drawn by lot,
+        and may be the newcomer.
+        """
         standing = self._standing(guest.source)
         lane = self._lane(guest.source, standing)
         waiting = lane.sources.get(guest.source, ())
@@ -206,7 +210,9 @@ class Line:
             lane.add(guest)
             return gone
         if len(waiting) >= LINE_PER_SOURCE:
-            return guest
+            gone = lane.take(guest.source, 0)
+            lane.add(guest)
+            return gone
         lane.add(guest)
         self._lane_of[guest.source] = standing
         self._count += 1

@@ -190,12 +190,13 @@ def test_a_penalised_source_has_ten_places_that_are_drawn_for() -> None:
 
 
 def test_one_source_cannot_fill_the_line() -> None:
-    """After 200 of one source the next of it is not taken, while another source still is."""
+    """After 200 of one source its oldest goes for the next, never the newcomer; another source costs nobody a place."""
     waiters = Waiters()
     for port in range(200):
         assert waiters.join("192.0.2.1", port) is None
-    assert waiters.join("192.0.2.1", 200) == 200
-    assert waiters.join("192.0.2.2", 201) is None
+    assert waiters.join("192.0.2.1", 200) == 0
+    assert waiters.join("192.0.2.1", 201) == 1
+    assert waiters.join("192.0.2.2", 202) is None
     assert len(waiters.late(1e9)) == 201
     assert waiters.join("192.0.2.1", 1) is None
     waiters.late(1e9)
