@@ -38,6 +38,21 @@ def test_another_number_of_workers_by_reload(tmp_path: Path) -> None:
         settled(one)
 
 
+def test_one_too_many_drains_until_its_time_is_over(tmp_path: Path) -> None:
+    """A worker that is not wanted after a reload ends at `drain`, with closing rows that say so."""
+    with relay(tmp_path, settings="workers: 2\nlimits: {drain: 2s}\n") as one, echo_server() as port:
+        wait_for(lambda: len(working(one)) == 2, "there are no two workers")
+        with Client(one.port) as first, Client(one.port) as second:
+            for client in (first, second):
+                client.login("alice", load_key(one.key)).open("remote", port)
+            one.settings("workers: 1\nlimits: {drain: 2s}\n")
+            one.ctl("reload")
+            assert one.wait_row("forward.closed")["reason"] == "drained"
+            wait_for(lambda: len(one.worker_pids()) == 1, "it does not end")
+            assert len(one.rows("forward.closed")) == 1  # the other one goes on
+        settled(one)
+
+
 _HASTY = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
