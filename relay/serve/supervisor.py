@@ -207,7 +207,7 @@ class Supervisor:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
             one.cancel()
-        return self._ready.is_set()
+        return self._ready.is_set() and not self._tenure.over.is_set()
 
     # ---- reloading
 

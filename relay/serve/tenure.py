@@ -128,10 +128,11 @@ class Tenure:
         else:
             await self._end_workers()
             self._control.close()
-            self._note("server.stopped", "")
-            await self._record.close()  # before its sockets go: who finds nobody there writes into the database itself
-            for name in ("workers.sock", "control.sock"):
-                (self._run / name).unlink(missing_ok=True)
+            if self._record.is_ours:  # else the sockets are those of the relay that was to be taken over, and goes on
+                self._note("server.stopped", "")
+                await self._record.close()  # before the sockets go: who finds nobody there writes into it itself
+                for name in ("workers.sock", "control.sock"):
+                    (self._run / name).unlink(missing_ok=True)
         self._crew.close()
         self._entrance.close()
         self._record.say("handed over" if self._handed_over else "stopped")

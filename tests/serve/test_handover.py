@@ -3,8 +3,10 @@
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -241,3 +243,21 @@ def test_who_is_logging_in_is_let_on(tmp_path: Path, proven: bool) -> None:
                 client.expect(52)
             client.echo("remote", port)
         settled(one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_successor_that_is_told_to_stop_takes_nothing_away(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM or Ctrl-C before it serves: the relay that runs keeps its sockets, and answers as before."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        words = [sys.executable, "-P", "-m", "relay", "--site", str(one.site), "serve", "--take-over"]
+        before = one.worker_pids()
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as successor:
+            wait_for(lambda: one.worker_pids() != before, "it starts no worker")
+            successor.send_signal(number)
+            assert successor.wait(20) == 0
+        wait_for(lambda: one.worker_pids() == before, "its worker lives on")
+        assert one.process is not None
+        assert one.process.poll() is None
+        one.ctl("reload")
+        one.ctl("connections")
+        assert (one.state / "run" / "workers.sock").is_socket()
