@@ -20,6 +20,7 @@ from relay.net import netlink
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, device type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _IFLA_IFNAME, _IFLA_EXT_MASK = 3, 29
+_MOST_NAME = 16  # IFNAMSIZ, with the NUL at its end
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: half of each answer
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000  # linux/if.h
@@ -101,6 +102,23 @@ def link(index: int) -> Link:
     """One interface by index. Raises OSError(ENODEV) if there is none, and as `netlink.Netlink.ask` does."""
     request = _LINK.pack(0, 0, index, 0, 0) + netlink.attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
     return parse_link(netlink.shared().ask(netlink.GETLINK, request, netlink.NEWLINK))
+
+
+def index_of(name: str) -> int:
+    """The index of the interface called `name`. Raises OSError(ENODEV) if there is none, and as `link` does.
+
+    if_nametoindex(3) opens a socket and says of a process at its limit of descriptors that there is no interface.
+    """
+    try:
+        return socket.if_nametoindex(name)
+    except ValueError:  # a NUL in the name
+        raise OSError(errno.ENODEV, "that is no name of an interface") from None
+    except (OSError, AttributeError):  # AttributeError: not on this system
+        raw = name.encode(errors="surrogateescape")
+        if not 0 < len(raw) < _MOST_NAME:
+            raise OSError(errno.ENODEV, "that is no name of an interface") from None
+    request = _LINK.pack(0, 0, 0, 0, 0) + netlink.attribute(_IFLA_IFNAME, raw + b"\0")
+    return parse_link(netlink.shared().ask(netlink.GETLINK, request, netlink.NEWLINK)).index
 
 
 def is_pattern(text: str) -> bool:

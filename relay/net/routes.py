@@ -37,6 +37,10 @@ _MAIN = 254  # RT_TABLE_MAIN
 _CLONED = 0x200  # RTM_F_CLONED: a cache entry of IPv6, not a route
 _TCP = netlink.attribute(_RTA_IP_PROTO, bytes([socket.IPPROTO_TCP]))
 _FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: the route itself, not what a lookup makes up for a bound socket
+# These say nothing of a route: no answer, one that is none, a sandbox, or no memory or descriptor to ask with
+_UNASKED = frozenset({
+    errno.ETIMEDOUT, errno.EBADMSG, errno.EPERM, errno.ENOSYS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
+})  # fmt: skip
 _DEAD = 0x01 | 0x10  # RTNH_F_DEAD | RTNH_F_LINKDOWN
 
 
@@ -174,8 +178,12 @@ def guard(
             return Guard(Obstacle.INTERFACE_AMBIGUOUS, f"{interface!r} matches {', '.join(found)[:200]}")
         name = found[0]
     try:
-        index = known.get(name) or socket.if_nametoindex(name)
-    except (OSError, ValueError, AttributeError):  # ValueError: a NUL in the name; AttributeError: not on this system
+        index = known.get(name) or interfaces.index_of(name)
+    except RelayError as error:
+        return Guard(Obstacle.KERNEL_SILENT, error.what, name)
+    except OSError as error:
+        if error.errno in _UNASKED:
+            return Guard(Obstacle.KERNEL_SILENT, str(error), name)
         return Guard(Obstacle.INTERFACE_MISSING, f"there is no interface {name!r}", name)
     try:
         own = b"" if source is None else source.packed
@@ -257,11 +265,13 @@ def _judge(kind: int, hops: tuple[Hop, ...], at: Guard, address: Address, gatewa
 
 def _why_not(error: OSError, name: str, index: int, address: Address) -> Guard:
     """The kernel found no route: because of the interface, of a route that forbids, or because there is none."""
-    if error.errno in {errno.ETIMEDOUT, errno.EBADMSG, errno.EPERM, errno.ENOSYS}:
+    if error.errno in _UNASKED:
         return Guard(Obstacle.KERNEL_SILENT, str(error), name, index)
     try:
         link = interfaces.link(index)
-    except (OSError, RelayError):
+    except OSError as gone:
+        if gone.errno in _UNASKED:
+            return Guard(Obstacle.KERNEL_SILENT, str(gone), name, index)
         return Guard(Obstacle.INTERFACE_MISSING, f"{name} went away", name)
     if not (link.enabled and link.carrier):
         return Guard(
