@@ -60,7 +60,10 @@ def private_keys() -> list[tuple[str, bytes]]:
     return made
 
 
-@pytest.mark.parametrize(("kind", "data"), private_keys())
+PRIVATE = private_keys()  # new ones in each process: the tests are told apart by their places
+
+
+@pytest.mark.parametrize(("kind", "data"), PRIVATE, ids=[f"{kind}-{place}" for place, (kind, _) in enumerate(PRIVATE)])
 def test_private_keys_are_refused_with_what_to_do(kind: str, data: bytes) -> None:
     """A private key in any format is known as one, and never repeated in the text."""
     with pytest.raises(InputRejected, match=r"is a private key$") as caught:
