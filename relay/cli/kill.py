@@ -55,7 +55,10 @@ def kill(ctx: Context, what: str, reason: str, dry_run: bool, as_json: bool) -> 
             _nothing(site, what)
     good = not done.silent and not done.last.get("stuck") and bool(done.connections)
     if as_json:
-        print_json({"done": good and not dry_run, "dry_run": dry_run, **opened.as_json(done)})
+        found = opened.as_json(done)
+        for row, one in zip(found["connections"], done.connections, strict=True):
+            row["whole"] = bool(one.get("whole"))  # else only the forwards that are named
+        print_json({"done": good and not dry_run, "dry_run": dry_run, **found})
     else:
         _show(done, dry_run=dry_run)
     for row in done.last.get("stuck") or ():
@@ -112,7 +115,8 @@ def _nothing(site: "Site", what: str) -> None:
     from relay.cli import opened
 
     found: dict[str, Any] = {name.lower(): name for name in opened.ask(site, {"do": "connections"}).names()}
-    near = difflib.get_close_matches(what.lower(), found, n=1) or [name for name in found if what.lower() in name][:1]
+    meant = what.lower().removesuffix("...")  # as `relayctl connections` shortens a fingerprint
+    near = [name for name in sorted(found) if meant in name][:1] or difflib.get_close_matches(meant, found, n=1)
     raise InputRejected(
         f"nothing is open that is called {escape(what, 80)!r}",
         f"did you mean {escape(str(found[near[0]]), 80)}?" if near else "see: relayctl connections",

@@ -100,7 +100,7 @@ def summary(opened: Opened) -> str:
     strangers = sum(one["state"] == "log-in" for one in opened.connections)
     forwards = sum(len(one["forwards"]) for one in opened.connections)
     before = f"; {strangers} more before log-in" if strangers else ""
-    return f"{_many(len(opened.connections) - strangers, 'connection')}, {_many(forwards, 'forward')}{before}"
+    return f"{many(len(opened.connections) - strangers, 'connection')}, {many(forwards, 'forward')}{before}"
 
 
 def _head(one: Row, now_us: int) -> list[str]:
@@ -191,7 +191,8 @@ def complaints(silent: Iterable[Row]) -> Iterator[str]:
             )
 
 
-def _many(count: int, noun: str) -> str:
+def many(count: int, noun: str) -> str:
+    """So many of them, as people write it."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

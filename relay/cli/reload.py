@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from relay.cli import Context
-from relay.cli.output import json_option, print_json
+from relay.cli.output import json_option, print_json, waiting
 
 if TYPE_CHECKING:
     from relay.site.locate import Site
@@ -33,7 +33,8 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
     site = ctx.site(announce=not as_json)
     if dry_run:
         raise SystemExit(_foresee(site, as_json=as_json))
-    answer = control.call(site.state, {"do": "reload", "by": doer.fields()})
+    with waiting("the relay to check the files"):
+        answer = control.call(site.state, {"do": "reload", "by": doer.fields()})
     if as_json:
         print_json(answer)
     elif answer.get("ok"):

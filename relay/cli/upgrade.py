@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import Context
+from relay.cli.output import waiting
 from relay.core.text import escape
 from relay.errors import NobodyAnswers, RelayError
 
@@ -140,7 +141,8 @@ def _check(command: list[str], site: "Site") -> None:
 def _restart(unit: str) -> None:
     from relay.net import program as programs
 
-    done = programs.run("systemctl", "restart", "--", unit, timeout=READY_SECONDS)
+    with waiting(f"systemctl restart {unit}"):
+        done = programs.run("systemctl", "restart", "--", unit, timeout=READY_SECONDS)
     if done.status:
         hint = "use sudo" if os.geteuid() else f"journalctl -u {unit} -n 50; open connections go on meanwhile"
         raise RelayError(f"systemctl restart {unit}: {done.why}", hint)
@@ -164,7 +166,8 @@ def _take_over(command: list[str], site: "Site", pid: int) -> dict[str, Any]:
             **more,
         )
         try:
-            return _wait(site, pid, process)
+            with waiting("the new version to serve"):
+                return _wait(site, pid, process)
         except NobodyAnswers:
             said = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
             for line in said.splitlines()[-10:]:
@@ -193,6 +196,7 @@ def _wait(site: "Site", pid: int, process: "subprocess.Popen[bytes] | None") -> 
 
 def _tell(site: "Site", before: dict[str, Any], after: dict[str, Any]) -> None:
     """Say what serves now, and which workers of before go on."""
+    from relay.cli.opened import many
     from relay.serve import control
 
     expected = sum(1 for worker in before["workers"] if worker["connections"])
@@ -203,11 +207,11 @@ def _tell(site: "Site", before: dict[str, Any], after: dict[str, Any]) -> None:
     click.echo(f"serving: version {after['version']}, process {after['pid']}, policy {after['policy']}")
     drained = [worker for worker in after["workers"] if worker["draining"] and worker["connections"]]
     for worker in drained:
-        forwards = f" with {worker['forwards']} forwards" if "forwards" in worker else ""
+        forwards = f" with {many(worker['forwards'], 'forward')}" if "forwards" in worker else ""
         release = escape(str(worker.get("release") or before["version"]), 40)
         click.echo(
             f"worker {worker['name']} of version {release} goes on until it is empty: "
-            f"{worker['connections']} connections{forwards}"
+            f"{many(worker['connections'], 'connection')}{forwards}"
         )
     if not drained:
         click.echo("no worker of before has a connection left")

@@ -38,7 +38,7 @@ def test_an_upgrade_keeps_connections_and_says_who_drains(tmp_path: Path) -> Non
             assert f"running: version {__version__}, process {before}" in said
             assert "the new version checks the site" in said
             assert f"serving: version {__version__}, process {after}" in said
-            assert "goes on until it is empty: 1 connections with 1 forwards" in said
+            assert "goes on until it is empty: 1 connection with 1 forward" in said
             client.write(channel, b"on")
             assert client.read(number, 2) == b"on"
             client.echo("remote", port)

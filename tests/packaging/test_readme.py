@@ -165,5 +165,5 @@ def test_the_commands_of_the_page_run_as_written(machine: Machine) -> None:
     )
     upgraded = machine.run("cat /tmp/upgraded")
     assert "systemctl restart relay.service" in upgraded
-    assert "goes on until it is empty: 1 connections with 1 forwards" in upgraded
+    assert "goes on until it is empty: 1 connection with 1 forward" in upgraded
     assert "relay: Accepted publickey for alice" in machine.run("journalctl --no-pager -o cat -u relay.service")

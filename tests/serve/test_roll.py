@@ -161,6 +161,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(one: Relay) -> None:
         assert "nothing is open that is called 'alcie'" in said
         assert "did you mean alice?" in said
         assert "see: relayctl connections" in one.ctl("kill", "0k3v9x2m4qz", status=1)
+        (key,) = (row["key"] for row in listed(one)[0])
+        shown = next(word for word in one.ctl("connections").split() if word.startswith("SHA256:"))
+        assert shown != key
+        assert f"did you mean {key}?" in one.ctl("kill", shown, status=1)  # as it stands there, shortened
 
 
 def test_a_stranger_can_be_ended_by_id(one: Relay) -> None:
