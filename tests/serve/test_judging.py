@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+import asyncssh
+
 from relay.core import policy as policies
 from relay.core.keyring import Keyring
 from relay.core.keys import Key
 from relay.core.rules import Destination, Identity, Rule, Zone
+from relay.core.settings import Limits
 from relay.net import netlink
 from relay.serve.adapter import Adapter
+from relay.serve.connection import Connection
 from relay.serve.forward import Forward
 from relay.serve.judging import TURN, Judging, Turns
 from relay.serve.law import Law
@@ -241,3 +245,19 @@ async def test_a_connection_with_many_forwards_is_judged_in_slices_too(tmp_path:
     finally:
         beating.cancel()
         netlink.unshare()
+
+
+async def test_a_key_that_is_out_when_the_log_in_completes_gets_no_further(tmp_path: Path) -> None:
+    """The law changed between signature and success: the connection ends at once, not with the next look at all."""
+    (tmp_path / "run").mkdir()
+    worker = Worker(tmp_path, "w1")
+    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
+    for listed in (True, False):
+        worker.law.keyring = Keyring({key.fingerprint: key} if listed else {})
+        adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
+        options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
+        connection = Connection(asyncio.get_running_loop(), options, adapter, Limits(keepalive_interval=0))
+        adapter.connection_made(connection)
+        adapter._proven = key, False, False
+        adapter.auth_completed()
+        assert adapter._end == ("" if listed else "key-unlisted")
