@@ -23,7 +23,7 @@ from relay.serve.record import Record
 
 ACCEPTS = 64  # per turn of the loop and listener
 LINE_SECONDS = 0.5  # how often the line is looked at
-IDLE_SECONDS = 5.0  # a client that has not proven a key by then gives its place to one that waits
+IDLE_SECONDS = 10.0  # who has not proven a key by then gives way to one that waits; touching a key takes a while
 SLOW_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
 SLOW_WAIT_SECONDS = 10.0  # how long one of a penalised source waits for its turn, before it is told
 ENTRIES = 10  # per handshake: a connection that never begins one costs about a tenth of it
