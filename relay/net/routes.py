@@ -196,9 +196,13 @@ def guard(
         judged = _judge(kind, hops, Guard(None, "", name, index), address, gateway)
         return _redirect(judged, hops, hop, address) if judged.ok else judged
     except OSError as error:
-        return _why_not(error, name, index, address)
+        judged = _why_not(error, name, index, address)
     except RelayError as error:
         return Guard(Obstacle.KERNEL_SILENT, error.what, name, index)
+    if source is None or judged.reason not in {Obstacle.ROUTE_MISSING, Obstacle.NOT_UNICAST}:
+        return judged
+    # asked with an address that is not ours any more, the kernel knows no route, though there is one for others
+    return _lost(source, judged) if guard(name, address, gateway, port=port).ok else judged
 
 
 def lookup(address: Address, index: int = 0) -> Entry | None:
@@ -280,6 +284,15 @@ def _why_not(error: OSError, name: str, index: int, address: Address) -> Guard:
     if error.errno in {errno.EACCES, errno.EINVAL}:  # a prohibit and a blackhole route
         return Guard(Obstacle.NOT_UNICAST, f"a route forbids {address} ({error.strerror})", name, index)
     return Guard(Obstacle.ROUTE_MISSING, f"no route to {address} by {name} ({error.strerror})", name, index)
+
+
+def _lost(source: Address, found: Guard) -> Guard:
+    try:
+        if source in interfaces.addresses(found.index):
+            return found
+    except (OSError, RelayError):
+        return found
+    return replace(found, reason=Obstacle.SOURCE_ADDRESS, detail=f"{source} is no address of {found.interface}")
 
 
 def _network(family: int, value: memoryview | None, prefix: int) -> Network:
