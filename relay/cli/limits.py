@@ -31,7 +31,9 @@ def show(site: Site, *, as_json: bool) -> None:
                 row["by"],
             )
             for row in rows
-        ],
+        ]
+        # not set, so nobody counts it; the others always have a bound
+        + [("rate_per_person", "", "none", "", "")] * all(row["limit"] != "rate_per_person" for row in rows),
     )
 
 

@@ -48,6 +48,9 @@ def test_the_socket_holds_every_listener() -> None:
     ("name", "value"),
     [
         ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("WatchdogSec", "60"),
+        ("ExecReload", "/opt/relay/current/bin/relayctl --site /etc/relay reload"),
         ("User", "relay"),
         ("KillMode", "process"),
         ("OOMPolicy", "continue"),

@@ -116,6 +116,7 @@ def test_what_is_used_is_shown(small: Relay) -> None:
     for limit in ("unauthenticated", "handshakes", "forwards_per_key", "dials", "buffers"):
         assert f"\n{limit} " in said
     assert "100/s" in said
+    assert any(line.split() == ["rate_per_person", "none"] for line in said.splitlines())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
