@@ -73,6 +73,7 @@ class Adapter(asyncssh.SSHServer):
         self._denied_again: Counter[tuple[str, Reason]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._end = ""
+        self._early: str | None = None  # what to end it with, which came before the connection itself
         self._since = worker.now_us()
         self._known = False  # a known key was offered
         self._refused_key = False  # a known key was proven, but may not log in
@@ -86,6 +87,8 @@ class Adapter(asyncssh.SSHServer):
         """The TCP connection is here."""
         assert isinstance(conn, Connection)
         self._connection = conn
+        if self._early is not None:
+            self._disconnect(self._early)
 
     def begin_auth(self, username: str) -> bool:
         """A user name (again): what was learnt for another one is forgotten. Nobody gets in without a key."""
@@ -389,7 +392,9 @@ class Adapter(asyncssh.SSHServer):
         }
 
     def _disconnect(self, text: str) -> None:
-        if self._connection is not None:
+        if self._connection is None:
+            self._early = text
+        else:
             # not from inside asyncssh's own packet handler
             self._worker.loop.call_soon(self._connection.end, DISC_NO_MORE_AUTH_METHODS_AVAILABLE, text)
 

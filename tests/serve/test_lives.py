@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from relay.core.event import Event
+from relay.net import netlink
 from relay.serve.protocol import Link
+from relay.serve.worker import Worker
+from relay.store import host_keys
 from relay.store.database import FILE, Writer
 from tests.relay_process import Relay, relay, wait_for
 from tests.serve import hostile
@@ -171,3 +174,37 @@ def test_a_revoked_forward_keeps_nothing_for_later(tmp_path: Path) -> None:
         (one.site / "keys" / "alice.pub").write_text("")
         with pytest.raises(hostile.Gone, match="no longer accepted"):
             client.read(number, 1)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_is_to_end_in_the_very_moment_it_comes_ends(tmp_path: Path, turns: int) -> None:
+    """A place that is needed, a kill, a stop: also before the first byte, the connection is told and is gone."""
+    import asyncio
+
+    (tmp_path / "run").mkdir()
+    host_keys.ensure(tmp_path)
+    worker = Worker(tmp_path, "w1")
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    upwards, supervisor = socket.socketpair()
+    link = Link(upwards, lambda *_: None, lambda _: None)
+    message = {"t": "conn", "c": "c1", "source": "203.0.113.7", "port": 4242, "fd": True}
+    heard = b""
+    try:
+        worker._received(link, message, ours.detach())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        worker.connections["c1"].end("killed", "the administrator has ended this")
+        async with asyncio.timeout(3):
+            while piece := await asyncio.get_running_loop().sock_recv(theirs, 4096):
+                heard += piece
+    except TimeoutError:
+        pass
+    finally:
+        theirs.close()
+        supervisor.close()
+        link.close()
+        netlink.unshare()
+        await asyncio.sleep(0.05)
+    assert b"the administrator has ended this" in heard
+    assert not worker.connections
