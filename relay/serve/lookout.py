@@ -1,4 +1,4 @@
-"""When is it time to look at the zones again? When the kernel says that something changed, and every second anyway.
+"""When is it time to look at the zones again? When the kernel says that something changed, and twice a second anyway.
 
 Changes come in swarms (a restart of ZeroTier is a dozen of them): they are gathered for a moment, and looks are never
 closer together than REST, nor do they take more than a fifth of a core. Both serving processes have one of these.
@@ -12,13 +12,13 @@ from relay.net.watch import Watch
 
 GATHER = 0.005  # seconds from the first change to the look; longer, and an open flow says more to the wrong neighbour
 REST = 0.05  # between looks: at most 20 a second
-BELT = 1.0  # without a change: should the kernel not have told, or be forbidden to
+BELT = 0.5  # without a change: a forged ICMP redirect is told to nobody, and what it leads astray is to end in a second
 CHANGE_SHARE = 4  # after a look that took n seconds, the next comes 4 n later at the earliest
 BELT_SHARE = 50  # likewise without a change, where changes are told: a look without need costs at most 2 % of a core
 
 
 class Lookout:
-    """Calls `look` for ever: at once, after each change, and each second."""
+    """Calls `look` for ever: at once, after each change, and each half second."""
 
     def __init__(self, look: Callable[[], Awaitable[None]], bug: Callable[[BaseException], None]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -71,7 +71,7 @@ class ZoneLog:
         if self._lookout.trouble and not self._complained:
             self._complained = True
             what = escape(self._lookout.trouble, 200)
-            self._record.say(f"the kernel does not tell of changes ({what}): zones are looked at every second")
+            self._record.say(f"the kernel does not tell of changes ({what}): zones are looked at twice a second")
         document = self._document()
         if document is not self._known:
             self._samples = await asyncio.to_thread(samples, document.policy)

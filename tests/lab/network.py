@@ -269,7 +269,13 @@ class Network:
         """Another member forges an ICMP redirect of the gateway's: the target is reached by that member now."""
         self._undo.append(lambda: self.relay.ip("route flush cache"))
         script = str(Path(__file__).with_name("redirect.py"))
-        self.member.run(sys.executable, "-I", script, overlay.gateway, overlay.relay, TARGET, "172.18.0.66")
+
+        def taken() -> bool:
+            # the kernel believes it only of a neighbour that it knows already: the first one may make it ask for that
+            self.member.run(sys.executable, "-I", script, overlay.gateway, overlay.relay, TARGET, "172.18.0.66")
+            return "via 172.18.0.66" in self.relay.run("ip", "route", "get", TARGET, "oif", overlay.interface)
+
+        wait_for(taken, "the kernel believes no redirect")
 
     # ---- behind the relay
 
