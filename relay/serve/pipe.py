@@ -61,8 +61,10 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._chan = chan
         if self._over:
             chan.close()
-        else:
+        elif self._purse.spend(self, 0):
             self._update()
+        else:  # what the person's other forwards have carried is not paid for yet: this one is in line behind them
+            self._afford(False)
 
     def data_received(self, data: bytes, datatype: object = None) -> None:
         """The client sent `data`; give it to the target at once, or keep it and stop refilling the window."""

@@ -54,6 +54,11 @@ class Purse:
         self._wait()
         return False
 
+    @property
+    def owes(self) -> bool:
+        """Whether more was carried than is paid for by now."""
+        return bool(self.rate) and self._bucket.wait(self._loop.time(), 0) > 0
+
     def leave(self, payer: Payer) -> None:
         """The forward has ended."""
         self._waiting.pop(payer, None)
@@ -102,7 +107,13 @@ class Purses:
         """A forward of that person has ended."""
         self._holders[person] -= 1
         if not self._holders[person]:
-            del self._holders[person], self._purses[person]
+            del self._holders[person]
+            self._forget(person)
+
+    def _forget(self, person: str) -> None:
+        """A debt outlives the forwards that made it: else who opens them again and again carries what they like."""
+        if person not in self._holders and not self._purses[person].owes:
+            del self._purses[person]
 
     def change(self, rate: int) -> None:
         """Another rate for each person."""
@@ -118,6 +129,7 @@ class Purses:
     def rates(self, seconds: float, most: int = 20) -> dict[str, int]:
         """Bytes per second of those who carried most since this was last asked, `seconds` ago."""
         spent = sorted(((purse.spent, person) for person, purse in self._purses.items() if purse.spent), reverse=True)
-        for purse in self._purses.values():
+        for person, purse in tuple(self._purses.items()):
             purse.spent = 0
+            self._forget(person)
         return {person: round(amount / seconds) for amount, person in spent[:most]} if self._rate else {}
