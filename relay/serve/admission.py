@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from relay.core.settings import Limits
 
 LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day; then its oldest goes
+PASSED_OVER = 9  # others before one of a penalised source has his turn: a flood of strangers does not close that lane
 LINE_PENALISED = 10  # of a penalised source: whoever comes takes the place of a random one
 
 
@@ -192,6 +193,7 @@ class Line:
         self._lane_of: dict[str, Standing] = {}
         self._count = 0
         self._proven_next = True
+        self._passed_over = 0  # turns since one of a penalised source had his
 
     def join(self, guest: Guest, limits: Limits) -> Guest | None:
         """Wait. Gives back who has to go instead: its socket is the caller's again.
@@ -219,16 +221,19 @@ class Line:
         if self._count <= limits.unauthenticated:
             return None
         # one place more than there are: of the fullest source, and of those where a key was proven only if need be
-        count, fullest = max(self._lanes[kind].fullest() for kind in (Standing.PLAIN, Standing.PENALISED))
+        others = (self._lanes[kind].fullest() for kind in (Standing.PLAIN, Standing.PENALISED))
+        count, fullest = max(others, key=lambda lane: lane[0])
         return self._take(fullest if count else self._lanes[Standing.PROVEN].fullest()[1], 0)
 
     def next(self, may: Callable[[str], bool]) -> Guest | None:
         """Take out the next one whose source `may` come in; None when nobody may."""
         order = [Standing.PROVEN, Standing.PLAIN] if self._proven_next else [Standing.PLAIN, Standing.PROVEN]
-        for kind in (*order, Standing.PENALISED):
+        order.insert(0 if self._passed_over >= PASSED_OVER else 2, Standing.PENALISED)
+        for kind in order:
             for source in self._lanes[kind].sources:
                 if may(source):
                     self._proven_next = kind is not Standing.PROVEN
+                    self._passed_over = self._passed_over + 1 if kind is not Standing.PENALISED else 0
                     waiting = self._lanes[kind].sources[source]
                     return self._take(source, self._draw(len(waiting)) if kind is Standing.PENALISED else 0)
         return None

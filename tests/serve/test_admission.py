@@ -177,6 +177,20 @@ def test_the_penalised_come_last_and_by_lot() -> None:
     assert [waiters.next() for _ in range(4)] == [4, 3, 2, 1]
 
 
+def test_a_flood_does_not_close_the_slow_lane() -> None:
+    """However many strange sources come, every tenth turn is one of the penalised, and a full line keeps its place."""
+    waiters = Waiters(unauthenticated=20)
+    waiters.standing["192.0.2.1"] = Standing.PENALISED
+    waiters.join("192.0.2.1", 0)
+    turns = []
+    for port in range(1, 60, 3):
+        for more in range(3):
+            waiters.join(f"10.0.0.{port + more}", port + more)
+        turns.append(waiters.next())
+    assert turns.index(0) < 10
+    waiters.late(1e9)
+
+
 def test_a_penalised_source_has_ten_places_that_are_drawn_for() -> None:
     """The eleventh takes the place of a random one of them, or is itself the one that goes."""
     drawn = iter([3, 10])
