@@ -199,11 +199,12 @@ def list_keys(ctx: Context, as_json: bool) -> None:
 @click.argument("who", metavar="PERSON|FINGERPRINT")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it stands in keys/revoked and in the audit.")
 @click.option("--dry-run", is_flag=True, help="Only say which keys it would be, and who would be cut.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for programs.")
 @click.pass_obj
-def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool) -> None:
+def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool, as_json: bool) -> None:
     """Shut a person or a key out, for ever.
 
-    Works with a broken policy, a full disk and a stopped relay. Connections of the key end within two seconds. Says
+    Works with a broken policy, a full disk and a stopped relay. Connections of the key end within a second. Says
     what is left to do elsewhere.
 
     \b
@@ -216,7 +217,9 @@ def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool) -> None:
     from relay.people import doer, revoke
     from relay.site import keyring
 
-    site = ctx.site(announce=True, narrowing=True)
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run")
+    site = ctx.site(announce=not as_json, narrowing=True)
     directory = site.path / "keys"
     files = keyring.read(site.path)
     try:
@@ -226,7 +229,7 @@ def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool) -> None:
             click.echo(f"has no key, but is named: {mention.file}:{mention.line}: {mention.text}", err=True)
         raise
     if dry_run:
-        _foresee(site, condemned)
+        _foresee(site, condemned, as_json=as_json)
         return
     by = doer.fields()
     done = revoke.revoke(directory, condemned, files.revocations, now=int(time.time()), who=doer.word(by), why=reason)
@@ -237,7 +240,7 @@ def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool) -> None:
             {"person": key.person or None, "fingerprint": key.fingerprint, "detail": done.means or None, **where}
             for key in done.keys
         ]
-        _tell(site, (), "key.revoked", rows, why=reason, running="it is out now; its connections end within 2 s")
+        _tell(site, (), "key.revoked", rows, why=reason, running="it is out now; its connections end within a second")
     _left_to_do(site, condemned)
 
 
@@ -342,9 +345,18 @@ def _show_revoked(done: "Revoked") -> None:
         click.echo(done.means, err=True)
 
 
-def _foresee(site: "Site", condemned: tuple["Condemned", ...]) -> None:
+def _foresee(site: "Site", condemned: tuple["Condemned", ...], *, as_json: bool) -> None:
     from relay.cli import cuts, opened
 
+    if as_json:
+        keys = [{"fingerprint": key.fingerprint, "person": key.person or None} for key in condemned]
+        try:
+            there = opened.ask(site, {"do": "connections"})
+            ended = list(cuts.of_keys(there, [key.fingerprint for key in condemned]))
+            print_json({"keys": keys, "cut": cuts.as_json(ended), "silent_workers": list(there.silent)})
+        except RelayError as error:
+            print_json({"keys": keys, "cut": None, "problem": error.what})  # not known is not nobody
+        return
     for key in condemned:
         whose = f" of {escape(key.person, 40)}" if key.person else ", which nobody has now"
         click.echo(f"would be revoked: {key.fingerprint}{whose}")

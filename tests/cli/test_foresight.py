@@ -79,6 +79,10 @@ def test_a_revocation_says_whom_it_would_cut(one: Relay) -> None:
         assert said.count("would be cut: connection") == 1
         assert f"of alice from 127.0.0.1:{alice.sock.getsockname()[1]}, which carries remote:{port}" in said
         assert "nothing was revoked" in said
+        told = json.loads(one.ctl("revoke-key", "alice", "--dry-run", "--json"))
+        assert [key["person"] for key in told["keys"]] == ["alice"]
+        assert [(cut["person"], cut["reason"]) for cut in told["cut"]] == [("alice", "key-revoked")]
+        assert "goes with --dry-run" in one.ctl("revoke-key", "alice", "--json", status=2)
         alice.echo("remote", port)
     assert not (one.site / "keys" / "revoked").exists()
 
@@ -89,6 +93,7 @@ def test_without_a_relay_the_keys_are_named_all_the_same(one: Relay) -> None:
     said = one.ctl("revoke-key", "alice", "--dry-run")
     assert "would be revoked: SHA256:" in said
     assert "who would be cut is not known: no relay answers" in said
+    assert json.loads(one.ctl("revoke-key", "alice", "--dry-run", "--json"))["cut"] is None
     assert "no relay answers" in one.ctl("reload", "--dry-run", status=3)
     assert "no relay answers" in one.ctl("kill", "alice", status=3)
     assert "no relay answers" in one.ctl("connections", status=3)
