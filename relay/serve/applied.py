@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,12 +212,21 @@ def _differences(before: Document, after: Document) -> list[str]:
     changed = []
     if before.version != after.version:
         changed.append(f"policy {before.version or 'none'} -> {after.version}")
-    for name in sorted(before.settings_json.keys() | after.settings_json.keys()):
-        old, new = before.settings_json.get(name), after.settings_json.get(name)
+    told_before, told_after = _flat(before.settings_json), _flat(after.settings_json)
+    for name in sorted(told_before.keys() | told_after.keys()):
+        old, new = told_before.get(name), told_after.get(name)
         if before.settings_json and old != new:
             later = f"; {LATER[name]}" if name in LATER else ""
             changed.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}{later}")
     return changed
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Each setting by its whole name: one changed limit is not a row of all limits, twice."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 # settings that a running supervisor cannot change

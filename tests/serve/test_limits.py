@@ -219,3 +219,14 @@ def test_a_crash_thaws_no_key(tmp_path: Path) -> None:
         assert "alice" not in one.ctl("bans")
         with login(one, "alice"):
             assert not one.rows("scan.seen")[1:]
+
+
+def test_a_reload_names_the_limit_that_changed(tmp_path: Path) -> None:
+    """One line for each changed setting, by its whole name, and the same in the audit log."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        one.settings("workers: 1\nlimits: {stop: 4s, dials: 100}\npenalties: {exempt: []}\n")
+        said = one.ctl("reload").splitlines()
+        assert "limits.dials: 512 -> 100" in said
+        assert "limits.stop: 30.0 -> 4.0" in said
+        assert 'penalties.exempt: ["127.0.0.0/8", "::1/128"] -> []' in said
+        assert "limits.stop: 30.0 -> 4.0" in one.rows("site.applied")[-1]["detail"]
