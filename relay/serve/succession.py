@@ -38,6 +38,7 @@ class Predecessor:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._data = bytearray()
+        self._gone = False  # it has ended the talk
         self._loop = asyncio.get_running_loop()
         self.sockets: list[socket.socket] = []
         self.stderr = -1
@@ -78,10 +79,16 @@ class Predecessor:
     async def let_go(self) -> bool:
         """We are ready: it stops to accept, and closes the database. Raises RelayError when it does not.
 
-        Gives back whether another policy or other keys have become law since `ask`.
+        Gives back whether another policy or other keys have become law since `ask`, or may have: if it was killed
+        meanwhile nobody serves but us. The lock of the database, which comes next, tells whether it is really gone.
         """
-        await self._tell({"ready": True})
+        try:
+            await self._tell({"ready": True})
+        except RelayError:
+            return True
         answer, _ = await self._hear(DONE_SECONDS)
+        if self._gone and not answer:
+            return True
         if not answer.get("done"):
             raise RelayError("the relay that runs did not let go; it goes on", "look at its log")
         return bool(answer.get("changed"))
@@ -111,12 +118,18 @@ class Predecessor:
                     data, more, _, _ = socket.recv_fds(self._sock, 1 << 16, MOST_DESCRIPTORS)
                     descriptors += more
                     if not data:
+                        self._gone = True
                         break
                     self._data += data
             line, _, rest = self._data.partition(b"\n")
             self._data = rest
             answer = json.loads(line)
-        except (OSError, ValueError, TimeoutError):
+        except TimeoutError:
+            return {}, descriptors
+        except OSError:
+            self._gone = True
+            return {}, descriptors
+        except ValueError:
             return {}, descriptors
         return (answer if isinstance(answer, dict) else {}), descriptors
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
-from tests.serve.systemd import settled, systemd
+from tests.serve.systemd import settled, systemd, workers
 
 
 class Visitors:
@@ -261,3 +261,30 @@ def test_a_successor_that_is_told_to_stop_takes_nothing_away(tmp_path: Path, num
         one.ctl("reload")
         one.ctl("connections")
         assert (one.state / "run" / "workers.sock").is_socket()
+
+
+def test_a_predecessor_that_is_killed_is_taken_over_from(tmp_path: Path) -> None:
+    """SIGKILL while a successor gets ready: nobody else would serve, so that one does, with all that is open."""
+    with relay(tmp_path, settings="workers: 1\n") as one, echo_server() as port:
+        before, said = one.worker_pids(), tmp_path / "successor.log"
+        with Client(one.port) as old:
+            old.login("alice", load_key(one.key))
+            number, channel = old.open("remote", port)
+            words = [sys.executable, "-P", "-m", "relay", "--site", str(one.site), "serve", "--take-over"]
+            with said.open("wb") as log:
+                successor = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=log)
+            try:
+                wait_for(lambda: one.worker_pids() != before, "it starts no worker")
+                one.kill_supervisor()
+                one.process = successor
+                wait_for(lambda: b"serving " in said.read_bytes(), "it never served")
+            finally:
+                one.process = successor
+            old.write(channel, b"on")
+            assert old.read(number, 2) == b"on"
+            wait_for(lambda: set(before) <= {worker["pid"] for worker in workers(one)}, "its worker does not join")
+            old.echo("remote", port)
+            with Client(one.port) as new:
+                new.login("alice", load_key(one.key))
+                new.echo("remote", port)
+        assert settled(one) == 3
