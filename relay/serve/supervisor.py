@@ -71,6 +71,8 @@ class Supervisor:
         self._roll = Roll(self._crew, slots, self._record)
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
+        self._hung_up = False  # a SIGHUP came, and its reload has not begun
+        self._rereading = asyncio.Lock()
         self._tenure = Tenure(
             run=site.state / "run",
             record=self._record,
@@ -212,7 +214,15 @@ class Supervisor:
     # ---- reloading
 
     def _hang_up(self, number: int) -> None:
-        self._spawn(self._reload({}))
+        if not self._hung_up:  # one that waits for its turn will see what the files say then
+            self._hung_up = True
+            self._spawn(self._reread())
+
+    async def _reread(self) -> None:
+        """Reload because of a signal, while this one serves. One after another: what comes meanwhile is one more."""
+        async with self._rereading, self._tenure.question():
+            self._hung_up = False
+            await self._reload({})
 
     async def _reload(self, question: dict[str, Any]) -> Answer:
         """Make the files law; what only new workers can have gets new workers, and the old ones drain."""

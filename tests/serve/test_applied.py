@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import asyncssh
@@ -124,6 +125,22 @@ async def test_a_hang_up_is_a_reload(tmp_path: Path) -> None:
         assert one.process is not None
         os.kill(one.process.pid, signal.SIGHUP)
         wait_for(lambda: len(one.rows("site.applied")) > before, "nothing was applied")
+        (await connect(one, "carol")).close()
+
+
+async def test_a_storm_of_hang_ups_is_a_reload_or_two(tmp_path: Path) -> None:
+    """What comes while a reload by SIGHUP goes on is one more behind it, not forty that everybody waits for."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        before = len(one.rows("site.applied"))
+        assert one.process is not None
+        for _ in range(40):
+            os.kill(one.process.pid, signal.SIGHUP)
+            time.sleep(0.005)  # else the kernel makes one of them
+        one.person("carol")
+        os.kill(one.process.pid, signal.SIGHUP)
+        one.wait_row("site.applied", keys=2)
+        one.ctl("reload")
+        assert len(one.rows("site.applied")) - before <= 6
         (await connect(one, "carol")).close()
 
 
