@@ -111,10 +111,10 @@ class Bans:
         """What a successor is to know, as plain JSON."""
         return self._penalties.memory(self._loop.time())
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """What a predecessor knew; nonsense is passed over."""
+    def remember(self, memory: Mapping[str, Any], ago: float) -> None:
+        """What a predecessor knew so many seconds ago; nonsense is passed over."""
         try:
-            self._penalties.remember(memory, self._loop.time())
+            self._penalties.remember(memory, self._loop.time() - ago)
         except (ValueError, TypeError):
             self._record.say("what the last supervisor knew of penalised sources cannot be read; it is forgotten")
 

@@ -330,9 +330,9 @@ class Entrance:
         """What a successor is to know of the sources, as plain JSON."""
         return self.bans.memory()
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """What a predecessor knew; nonsense is passed over."""
-        self.bans.remember(memory)
+    def remember(self, memory: Mapping[str, Any], ago: float) -> None:
+        """What a predecessor knew so many seconds ago; nonsense is passed over."""
+        self.bans.remember(memory, ago)
 
 
 def _used(bucket: Bucket) -> int:

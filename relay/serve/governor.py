@@ -216,8 +216,8 @@ class Governor:
         except (ValueError, TypeError, LookupError, AttributeError):
             self._record.say(f"{self._frozen_file} cannot be read; frozen keys are thawed")
         try:
-            if memory is not None and 0 <= time.time() - float(memory["at"]) <= STALE_SECONDS:
-                self._entrance.remember(memory["sources"])
+            if memory is not None and 0 <= (ago := time.time() - float(memory["at"])) <= STALE_SECONDS:
+                self._entrance.remember(memory["sources"], ago)
         except (ValueError, TypeError, LookupError, AttributeError):
             self._record.say(f"{self._file} cannot be read; penalised sources are forgotten")
         with contextlib.suppress(OSError):

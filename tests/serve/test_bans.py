@@ -189,3 +189,21 @@ async def test_rows_of_penalties_are_bounded() -> None:
     assert len(record.events) == 50
     many.lift("", {})
     assert len([event for event in record.events if event.name == "ban.ended"]) == 1000  # a person did that
+
+
+async def test_what_a_predecessor_knew_has_gone_on_since() -> None:
+    """A penalty runs on while nobody serves, and so does the time since somebody proved a key."""
+    from relay.core.settings import Penalties as Rules
+    from relay.serve.bans import Bans
+
+    rules = Rules(exempt=())
+    before, soon, late = (Bans(Kept(), lambda: rules) for _ in range(3))
+    for _ in range(4):
+        before.failed("192.0.2.1", "192.0.2.1", "failed")
+    before.proven("192.0.2.2")
+    soon.remember(before.memory(), 15.0)
+    assert 4 < soon.remaining("192.0.2.1") <= 5
+    assert soon.lately("192.0.2.2")
+    late.remember(before.memory(), 3601.0)
+    assert late.remaining("192.0.2.1") == 0
+    assert not late.lately("192.0.2.2")
