@@ -52,6 +52,7 @@ class Entrance:
         self._door = Door()
         self._line = Line(random.SystemRandom().randrange, self._standing)
         self._visits: dict[str, Visit] = {}
+        self._crowded_out: set[str] = set()  # had to go while they logged in: a crowd of others gets nobody penalised
         self._slow: dict[str, str] = {}  # penalised source -> its one connection
         self._handshakes = Bucket(0, 0)
         self._penalised = Bucket(0, 0)
@@ -125,7 +126,7 @@ class Entrance:
         visit = self._visits.get(connection)
         if visit is not None and not exchanged:
             self._handshakes.take(self._loop.time(), -1)
-        if visit is not None and why:
+        if visit is not None and why and not (exchanged and connection in self._crowded_out):
             self.bans.failed(visit.address, visit.source, why)
             self._line.judge_again(visit.source)
         self._leave(connection)
@@ -138,6 +139,7 @@ class Entrance:
 
     def _leave(self, connection: str) -> None:
         visit = self._visits.pop(connection, None)
+        self._crowded_out.discard(connection)
         self._door.leave(connection)
         if visit is not None and visit.slow and self._slow.get(visit.source) == connection:
             del self._slow[visit.source]
@@ -248,6 +250,7 @@ class Entrance:
         number = self._record.make_id()
         _, evicted = self._door.enter(number, guest.source, limits, now)
         if evicted is not None and not self._closed:
+            self._crowded_out.add(evicted)
             self._drop(evicted)
         member.connections.add(number)
         message: dict[str, Any] = {"t": "conn", "c": number, "source": guest.address, "port": guest.port, "fd": True}

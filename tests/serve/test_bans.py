@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,15 @@ async def test_what_a_predecessor_knew_has_gone_on_since() -> None:
     late.remember(before.memory(), 3601.0)
     assert late.remaining("192.0.2.1") == 0
     assert not late.lately("192.0.2.2")
+
+
+def test_a_crowd_of_others_gets_nobody_penalised(tmp_path: Path) -> None:
+    """Who has to go in the middle of a log-in, because strangers of many addresses fill the house, is not to blame."""
+    settings = "workers: 1\nlimits: {unauthenticated: 12}\npenalties: {exempt: []}\n"
+    with relay(tmp_path, settings=settings) as one, ExitStack() as stack:
+        for number in range(1, 11):
+            stack.enter_context(Client(one.port, source=f"127.0.1.{number}", exchange=False))
+        for _ in range(20):
+            stack.enter_context(Client(one.port, source="127.0.0.88")).service()
+        wait_for(lambda: "127.0.0.88" in str(one.ctl("doctor", "--limits", status=None)), "it is not at the door")
+        assert "127.0.0.88" not in bans(one)
