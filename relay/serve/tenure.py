@@ -63,6 +63,7 @@ class Tenure:
         self._hurry = asyncio.Event()  # somebody has no time for open forwards
         self._succeeding = False  # another supervisor is about to take over
         self._handed_over = False  # it has
+        self._put_off = 0  # a signal to end that came meanwhile
         self._asked = 0  # questions that are being answered
         self._quiet = asyncio.Event()  # there are none
         self._quiet.set()
@@ -80,7 +81,10 @@ class Tenure:
             self._hurry.set()
             return
         if not self._at_work.is_set():
-            return  # it ends in a moment, as another one serves
+            self._put_off = (
+                number  # it ends in a moment, as another one serves; if that fails, it is to end all the same
+            )
+            return
         self.linger = number == signal.SIGTERM and self._pulse.by_systemd
         if not self.linger and self._forwards.slots.held:
             seconds = self._law.settings.limits.stop
@@ -180,6 +184,8 @@ class Tenure:
             self.over.set()
         else:
             self._record.say(f"{successor} did not take over; this one goes on")
+            if self._put_off:
+                self.stop(self._put_off)
 
     def _why_not(self) -> tuple[str, str] | None:
         if self._pulse.by_systemd:

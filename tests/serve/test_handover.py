@@ -288,3 +288,19 @@ def test_a_predecessor_that_is_killed_is_taken_over_from(tmp_path: Path) -> None
                 new.login("alice", load_key(one.key))
                 new.echo("remote", port)
         assert settled(one) == 3
+
+
+def test_a_stop_that_comes_during_a_failed_take_over_is_obeyed(tmp_path: Path) -> None:
+    """SIGTERM while a successor has the door, which then fails: the relay ends, as it was told."""
+    with relay(tmp_path, settings="workers: 1\n") as one, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(one.state / "run" / "control.sock"))
+        sock.settimeout(20)
+        sock.sendall(b'{"do": "take-over"}\n')
+        assert b'"ok": true' in sock.recv(4096)
+        sock.sendall(b'{"ready": true}\n')
+        assert b'"done": true' in sock.recv(4096)
+        os.kill(one.pid, signal.SIGTERM)
+        sock.close()
+        assert one.process is not None
+        assert one.process.wait(20) == 0
+        assert one.rows("server.stopped")
