@@ -1,7 +1,7 @@
 """How does one supervisor take over from another that runs? The talk between the two, over the control socket.
 
     successor -> predecessor                          predecessor -> successor
-      take-over {version, pid}                          ok {version, pid, own} + listening sockets and its stderr
+      take-over {version, pid, site}                    ok {version, pid, own} + listening sockets and its stderr
       (has its workers ready by now) ready {}           accepts no more, tells its workers, closes the database;
                                                         done {changed}
       (has the database, and accepts) serving {}        lets its workers go, who join the successor, and ends
@@ -47,7 +47,7 @@ class Predecessor:
         self.version = ""
 
     @classmethod
-    async def ask(cls, state: Path) -> "Predecessor":
+    async def ask(cls, state: Path, site: str) -> "Predecessor":
         """Ask for its listening sockets. Raises NobodyAnswers, or RelayError with its reason to refuse."""
         path = state / "run" / SOCKET
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -60,7 +60,7 @@ class Predecessor:
             raise NobodyAnswers(
                 f"no relay answers at {path}: there is nothing to take over", "relayctl serve"
             ) from None
-        await one._tell({"do": "take-over", "version": __version__, "pid": os.getpid()})
+        await one._tell({"do": "take-over", "version": __version__, "pid": os.getpid(), "site": site})
         answer, descriptors = await one._hear(ANSWER_SECONDS)
         if not answer.get("ok") or len(descriptors) < 2:
             for descriptor in descriptors:

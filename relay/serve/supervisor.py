@@ -74,7 +74,7 @@ class Supervisor:
         self._hung_up = False  # a SIGHUP came, and its reload has not begun
         self._rereading = asyncio.Lock()
         self._tenure = Tenure(
-            run=site.state / "run",
+            site=site,
             record=self._record,
             crew=self._crew,
             entrance=self._entrance,
@@ -113,7 +113,7 @@ class Supervisor:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._law.start()
         settings = self._law.settings
-        before = await Predecessor.ask(state) if take_over else None
+        before = await Predecessor.ask(state, self._tenure.site) if take_over else None
         if before is None:
             await self._begin()  # the lock first: where another relay runs, nothing of its is touched
         self._entrance.sockets = self._listen(before)

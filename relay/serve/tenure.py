@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from relay import __version__
@@ -26,6 +25,7 @@ from relay.serve.entrance import Entrance
 from relay.serve.forwards import Forwards
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
+from relay.site.locate import Site
 
 HANDOVER_SECONDS = 60.0  # within which workers expect the next supervisor, and new forwards wait for it
 GO_ON_SECONDS = 30.0  # for a successor that failed to be gone with the lock of the database
@@ -39,7 +39,7 @@ class Tenure:
     def __init__(
         self,
         *,
-        run: Path,
+        site: Site,
         record: Record,
         crew: Crew,
         entrance: Entrance,
@@ -50,7 +50,8 @@ class Tenure:
         begin: Callable[[], Awaitable[None]],
     ) -> None:
         """`begin` takes the audit database and the sockets in `run`; raises StoreUnavailable."""
-        self._run = run
+        self.site = os.path.realpath(site.path)
+        self._run = site.state / "run"
         self._record = record
         self._crew = crew
         self._entrance = entrance
@@ -160,7 +161,7 @@ class Tenure:
 
     async def hand_over(self, question: dict[str, Any], talk: Conversation) -> None:
         """Another supervisor wants to take over."""
-        refusal = self._why_not()
+        refusal = self._why_not(question.get("site"))
         if refusal:
             talk.tell({"ok": False, "problem": refusal[0], "hint": refusal[1]})
             return
@@ -187,7 +188,9 @@ class Tenure:
             if self._put_off:
                 self.stop(self._put_off)
 
-    def _why_not(self) -> tuple[str, str] | None:
+    def _why_not(self, site: object) -> tuple[str, str] | None:
+        if site not in (None, self.site):  # a copy of a site still names the state of the one it was copied from
+            return f"the relay that runs here serves {self.site}", "give the other site a `state:` of its own"
         if self._pulse.by_systemd:
             return "systemd runs this relay, and would start it again", "systemctl restart relay.service"
         if os.getpid() == 1:

@@ -304,3 +304,16 @@ def test_a_stop_that_comes_during_a_failed_take_over_is_obeyed(tmp_path: Path) -
         assert one.process is not None
         assert one.process.wait(20) == 0
         assert one.rows("server.stopped")
+
+
+def test_another_site_takes_nothing_over(tmp_path: Path) -> None:
+    """A copy of a site whose `state:` is the first one's: it is refused, and its policy does not become law."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        copy = tmp_path / "copy"
+        shutil.copytree(one.site, copy, ignore=shutil.ignore_patterns("state"))
+        (copy / "relay.yaml").write_text(f'listen: ["127.0.0.1:{one.port}"]\nstate: {one.state}\n')
+        words = [sys.executable, "-P", "-m", "relay", "--site", str(copy), "serve", "--take-over"]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1
+        assert f"the relay that runs here serves {one.site}" in done.stderr
+        one.ctl("reload")
