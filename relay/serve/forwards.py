@@ -77,8 +77,11 @@ class Forwards:
             self.slots.free(str(event.fields.get("forward")))
         self._record.event(event, lambda problem: member.link.send({"t": "ack", "ids": [event.id]}))
 
-    async def bury(self, member: Member) -> None:
-        """A worker's link broke: if the process is gone its forwards get their closing rows now."""
+    async def bury(self, member: Member, connections: Mapping[str, tuple[str, str]]) -> None:
+        """A worker's link broke: if the process is gone, its forwards and connections get their closing rows now.
+
+        `connections`: of whom each was (person, key).
+        """
         while self._crew.alive(member.name):  # the lock goes with the process, a moment after its sockets
             if member.name in self._crew.members:
                 return  # only the link was lost: it has joined again and told what it holds
@@ -88,6 +91,9 @@ class Forwards:
         for number in held:
             self._lost(number)
             self.slots.free(number)
+        for connection, (person, key) in connections.items():
+            who = {"connection": connection, "person": person, "fingerprint": key, "worker": member.name}
+            self._record.note("connection.closed", {**who, "reason": "worker-lost"})
 
     async def settle_orphans(self) -> None:
         """Forwards that an earlier supervisor left open, for ever: their workers join again, or are gone."""

@@ -43,9 +43,12 @@ class Roll:
         """A connection has ended."""
         self._who.pop(connection, None)
 
-    def lost(self, member: Member) -> None:
-        """A worker's link broke; should it join again, it says what it carries."""
-        self._who = {connection: who for connection, who in self._who.items() if who[0] != member.name}
+    def lost(self, member: Member) -> dict[str, tuple[str, str]]:
+        """A worker's link broke: whose connections it had (person, key). Should it join again, it says so itself."""
+        theirs = {connection: who[1:] for connection, who in self._who.items() if who[0] == member.name}
+        for connection in theirs:
+            del self._who[connection]
+        return theirs
 
     def heard(self, member: Member, message: Message) -> None:
         """A slice of an answer (messages `listing` and `killed`)."""

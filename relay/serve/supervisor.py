@@ -251,8 +251,7 @@ class Supervisor:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
         self._entrance.lost(member)
         self._governor.lost(member)
-        self._roll.lost(member)
-        self._spawn(self._forwards.bury(member))
+        self._spawn(self._forwards.bury(member, self._roll.lost(member)))
 
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):

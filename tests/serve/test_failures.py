@@ -77,7 +77,7 @@ def test_a_supervisor_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_with_it(tmp_path: Path) -> None:
-    """Its forwards get a closing row of `worker-lost`, other workers' go on, and another worker takes its place."""
+    """Its forwards and connections get closing rows of `worker-lost`; the rest goes on, and it is replaced."""
     with relay(tmp_path, settings="workers: 2\n") as one, echo_server() as port:
         wait_for(lambda: len(one.worker_pids()) == 2, "there are no two workers")
         clients = []
@@ -99,6 +99,8 @@ def test_a_worker_that_is_killed_takes_only_its_own_with_it(tmp_path: Path) -> N
             by_worker[victim][0].receive()
         alive(*by_worker[survivor])
         row = one.wait_row("forward.closed", reason="worker-lost")
+        ended = one.wait_row("connection.closed", reason="worker-lost")
+        assert (ended["person"], ended["worker"]) == ("alice", victim)
         assert row["forward"] in {row["forward"] for row in one.rows("forward.opened") if row["worker"] == victim}
         alive(*by_worker[survivor])
         wait_for(lambda: len(one.worker_pids()) == 2, "the worker is not replaced")
