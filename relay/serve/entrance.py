@@ -15,10 +15,11 @@ from typing import Any
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits, Settings
-from relay.serve.admission import Door, Guest, Line, Standing, source_of
+from relay.serve.admission import Door, Guest, Line, Standing
 from relay.serve.bans import Bans
 from relay.serve.crew import Crew, Member
 from relay.serve.farewell import Farewells
+from relay.serve.penalties import counted_as
 from relay.serve.record import Record
 
 ACCEPTS = 64  # per turn of the loop and listener
@@ -99,7 +100,7 @@ class Entrance:
 
     def readmit(self, connection: str, address: str, member: Member) -> None:
         """One that a former supervisor let in has not proven its key yet: it is counted here now."""
-        source = source_of(address)
+        source = self._source(address)
         self._door.enter(connection, source, self._settings().limits, self._loop.time())
         self._visits[connection] = Visit(address, source, member.name, False)
 
@@ -161,7 +162,9 @@ class Entrance:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._pause(listener, NO_ROOM_SECONDS)
                 break
-            self._welcome(Guest(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]), self._loop.time()))
+            guest = Guest(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]), self._loop.time())
+            guest.source = self._source(guest.address)
+            self._welcome(guest)
         self._move_line()
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
@@ -176,6 +179,9 @@ class Entrance:
         out = self._line.join(guest, self._settings().limits)
         if out is not None:
             self._turn_away(out, "line-full" if out.source != guest.source else "source-full")
+
+    def _source(self, address: str) -> str:
+        return counted_as(address, self._settings().penalties.exempt)
 
     def _standing(self, source: str) -> Standing:
         if self.bans.remaining(source):

@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.core.rules import Network
 from relay.core.settings import Penalties as Rules
+from relay.serve.admission import source_of
 
 
 @dataclass(slots=True)
@@ -143,3 +144,11 @@ def exempt(address: str, networks: tuple[str, ...]) -> bool:
     parsed = ip_address(address.split("%", maxsplit=1)[0])
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     return any(parsed.version == network.version and parsed in network for network in _networks(networks))
+
+
+def counted_as(address: str, networks: tuple[str, ...]) -> str:
+    """What counts as one source: an exempt address by itself, whatever its neighbours did; else as `source_of` says."""
+    source = source_of(address)
+    if "/" not in source or not exempt(address, networks):  # an IPv4 address is one source anyway
+        return source
+    return address.split("%", maxsplit=1)[0]

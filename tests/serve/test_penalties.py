@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.settings import Penalties as Rules
-from relay.serve.penalties import Penalties, exempt
+from relay.serve.penalties import Penalties, counted_as, exempt
 
 RULES = Rules(failed=5, silent=1, timeout=10, junk=5, begin=15, most=60, lately=100, sources=4, exempt=())
 A, B = "192.0.2.1", "198.51.100.2"
@@ -81,6 +81,13 @@ def test_exempt_networks() -> None:
     assert not exempt("2001:db9::1", networks)
     assert not exempt("192.0.2.1", ())
     assert not fail(Penalties(), "127.0.0.1", 100, 0.0, rules=Rules())
+
+
+def test_an_exempt_address_is_a_source_of_its_own() -> None:
+    """Its neighbours in the same /64 may be penalised, it is not; whoever is not exempt shares their source."""
+    assert counted_as("2001:db8::7", ("2001:db8::7/128",)) == "2001:db8::7"
+    assert counted_as("2001:db8::8", ("2001:db8::7/128",)) == "2001:db8::/64"
+    assert counted_as("192.0.2.7", ("192.0.2.0/24",)) == counted_as("192.0.2.7", ()) == "192.0.2.7"
 
 
 def test_the_table_is_bounded() -> None:
