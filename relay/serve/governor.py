@@ -24,6 +24,7 @@ from relay.serve.entrance import Entrance
 from relay.serve.protocol import Message
 from relay.serve.record import Record
 from relay.serve.scans import Scans
+from relay.serve.windows import within
 
 MEMORY = "memory.json"  # in STATE/run: sources, written when a successor is about to come
 FROZEN = "frozen.json"  # in STATE/run: keys, written at each change, because no crash may thaw one
@@ -185,7 +186,7 @@ class Governor:
         ):
             who, count = self._slots.most(name)
             rows.append((f"forwards_per_{name}", count, most, who))
-        for name, most in (("dials", limits.dials), ("buffers", limits.buffers)):
+        for name, most in (("dials", limits.dials), ("buffers", within(limits.buffers))):
             rows.append((name, sum(int(member.use.get(name, 0)) for member in members), most, ""))
         if limits.rate_per_person:
             rates: dict[str, int] = {}

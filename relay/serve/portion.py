@@ -13,7 +13,7 @@ from typing import Any
 from relay.core.settings import Settings
 from relay.serve.dials import Dials
 from relay.serve.purse import Purses
-from relay.serve.windows import Windows
+from relay.serve.windows import Windows, within
 
 SECONDS = 1.0  # between two messages `use`
 
@@ -31,7 +31,7 @@ class Portion:
         """Settings (anew): what is in use stays."""
         limits, count = settings.limits, settings.processes(os.cpu_count())
         self.dials.most = max(limits.dials // count, 2)
-        self.windows.most = limits.buffers // count
+        self.windows.most = within(limits.buffers) // count
         self.purses.change(limits.rate_per_person)
 
     async def tell(self, send: Callable[[dict[str, Any]], None]) -> None:
