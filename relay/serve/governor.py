@@ -135,8 +135,8 @@ class Governor:
                 member.link.send({"t": "share", "parts": parts})
 
     def _frozen_changed(self) -> None:
+        self._keep_frozen()  # first: what a worker enforces already is not forgotten by a crash in between
         self._tell()
-        self._keep_frozen()
 
     def _keep_frozen(self) -> None:
         frozen = self.scans.shown()
