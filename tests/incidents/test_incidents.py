@@ -293,12 +293,12 @@ def test_teleport_cve_2025_49825(one: Relay) -> None:
     fields = (kind, bytes(32), public[-32:])
     body = b"".join(map(string, fields)) + bytes(8) + uint32(1) + string("alice") + string(string("alice"))
     body += bytes(8) + b"\xff" * 8 + string("") * 3 + string(public)
-    blob = body + string(string("ssh-ed25519") + string(key.sign(body)))  # type: ignore[call-arg]
+    blob = body + string(string("ssh-ed25519") + string(key.sign(body)))  # type: ignore[call-arg]  # Ed25519
     with Client(one.port) as client:
         client.service()
         assert not client.offer("alice", blob, kind)
         rest = b"\1" + string(kind) + string(blob)
-        signature = key.sign(string(client.session) + client.request("alice", "publickey", rest))  # type: ignore[call-arg]
+        signature = key.sign(string(client.session) + client.request("alice", "publickey", rest))  # type: ignore[call-arg]  # Ed25519
         client.send(client.request("alice", "publickey", rest + string(string("ssh-ed25519") + string(signature))))
         assert client.expect(hostile.USERAUTH_SUCCESS, hostile.USERAUTH_FAILURE)[0] == hostile.USERAUTH_FAILURE
 

@@ -100,7 +100,7 @@ def changes(event: str, arguments: tuple[object, ...]) -> bool:
         flags = arguments[2]
         return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)) and arguments[0] != os.devnull
     if event == "subprocess.Popen":
-        words = [str(word) for word in arguments[1]]  # type: ignore[attr-defined]
+        words = [str(word) for word in arguments[1]]  # type: ignore[attr-defined]  # a list, as JSON gave it
         return Path(words[0]).name in _PROGRAMS and not _LOOKS.intersection(words)
     return event in _CHANGES
 

@@ -71,8 +71,8 @@ def test_a_wrong_guess_is_skipped(one: Relay, echo: int) -> None:
                 guessed.append(True)
                 send(bytes([hostile.ECDH_INIT]) + string(bytes(range(32))))
 
-        client.kexinit = guessing  # type: ignore[method-assign]
-        client.send = with_guess  # type: ignore[method-assign]
+        client.kexinit = guessing  # type: ignore[method-assign]  # a client that lies
+        client.send = with_guess  # type: ignore[method-assign]  # likewise
         client.exchange()
         assert guessed
         client.login("alice", load_key(one.key))

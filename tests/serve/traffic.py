@@ -187,7 +187,7 @@ class Targets:
     def _remove(self, flow: Flow) -> None:
         for key in tuple(self._selector.get_map().values()):
             if key.data is flow:
-                self._end(key.fileobj)  # type: ignore[arg-type]
+                self._end(key.fileobj)  # type: ignore[arg-type]  # sockets only
 
     def _end(self, sock: socket.socket) -> None:
         self._selector.unregister(sock)

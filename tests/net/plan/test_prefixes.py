@@ -25,7 +25,7 @@ ADDRESSES += [ip_address(text) for text in ("11.0.0.1", "fd00::1", "fd00:0:0:1::
 )
 def test_guard_is_exact(made: list[tuple[list[object], str]]) -> None:
     """A packet is stopped if and only if some zone holds its address and none that does has its interface."""
-    zones = [Zone(f"zone{number}", tuple(held), name) for number, (held, name) in enumerate(made)]  # type: ignore[arg-type]
+    zones = [Zone(f"zone{number}", tuple(held), name) for number, (held, name) in enumerate(made)]  # type: ignore[arg-type]  # IPv4 alone
     table = prefixes(zones)
     for address in ADDRESSES:
         holding = [zone for zone in zones if any(address in network for network in zone.networks)]
