@@ -8,11 +8,9 @@ revoked is out at once, what is new waits for `reload` or `add-key`.
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from relay.core import keyring as keyrings
@@ -20,6 +18,7 @@ from relay.core import snapshot
 from relay.core.keyring import Keyring
 from relay.core.settings import Settings, settings_from_json
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
+from relay.serve import whole
 from relay.site.keyring import read
 from relay.site.locate import Site
 
@@ -183,9 +182,9 @@ class Applied:
         if self.document.text:
             old = history / f"{self.document.version}.jsonl"
             if not old.exists():
-                _write(old, self.document.text)
-            _write(directory / CURRENT, self.document.text)
-        _write(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+                whole.replace(old, self.document.text)
+            whole.replace(directory / CURRENT, self.document.text)
+        whole.replace(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
         for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             path.unlink(missing_ok=True)
 
@@ -193,19 +192,9 @@ class Applied:
         """Keep the applied keys; not on a full disk: then a restart reads the files, which say the same or less."""
         try:
             (self.site.state / DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+            whole.replace(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
         except OSError:
             return
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 def _differences(before: Document, after: Document) -> list[str]:

@@ -8,7 +8,6 @@ only workers know (dials, memory, rates) is what they said last. What a successo
 import asyncio
 import contextlib
 import json
-import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from relay.core.event import Event, Value
 from relay.core.settings import Limits
+from relay.serve import whole
 from relay.serve.admission import Guests, Slots
 from relay.serve.control import Answer
 from relay.serve.crew import Crew, Member
@@ -237,12 +237,8 @@ class Governor:
 
 def _write(file: Path, value: object) -> str:
     """Write it whole or not at all; what went wrong, "" when nothing did."""
-    new = file.with_suffix(".new")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(value, opened)
-        new.replace(file)
+        whole.replace(file, json.dumps(value).encode())
     except OSError as error:
         return error.strerror or "cannot be written"
     return ""

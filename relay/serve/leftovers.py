@@ -5,12 +5,12 @@ before it closes what is still open in their name.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from relay.core.event import Event
+from relay.serve import whole
 
 Answer = Callable[[str], None]  # "" when the row is durable
 
@@ -20,14 +20,7 @@ MOST_BYTES = 256 << 20  # twice what a worker keeps at most
 
 def leave(path: Path, events: Sequence[Any]) -> None:
     """Write the events, as they go over the link. Raises OSError; then the next supervisor knows only what is open."""
-    fresh = path.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        for event in events:
-            file.write(json.dumps(event) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
+    whole.replace(path, "".join(json.dumps(event) + "\n" for event in events).encode())
 
 
 def take(run: Path, record: Callable[[Event, Answer | None], None], say: Callable[[str], None]) -> None:
