@@ -123,7 +123,8 @@ class Forward:
             sock.close()
             raise self._interrupted()
         self._ended = ended
-        self._pipe = Pipe(sock, self._finished, writable(), worker.portion.purses.take(identity.person))
+        purse = worker.portion.purses.take(identity.person)
+        self._pipe = Pipe(sock, self._finished, writable(), purse, worker.frame)
         return self._pipe
 
     def flowed(self) -> tuple[int, int]:

@@ -30,6 +30,8 @@ from relay.serve.alone import Alone
 from relay.serve.connection import Connection
 from relay.serve.figures import Figures
 from relay.serve.forward import Forward
+from relay.serve.frame import Frame
+from relay.serve.intake import Intake
 from relay.serve.judging import Judging
 from relay.serve.law import Law
 from relay.serve.portion import Portion
@@ -66,6 +68,8 @@ class Worker:
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
         self.portion = Portion()
+        self.frame = Frame()
+        self._intake = Intake()
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -285,7 +289,7 @@ class Worker:
             limits = self.law.settings.limits
 
             def factory() -> Connection:
-                return Connection(self.loop, options, adapter, limits)
+                return Connection(self.loop, options, adapter, limits, sock, self._intake, fast=True)
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
