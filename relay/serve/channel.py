@@ -1,4 +1,4 @@
-"""What may happen on one direct-tcpip channel, on the client's side? Data, window, EOF and close (RFC 4254 5), no request.
+"""What may happen on one direct-tcpip channel? Data, window adjusts, EOF and close (RFC 4254 5), and no request.
 
 Everything that is not plain data in the plain state is asyncssh's own; the plain case is dealt with here (see `intake`
 and `frame`), with the same effect on the channel's windows.
@@ -67,13 +67,15 @@ class Channel(SSHTCPChannel[bytes]):
 
     @property
     def receivable(self) -> int:
-        """Bytes that the client may send now and that go to the target at once; 0: not the plain state."""
-        plain = self._recv_state == "open" and self._send_state in _DELIVERS and not self._recv_paused
-        return self._recv_window if plain and isinstance(self._session, Pipe) else 0
+        """Bytes that the client may send now, 0 when it is not for this path to say what becomes of them."""
+        return self._recv_window if self._recv_state == "open" and self._send_state in _DELIVERS else 0
 
     def deliver(self, pieces: list[memoryview], total: int) -> None:
-        """Give the target what the client sent, at most `receivable` bytes. The pieces are gone afterwards."""
+        """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
         self._recv_window -= total
+        if self._recv_paused:
+            self._recv_buf += [(bytes(piece), None) for piece in pieces]
+            return
         if self._recv_window < self._init_recv_window / 2:
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
             self._recv_window = self._init_recv_window

@@ -7,7 +7,7 @@ and a test compares them with what is installed.
 """
 
 import asyncio
-import socket
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -37,6 +37,7 @@ from relay.serve.channel import Channel
 from relay.serve.frame import Frame
 from relay.serve.gcm import Seal, Unseal
 from relay.serve.intake import Intake
+from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
 
 TOUCHED = [
@@ -75,7 +76,6 @@ LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
-READ = 1 << 18  # bytes of one client that are read per turn of the loop
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
 REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
@@ -140,16 +140,13 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         options: Any,
         owner: asyncssh.SSHServer,
         limits: Limits,
-        sock: socket.socket,
         intake: Intake,
-        *,
-        fast: bool,
+        reader: Reader,
     ) -> None:
-        """`sock` is what the transport will have; `fast`: plain data goes by the fast path."""
+        """`reader` has the socket that the transport will have; `intake` is the worker's memory to read to."""
         super().__init__(loop, options)
-        self._sock = sock
         self._intake = intake
-        self._fast = fast
+        self._reader = reader
         self._seal: Seal | None = None  # the client's packets are sealed by AES-GCM
         self.unseal: Unseal | None = None
         self._protocol_factory = lambda: owner
@@ -188,12 +185,13 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
-        return self._intake.room(READ)
+        return self._intake.room(self._reader.share)
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
         self._heard = True
         self._bytes_in += count
+        self._reader.note(count)
         if self.plain_intake is None:
             self.data_received(self._intake.copy(count))
         else:
@@ -224,7 +222,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def plain_intake(self) -> Unseal | None:
         """What opens the client's packets while they may be dealt with outside of asyncssh; None while they may not."""
         handler = self._recv_handler
-        between = handler == self._recv_pkthdr or handler == self._recv_packet
+        between = handler in (self._recv_pkthdr, self._recv_packet)
         plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
         return self.unseal if plain and self.unseal is self._recv_encryption else None
 
@@ -282,10 +280,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
         self._rekey_bytes_sent += length
         if not transport.get_write_buffer_size():
-            try:
-                wire = wire[self._sock.send(wire) :]
-            except OSError:  # full; or gone: the transport is about to learn it
-                pass
+            with contextlib.suppress(OSError):  # it is full; or gone, as the transport is about to learn
+                wire = wire[self._reader.sock.send(wire) :]
         if wire:
             transport.write(bytes(wire))
 
@@ -430,8 +426,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """The exchange is done on our side: what waited goes out, and targets are read again."""
         super().send_newkeys(k, h)
-        if self._fast:
-            self._take_keys()
+        self._take_keys()
         if self._rekey_timer is not None:
             self._rekey_timer.cancel()
             self._rekey_timer = None
@@ -549,6 +544,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def _cleanup(self, exc: Exception | None) -> None:
         self.ended = True
+        self._reader.hurry()
         for timer in (self._beat, self._rekey_timer):
             if timer is not None:
                 timer.cancel()

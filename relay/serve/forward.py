@@ -124,7 +124,14 @@ class Forward:
             raise self._interrupted()
         self._ended = ended
         purse = worker.portion.purses.take(identity.person)
-        self._pipe = Pipe(sock, self._finished, writable(), purse, worker.frame)
+        self._pipe = Pipe(
+            sock,
+            self._finished,
+            readable=writable(),
+            purse=purse,
+            frame=worker.frame,
+            patience=worker.patience,
+        )
         return self._pipe
 
     def flowed(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How is one direction of an SSH connection sealed by AES-GCM (RFC 5647)? In place, many packets in one piece of memory.
+"""How is one direction of an SSH connection sealed by AES-GCM (RFC 5647)? In place, and with one cipher object.
 
 asyncssh makes a cipher object and several copies for each packet. These two take over from its own object, key and
 counter, as soon as a key exchange has made it, and have its interface too: so there is one counter, and no nonce is

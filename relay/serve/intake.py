@@ -25,6 +25,7 @@ _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, type, channel, and the length of the data or the window's growth
 _DATA = 4 + _HEAD.size  # where the data of a packet begins
 _PADDING = 4  # at least (RFC 4253 6)
+_PLAIN = (MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST)
 _OTHER = 0  # a type for all packets that are not plain
 
 Packet = tuple[int, int, int, int, int]  # type, channel, length of the data or growth of the window, begin, end
@@ -84,7 +85,7 @@ class Intake:
                 kind = _OTHER
             packets.append((kind, channel, size, at, stop))
             at = stop
-            if kind != MSG_CHANNEL_DATA and kind != MSG_CHANNEL_WINDOW_ADJUST:
+            if kind not in _PLAIN:
                 break
         unseal.count = number
         return packets

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import asyncssh
 
-from relay.serve.frame import MOST, Frame
+from relay.serve.frame import Frame
+from relay.serve.patience import Patience, Reader
 from relay.serve.purse import Purse
 
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
@@ -58,16 +59,23 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
     """One open forward. `ended` is called exactly once, with the reason of the end."""
 
     def __init__(
-        self, sock: socket.socket, ended: Callable[["Pipe", str], None], readable: bool, purse: Purse, frame: Frame
+        self,
+        sock: socket.socket,
+        ended: Callable[["Pipe", str], None],
+        *,
+        readable: bool,
+        purse: Purse,
+        frame: Frame,
+        patience: Patience,
     ) -> None:
         """`sock` is connected; `readable` False while the client's TCP connection is full; `purse` pays for bytes.
 
-        `frame` is the worker's memory to read to.
+        `frame` is the worker's memory to read to, `patience` says how much at once.
         """
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._frame = frame
-        self._appetite = MOST
+        self._reader = Reader(patience, sock)
         self._fd = sock.fileno()
         self._ended = ended
         self._chan: Channel | None = None
@@ -222,12 +230,13 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return
         room = chan.sendable or CHUNK  # without a window asyncssh keeps a little
         try:
-            count = frame.read(self._sock, min(room, self._appetite), chan.packet)
+            count = frame.read(self._sock, min(room, self._reader.share), chan.packet)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(error)
             return
+        self._reader.note(count)
         try:
             if count:
                 self.received += count
@@ -302,6 +311,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
+            self._reader.hurry()
             self._sock.close()
             self._fd = -1
         self._reading = False

@@ -34,6 +34,7 @@ from relay.serve.frame import Frame
 from relay.serve.intake import Intake
 from relay.serve.judging import Judging
 from relay.serve.law import Law
+from relay.serve.patience import Patience, Reader
 from relay.serve.portion import Portion
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
@@ -69,6 +70,7 @@ class Worker:
         self._draining = False
         self.portion = Portion()
         self.frame = Frame()
+        self.patience = Patience()
         self._intake = Intake()
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
@@ -289,7 +291,7 @@ class Worker:
             limits = self.law.settings.limits
 
             def factory() -> Connection:
-                return Connection(self.loop, options, adapter, limits, sock, self._intake, fast=True)
+                return Connection(self.loop, options, adapter, limits, self._intake, Reader(self.patience, sock))
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
