@@ -16,6 +16,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import SSHPacket, UInt32
 
+from relay.serve.backlog import PIECE, PIECES
 from relay.serve.frame import Frame
 from relay.serve.pipe import Pipe
 
@@ -62,6 +63,10 @@ class Channel(SSHTCPChannel[bytes]):
         if plain and connection is not None and channel is not None and connection.sends_plain(count):
             self._send_window -= count
             connection.send_frame(frame, channel, count)
+        elif self._send_buf and self._send_state == "open":
+            self._send_buf[-1][0].extend(frame.copy(count))
+            self._send_buf_len += count
+            self._flush_send_buf()
         else:
             self.write(frame.copy(count))
 
@@ -74,13 +79,36 @@ class Channel(SSHTCPChannel[bytes]):
         """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
         self._recv_window -= total
         if self._recv_paused:
-            self._recv_buf += [(bytes(piece), None) for piece in pieces]
+            self._keep(b"".join(pieces))
             return
         if self._recv_window < self._init_recv_window / 2:
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
             self._recv_window = self._init_recv_window
         if isinstance(self._session, Pipe):
             self._session.take(pieces, total)
+
+    def _keep(self, data: bytes) -> None:
+        """For when the target takes more; small pieces are put together (see `backlog`)."""
+        if self._recv_buf and len(self._recv_buf[-1][0]) < PIECE:
+            cast(bytearray, self._recv_buf[-1][0]).extend(data)
+        else:
+            self._recv_buf.append((cast(bytes, bytearray(data)), None))
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        if data and self._recv_paused and self._send_state in _DELIVERS:
+            self._recv_window -= len(data)
+            self._keep(data)
+        else:
+            super()._accept_data(data, datatype)
+
+    def _flush_recv_buf(self, exc: Exception | None = None) -> None:
+        """The target takes more: what was kept for it goes in as few calls as it came in, not one for each packet."""
+        while self._recv_buf and not self._recv_paused and self._session is not None:
+            kept, self._recv_buf = self._recv_buf[:PIECES], self._recv_buf[PIECES:]
+            pieces = [memoryview(data) for data, _ in kept]
+            self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
+            self.deliver(pieces, total)
+        super()._flush_recv_buf(exc)
 
     def grant(self, growth: int) -> bool:
         """The client takes more; False: asyncssh is to say what is wrong with that."""

@@ -140,6 +140,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         options: Any,
         owner: asyncssh.SSHServer,
         limits: Limits,
+        *,
         intake: Intake,
         reader: Reader,
     ) -> None:

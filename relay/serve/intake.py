@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from cryptography.exceptions import InvalidTag
 
+from relay.serve.backlog import PIECES
 from relay.serve.gcm import MASK, TAG, Unseal, nonce
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from relay.serve.connection import Connection
 
 MOST = 1 << 18  # bytes read of one client at once
-PIECES = 64  # packets that a target gets in one call; the kernel would take 1024
 _LONGEST = 1 << 18  # length of a packet as asyncssh takes it
 _BEFORE = 4 + _LONGEST + TAG  # so much may be left of the last read: the beginning of one packet
 _LENGTH = struct.Struct(">I")

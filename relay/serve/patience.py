@@ -1,8 +1,8 @@
 """How soon is a stream that carries much looked at again? Not for each packet that comes, but when much has come.
 
 On a busy machine a relay that is woken for every packet pays a turn of its loop for it, several times what the packet
-itself costs. So the kernel is told to wake us for no less than LEAST bytes (SO_RCVLOWAT) once a stream has shown that it
-carries much. What is less than that waits for SECONDS at most: then the stream is quick again, until it shows the same.
+itself costs. So the kernel is told to wake us for no less than LEAST bytes (SO_RCVLOWAT) once a stream has shown that
+it carries much. Less than that waits for SECONDS at most: then the stream is quick again, until it shows the same.
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import asyncssh
 
+from relay.serve.backlog import Backlog
 from relay.serve.frame import Frame
 from relay.serve.patience import Patience, Reader
 from relay.serve.purse import Purse
@@ -79,7 +80,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._fd = sock.fileno()
         self._ended = ended
         self._chan: Channel | None = None
-        self._out = bytearray()  # client -> target, what the target's socket did not take
+        self._out = Backlog()  # client -> target, what the target's socket did not take
         self._client_eof = False
         self._target_eof = False
         self._shut = False  # the client's EOF was passed on
@@ -134,7 +135,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
                 return
             self._loop.add_writer(self._fd, self._writable)
         for piece in pieces:
-            self._out += piece[taken:]
+            if taken < len(piece):
+                self._out.add(piece[taken:])
             taken = max(taken - len(piece), 0)
         if len(self._out) > HIGH:
             self._full = True
@@ -255,15 +257,14 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
 
     def _writable(self) -> None:
         try:
-            with memoryview(self._out) as waiting:
-                taken = self._sock.send(waiting[:CHUNK])
+            taken = self._sock.sendmsg(self._out.head(self._reader.share))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._unsendable(error)
             return
         self.sent += taken
-        del self._out[:taken]
+        self._out.drop(taken)
         if self._full and len(self._out) < LOW:
             self._full = False
             self._hold()

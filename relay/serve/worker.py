@@ -291,7 +291,8 @@ class Worker:
             limits = self.law.settings.limits
 
             def factory() -> Connection:
-                return Connection(self.loop, options, adapter, limits, self._intake, Reader(self.patience, sock))
+                reader = Reader(self.patience, sock)
+                return Connection(self.loop, options, adapter, limits, intake=self._intake, reader=reader)
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
