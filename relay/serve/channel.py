@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from relay.serve.connection import Connection
 
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
-
-
-_RECEIVES = ("open", "eof_pending", "eof")
-_DELIVERS = ("open", "eof_pending", "eof")  # what is sent to a channel that we have closed is dropped
+OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
 
 
 class Channel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
+
+    fast = True  # False: everything goes the inherited path (see `contract`)
 
     def abort(self) -> None:
         """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
@@ -49,21 +48,21 @@ class Channel(SSHTCPChannel[bytes]):
     @property
     def sendable(self) -> int:
         """Bytes that the client's window takes now; 0 also when others wait already, or the channel is closing."""
-        return self._send_window if self._send_state == "open" and not self._send_buf else 0
+        return self._send_window if self.fast and self._send_state == "open" and not self._send_buf else 0
 
     @property
     def packet(self) -> int:
         """Bytes that the client takes in one packet."""
-        return self._send_pktsize
+        return self._send_pktsize if self.fast else PIECE
 
     def pass_on(self, frame: Frame, count: int) -> None:
         """Send the client the `count` bytes that `frame` has read. Raises OSError when the channel is closing."""
         connection, channel = cast("Connection | None", self._conn), self._send_chan
-        plain = count <= self.sendable and frame.packet <= self._send_pktsize and channel is not None
+        plain = 0 < count <= self.sendable and frame.packet <= self.packet
         if plain and connection is not None and channel is not None and connection.sends_plain(count):
             self._send_window -= count
             connection.send_frame(frame, channel, count)
-        elif self._send_buf and self._send_state == "open":
+        elif self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
             self._send_buf[-1][0].extend(frame.copy(count))
             self._send_buf_len += count
             self._flush_send_buf()
@@ -73,7 +72,7 @@ class Channel(SSHTCPChannel[bytes]):
     @property
     def receivable(self) -> int:
         """Bytes that the client may send now, 0 when it is not for this path to say what becomes of them."""
-        return self._recv_window if self._recv_state == "open" and self._send_state in _DELIVERS else 0
+        return self._recv_window if self._recv_state == "open" and self._send_state in OPEN else 0
 
     def deliver(self, pieces: list[memoryview], total: int) -> None:
         """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
@@ -95,7 +94,7 @@ class Channel(SSHTCPChannel[bytes]):
             self._recv_buf.append((cast(bytes, bytearray(data)), None))
 
     def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
-        if data and self._recv_paused and self._send_state in _DELIVERS:
+        if self.fast and data and self._recv_paused and self._send_state in OPEN:
             self._recv_window -= len(data)
             self._keep(data)
         else:
@@ -103,7 +102,7 @@ class Channel(SSHTCPChannel[bytes]):
 
     def _flush_recv_buf(self, exc: Exception | None = None) -> None:
         """The target takes more: what was kept for it goes in as few calls as it came in, not one for each packet."""
-        while self._recv_buf and not self._recv_paused and self._session is not None:
+        while self.fast and self._recv_buf and not self._recv_paused and self._session is not None:
             kept, self._recv_buf = self._recv_buf[:PIECES], self._recv_buf[PIECES:]
             pieces = [memoryview(data) for data, _ in kept]
             self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
@@ -112,7 +111,7 @@ class Channel(SSHTCPChannel[bytes]):
 
     def grant(self, growth: int) -> bool:
         """The client takes more; False: asyncssh is to say what is wrong with that."""
-        if self._recv_state not in _RECEIVES or self._send_window + growth > MOST_WINDOW:
+        if self._recv_state not in OPEN or self._send_window + growth > MOST_WINDOW:
             return False
         self._send_window += growth
         self._flush_send_buf()

@@ -2,8 +2,7 @@
 
 What is decided here is protocol only (RFC 4251-4254): which messages are accepted, how much may wait, how long an
 exchange may take, how a connection ends. Who gets in and what may be reached is asked of `owner` (serve.adapter).
-The private members of asyncssh that this touches are listed in TOUCHED; one version is pinned in pyproject.toml
-and a test compares them with what is installed.
+The private members of asyncssh that this touches are listed in `contract`; one version is pinned in pyproject.toml.
 """
 
 import asyncio
@@ -39,32 +38,6 @@ from relay.serve.gcm import Seal, Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
-
-TOUCHED = [
-    "_auth_complete",
-    "_cleanup",
-    "_client_version",
-    "_deferred_packets",
-    "_enc_algs",
-    "_finish_recv_packet",
-    "_force_close",
-    "_inpbuf",
-    "_kex_complete",
-    "_loop",
-    "_make_global_request",
-    "_packet_handlers",
-    "_process_channel_open",
-    "_process_global_request",
-    "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
-    "_process_kexinit",
-    "_rekey_bytes_sent",
-    "_send_disconnect",
-    "_send_kexinit",
-    "_server_host_key_algs",
-    "_session_id",
-    "_transport",
-    "_username",
-]
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
@@ -143,9 +116,14 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         *,
         intake: Intake,
         reader: Reader,
+        fast: bool,
     ) -> None:
-        """`reader` has the socket that the transport will have; `intake` is the worker's memory to read to."""
+        """`reader` has the socket that the transport will have; `intake` is the worker's memory to read to.
+
+        `fast` False: everything goes the inherited path (see `contract`).
+        """
         super().__init__(loop, options)
+        self.fast = fast
         self._intake = intake
         self._reader = reader
         self._seal: Seal | None = None  # the client's packets are sealed by AES-GCM
@@ -222,6 +200,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     @property
     def plain_intake(self) -> Unseal | None:
         """What opens the client's packets while they may be dealt with outside of asyncssh; None while they may not."""
+        if self.unseal is None:
+            return None
         handler = self._recv_handler
         between = handler in (self._recv_pkthdr, self._recv_packet)
         plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
@@ -362,6 +342,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             self.send_channel_open_failure(number, OPEN_RESOURCE_SHORTAGE, text, "")
             return
         channel = Channel(self, self._loop, None, "strict", lent, CHANNEL_PACKET)
+        channel.fast = self.fast
         channel.set_write_buffer_limits(min(windows.BUFFER, self._buffer // max(self.owner.forwards, 1)))
         channel.process_open(number, window, size, self.owner.forward(host, port, lent))
 
@@ -427,7 +408,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """The exchange is done on our side: what waited goes out, and targets are read again."""
         super().send_newkeys(k, h)
-        self._take_keys()
+        if self.fast:
+            self._take_keys()
         if self._rekey_timer is not None:
             self._rekey_timer.cancel()
             self._rekey_timer = None

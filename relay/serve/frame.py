@@ -91,6 +91,12 @@ class Frame:
             return sock.recvmsg_into(layout.data[:full])[0]
         return sock.recvmsg_into([*layout.data[:full], layout.data[full][:rest]])[0]
 
+    def put(self, data: bytes) -> int:
+        """As if these had been read, as many as fit in one packet; how many that is."""
+        room = self._layout.data[0]
+        room[: len(data)] = data
+        return len(data)
+
     def copy(self, count: int) -> bytes:
         """The `count` bytes that were read."""
         full, rest = divmod(count, self._layout.size)

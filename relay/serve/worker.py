@@ -24,7 +24,7 @@ import asyncssh
 from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
-from relay.serve import algorithms, carried, leftovers
+from relay.serve import algorithms, carried, contract, leftovers
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
@@ -72,6 +72,7 @@ class Worker:
         self.frame = Frame()
         self.patience = Patience()
         self._intake = Intake()
+        self._slow = contract.problem()  # why nothing goes the fast path
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -139,7 +140,7 @@ class Worker:
             self._link_lost.clear()
             link = Link(sock, self._received, self._lost)
             hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
-            link.send({**hello, "slot": self._slot, "can": carried.CAN})
+            link.send({**hello, "slot": self._slot, "can": carried.CAN, "slow": self._slow})
             self._told = {}
             for adapter in self.connections.values():
                 self._told[adapter.id] = adapter.identity is not None
@@ -292,7 +293,9 @@ class Worker:
 
             def factory() -> Connection:
                 reader = Reader(self.patience, sock)
-                return Connection(self.loop, options, adapter, limits, intake=self._intake, reader=reader)
+                return Connection(
+                    self.loop, options, adapter, limits, intake=self._intake, reader=reader, fast=not self._slow
+                )
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
