@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 
 from asyncssh.channel import SSHChannel
-from asyncssh.connection import SSHConnection, SSHServerConnection
+from asyncssh.connection import SSHConnection
+from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import GCMEncryption, get_encryption
 from cryptography.exceptions import InvalidTag
 
@@ -21,6 +22,7 @@ from relay.serve.gcm import Seal, Unseal
 SWITCH = "RELAY_FAST_PATH"  # "no" in the environment: the inherited path for everything
 
 CONNECTION = (
+    "_all_server_host_keys",
     "_auth_complete",
     "_cleanup",
     "_client_version",
@@ -28,22 +30,25 @@ CONNECTION = (
     "_enc_algs",
     "_finish_recv_packet",
     "_force_close",
+    "_ignore_first_kex",
     "_inpbuf",
+    "_kex_algs",
     "_kex_complete",
     "_loop",
     "_make_global_request",
+    "_owner",
     "_packet_handlers",
     "_process_channel_open",
     "_process_global_request",
-    "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
     "_process_kexinit",
+    "_protocol_factory",
     "_rekey_bytes_sent",
     "_send_disconnect",
     "_send_kexinit",
     "_server_host_key_algs",
+    "_server_host_keys",
     "_session_id",
     "_transport",
-    "_username",
 )
 CHANNEL = ("_close_send", "_conn", "_process_window_adjust", "_send_chan", "_send_state", "_send_window")
 FAST = {
@@ -81,6 +86,7 @@ FAST = {
         "_session",
     ),
     GCMEncryption: ("_cipher",),
+    GCMCipher: ("_iv", "_key"),
 }
 
 

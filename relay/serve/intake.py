@@ -51,14 +51,14 @@ class Intake:
         at, end = _BEFORE - len(rest), _BEFORE + count
         self._room[at:_BEFORE] = rest
         while (unseal := client.plain_intake) is not None:
-            packets = self._open(unseal, at, end)
+            packets = self._unseal(unseal, at, end)
             if not packets:
                 break
             self._pass(client, unseal, packets)
             at = packets[-1][-1]
         client.put_rest(bytes(self._room[at:end]))
 
-    def _open(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
+    def _unseal(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
         """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
         room, packets = self._room, []
         decrypt, fixed, number = unseal.aead.decrypt_into, unseal.fixed, unseal.count
