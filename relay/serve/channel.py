@@ -80,11 +80,12 @@ class Channel(SSHTCPChannel[bytes]):
         if self._recv_paused:
             self._keep(b"".join(pieces))
             return
-        if self._recv_window < self._init_recv_window / 2:
-            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
-            self._recv_window = self._init_recv_window
         if isinstance(self._session, Pipe):
             self._session.take(pieces, total)
+        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again
+        if self._recv_window < self._init_recv_window / 2 and self._send_state in OPEN:
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
+            self._recv_window = self._init_recv_window
 
     def _keep(self, data: bytes) -> None:
         """For when the target takes more; small pieces are put together (see `backlog`)."""
