@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relay.serve.channel import Channel
     from relay.serve.connection import Connection
 
-MOST = 1 << 18  # bytes read of one client at once
+MOST = 1 << 19  # bytes read of one client at once, at most
 _LONGEST = 1 << 18  # length of a packet as asyncssh takes it
 _BEFORE = 4 + _LONGEST + TAG  # so much may be left of the last read: the beginning of one packet
 _LENGTH = struct.Struct(">I")

@@ -12,8 +12,7 @@ import socket
 LEAST = 1 << 17  # bytes; what costs a turn of the loop once is shared by four packets of OpenSSH's
 SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
 SECONDS = 0.001
-MOST = 1 << 18  # bytes read of one stream per turn of the loop
-ALL = 1 << 19  # of all streams together that carry much, so that a keystroke does not wait for all of them
+ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms, in which a keystroke waits
 FAIR = 1 << 16  # but so much each of them
 
 
@@ -37,13 +36,10 @@ class Reader:
     def note(self, count: int) -> None:
         """It has read so many bytes."""
         self.reads += 1
-        if count >= SHOWN:
-            if not self.patient:
-                self.patient = True
-                self._wait_for(LEAST)
-                self._patience.join(self)
-        elif self.patient:
-            self.hurry()
+        if count >= SHOWN and not self.patient:
+            self.patient = True
+            self._wait_for(LEAST)
+            self._patience.join(self)
 
     def hurry(self) -> None:
         """Be woken for every byte again."""
@@ -64,7 +60,7 @@ class Patience:
         self._loop = asyncio.get_running_loop()
         self._readers: dict[Reader, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.share = MOST
+        self.share = ALL
 
     def join(self, reader: Reader) -> None:
         """That one begins to wait."""
@@ -79,7 +75,7 @@ class Patience:
         self._count()
 
     def _count(self) -> None:
-        self.share = min(MOST, max(FAIR, ALL // max(len(self._readers), 1)))
+        self.share = max(FAIR, ALL // max(len(self._readers), 1))
 
     def _look(self) -> None:
         """Who has read nothing since the last look gets what there is."""

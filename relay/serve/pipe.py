@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import asyncssh
 
 from relay.serve.backlog import Backlog
-from relay.serve.frame import Frame
+from relay.serve.frame import MOST, Frame
 from relay.serve.patience import Patience, Reader
 from relay.serve.purse import Purse
 
@@ -227,17 +227,27 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
+        """One turn of the loop: a turn costs as much as half a frame, so a stream that is alone has two."""
+        budget = self._reader.share
+        while budget > 0 and self._reading:
+            asked = min(budget, MOST)
+            if self._carry(asked) < asked:  # there is no more now, or the client's window takes no more
+                return
+            budget -= asked
+
+    def _carry(self, most: int) -> int:
+        """Read the target once, at most `most` bytes, and send the client what it said; how much that was."""
         chan, frame = self._chan, self._frame
         if chan is None:
-            return
+            return 0
         room = chan.sendable or CHUNK  # without a window asyncssh keeps a little
         try:
-            count = frame.read(self._sock, min(room, self._reader.share), chan.packet)
+            count = frame.read(self._sock, min(room, most), chan.packet)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError as error:
             self._fail(error)
-            return
+            return 0
         self._reader.note(count)
         try:
             if count:
@@ -254,6 +264,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
                     chan.write_eof()
         except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
             self._close("client-closed")
+        return count
 
     def _writable(self) -> None:
         try:
