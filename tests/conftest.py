@@ -1,6 +1,7 @@
 """What every test shares: the same hypothesis examples everywhere, and no test that is skipped in silence."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,11 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", deadline=None, max_examples=20_000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("RELAY_HYPOTHESIS", "ci"))
+
+# A program inherits what is ignored, and a script's shell starts what runs in its background with SIGINT ignored: then
+# nothing that a test starts could be ended by it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test STRICT=1` and .ci/run: a machine that lacks what a test needs is a failure there, not a green run
 STRICT = os.environ.get("RELAY_STRICT", "") not in ("", "0")
