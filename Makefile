@@ -1,8 +1,12 @@
-# `make` alone says what there is. Tests in parallel: JOBS=4. More for pytest: ARGS="-k target".
+# `make` alone says what there is. Tests side by side: JOBS=4. More for pytest: ARGS="-k target".
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-JOBS ?= 2
+# The tests start some thousand processes from this tree: its modules are compiled once, not each time
+unexport PYTHONDONTWRITEBYTECODE
+CORES := $(shell nproc)
+# most of the whole suite waits for what it has started, so two for each core; what is quick computes
+JOBS ?= $(shell expr 2 \* $(CORES))
 ARGS ?=
 BIN_ := .venv/bin
 PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup
