@@ -9,7 +9,7 @@ CORES := $(shell nproc)
 JOBS ?= $(shell expr 2 \* $(CORES))
 ARGS ?=
 BIN_ := .venv/bin
-PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup
+PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ test: ## every test; installs Debian packages that are missing (STRICT=1: a skip
 
 quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
 	@$(MAKE) --no-print-directory lint
-	$(PYTEST) -m 'not system and not slow' $(ARGS)
+	$(PYTEST) -n $(CORES) -m 'not system and not slow' $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy and the layers
 	$(BIN_)/ruff check .
