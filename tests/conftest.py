@@ -29,7 +29,15 @@ QUICK_ALL_THE_SAME = "test_first_jump.py"
 
 
 # What takes longest begins first, so that no worker is left with it alone at the end
-LONGEST = ("installing", "tests/net/test_apply.py", "tests/serve/test_handover.py", "serve-floods", "lab-plan")
+LONGEST = (
+    "installing",
+    "floods-junk",
+    "tests/net/test_apply.py",
+    "tests/serve/test_handover.py",
+    "floods-rekey",
+    "serve-floods",
+    "lab-plan",
+)
 
 
 def _group(item: pytest.Item) -> str:
