@@ -7,6 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := $(shell nproc)
 # most of the whole suite waits for what it has started, so two for each core; what is quick computes
 JOBS ?= $(shell expr 2 \* $(CORES))
+quick fuzz coverage: JOBS = $(CORES)
 ARGS ?=
 BIN_ := .venv/bin
 PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
@@ -32,12 +33,19 @@ test: ## every test; installs Debian packages that are missing (STRICT=1: a skip
 
 quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
 	@$(MAKE) --no-print-directory lint
-	$(PYTEST) -n $(CORES) -m 'not system and not slow' $(ARGS)
+	$(PYTEST) -m 'not system and not slow' $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy and the layers
+	@$(MAKE) --no-print-directory -j $(CORES) --output-sync=target lint-text lint-types lint-layers
+
+lint-text:
 	$(BIN_)/ruff check .
 	$(BIN_)/ruff format --check .
+
+lint-types:
 	$(BIN_)/mypy
+
+lint-layers:
 	$(BIN_)/lint-imports
 
 fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones every time; then a relay with 100 random lives
@@ -77,4 +85,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help lab demo demo-stop test quick lint fuzz soak coverage load bench install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick lint lint-text lint-types lint-layers fuzz soak coverage load bench install uninstall units venv clean
