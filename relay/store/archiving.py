@@ -54,7 +54,7 @@ def standing(reader: Reader, retention: Retention, now_us: int) -> Standing:
     return Standing(
         base=reader.base()[0],
         head=reader.head(),
-        used=reader.room()[0],
+        used=reader.room().used,
         aged=reader.edge(now_us - retention.keep),
         well_aged=reader.edge(now_us - retention.keep - DAY),
         settled=reader.edge(now_us - SETTLED),
@@ -83,9 +83,8 @@ def plan(state: Path, reader: Reader, retention: Retention, now_us: int, before:
 
 def _ends(reader: Reader, after: int, last: int) -> Iterator[int]:
     while after < last:
-        end = reader.last_named(archive.SEALED, after, min(after + MOST_ROWS, last)) or reader.first_named(
-            archive.SEALED, after, last
-        )
+        end = reader.named(archive.SEALED, after, min(after + MOST_ROWS, last), newest=True)
+        end = end or reader.named(archive.SEALED, after, last, newest=False)
         if not end:
             return
         yield end
