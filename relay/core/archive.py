@@ -1,7 +1,7 @@
 """What stands in an archive of the audit log and in the manifest of all archives, and which rows go there next?
 
 An archive is JSON lines: a header, then `{"hash":HASH,"row":TEXT}` for each row, where TEXT is the row's canonical text
-(relay.core.chain) byte for byte. So an archive is proven with standard tools as the database is, and needs nothing else.
+(relay.core.chain) byte for byte. So an archive is proven with standard tools, and needs nothing else.
 """
 
 import json
@@ -23,7 +23,8 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _NODE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 # Inside a JSON string every quotation mark has a backslash before it, so these find keys only.
 _END = re.compile(
-    r'\},"id":"([^"\\]*)","name":"([^"\\]*)","node":"[^"\\]*","schema":\d{1,9},"seq":(\d{1,18}),"time":(-?\d{1,18})\}\Z', re.A
+    r'\},"id":"([^"\\]*)","name":"([^"\\]*)","node":"[^"\\]*","schema":\d{1,9},"seq":(\d{1,18}),"time":(-?\d{1,18})\}\Z',
+    re.A,
 )
 _FORWARD = re.compile(r'[{,]"forward":"([^"\\]*)"')
 _PERSON = re.compile(r'[{,]"person":("(?:[^"\\]|\\.)*")')
@@ -68,7 +69,7 @@ class Entry:
 
     def header(self) -> str:
         """The first line of its file."""
-        told = {
+        told: dict[str, Any] = {
             "archive": FORMAT,
             **{key: getattr(self, key) for key in ("node", "first", "last", "prev", "hash", "since", "until")},
         }
@@ -83,7 +84,13 @@ class Entry:
         return Event(self.dropped_id, self.dropped_at, "audit.discarded", {**self._told(), **by})
 
     def _told(self) -> dict[str, Value]:
-        told = {"file": self.file, "first": self.first, "last": self.last, "count": self.rows, "digest": self.sha256}
+        told: dict[str, Value] = {
+            "file": self.file,
+            "first": self.first,
+            "last": self.last,
+            "count": self.rows,
+            "digest": self.sha256,
+        }
         return {**told, "since": self.since // 1_000_000, "until": self.until // 1_000_000}
 
 

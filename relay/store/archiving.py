@@ -1,11 +1,11 @@
-"""How do rows leave the database? Into an archive that was written, synced and read back; the row says so; then they go.
+"""How do rows leave the database? An archive is written, synced and read back; a row says so; then they go.
 
 In this order, so that a crash between any two steps loses nothing and the next run goes on:
 1. the rows are read and their chain is checked; they are written under a temporary name, synced, read back, compared;
 2. the file gets its name, then its entry in the manifest: from here on it counts;
 3. the row `audit.archived` is written, with the id that the manifest keeps, so that it is written once;
 4. the rows are deleted, oldest first, in short slices (Writer.forget), which move the base of the database with them.
-Steps 1 and 2 need no writer: they are done in a process of their own (`python -m relay.store.archiving`) while the relay
+Steps 1 and 2 need no writer: a process of their own (`python -m relay.store.archiving`) does them while the relay
 serves. Whoever gives an archive up does it in the same order: manifest, row, file.
 """
 
@@ -223,9 +223,7 @@ def _clear(archives: Archives, entries: tuple[Entry, ...]) -> None:
     last = entries[-1].last if entries else 0
     for path in archives.directory.iterdir():
         parts = path.name.removesuffix(".jsonl.gz").rsplit("-", 2)
-        leftover = (
-            path.name.endswith(".jsonl.gz") and len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) > last
-        )
+        leftover = path.name.endswith(".jsonl.gz") and len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) > last
         if leftover or (path.name.startswith(".") and path.name.endswith(".new")):
             path.unlink(missing_ok=True)
 
@@ -241,9 +239,7 @@ def _looked_at(reader: Reader, after: int, prev: str, end: int) -> Entry:
         seq, name, text = seq + 1, line.name, line.text
         if line.seq != seq or digest(hash, text) != line.hash:
             wrong = f"row {seq} is missing" if line.seq != seq else f"row {seq} is not what was written"
-            raise StoreUnavailable(
-                f"nothing is archived: {wrong}", "relayctl audit verify; nothing was deleted"
-            )
+            raise StoreUnavailable(f"nothing is archived: {wrong}", "relayctl audit verify; nothing was deleted")
         hash, since, until = line.hash, min(since, line.time), max(until, line.time)
         size += len(archive.line(hash, text).encode()) + 1
         person = archive.person_of(text)

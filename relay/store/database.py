@@ -140,7 +140,7 @@ class Writer:
         return some
 
     def give_back(self) -> bool:
-        """Give the disk some of what archived rows left free; False when there is nothing to. Raises StoreUnavailable."""
+        """Give the disk some of what archived rows left free; False when there is none. Raises StoreUnavailable."""
         with self._guard() as database:
             return leaving.give_back(database)
 

@@ -36,7 +36,7 @@ def room(database: sqlite3.Connection) -> Room:
 
 
 def forget(database: sqlite3.Connection, last: int, hash: str, most: int) -> bool:
-    """Delete up to `most` of the oldest rows, none behind row `last`, inside the caller's transaction; whether any went.
+    """Delete up to `most` of the oldest rows, up to row `last`, inside the caller's transaction; whether any went.
 
     Raises StoreUnavailable unless row `last` has this hash, so that what was archived is what is deleted, and no
     forward is open that began up to there.
@@ -51,10 +51,13 @@ def forget(database: sqlite3.Connection, last: int, hash: str, most: int) -> boo
             f"row {last} of the audit database is not the one that was archived", "relayctl audit verify"
         )
     if database.execute("SELECT 1 FROM open_forwards WHERE seq <= ? LIMIT 1", (last,)).fetchone():
-        raise StoreUnavailable(f"a forward is open that began before row {last}", "it stays until the forward has ended")
+        raise StoreUnavailable(
+            f"a forward is open that began before row {last}", "it stays until the forward has ended"
+        )
     entries = {
         table: database.execute(
-            f"SELECT DISTINCT {table} FROM events WHERE seq <= ? AND {table} IS NOT NULL", (edge,)  # noqa: S608 - our own tables
+            f"SELECT DISTINCT {table} FROM events WHERE seq <= ? AND {table} IS NOT NULL",  # noqa: S608 - our own tables
+            (edge,),
         ).fetchall()
         for table in ("who", "target")
     }
