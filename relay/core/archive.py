@@ -12,13 +12,14 @@ from typing import Any
 
 from relay.core.chain import Row
 from relay.core.event import Event, Value
+from relay.core.settings import Settings
 from relay.errors import InputRejected
 
 FORMAT = 1
 SEALED = "audit.sealed"  # an archive ends with such a row: what it holds is signed
 MOST_PERSONS = 200  # named in the manifest; with more an archive is read to find out
 LONGEST_LINE = 1 << 20  # of an archive or the manifest: a row has some thirty fields of at most 1,024 characters
-_DAY = 86_400_000_000
+DAY = 86_400_000_000  # microseconds
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NODE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 # Inside a JSON string every quotation mark has a backslash before it, so these find keys only.
@@ -199,6 +200,11 @@ class Retention:
 
     keep: int  # microseconds
     most: int  # bytes; 0: no bound
+
+
+def retention(settings: Settings) -> Retention:
+    """What these settings say."""
+    return Retention(settings.audit_keep_days * DAY, settings.audit_max_size)
 
 
 @dataclass(frozen=True, slots=True)

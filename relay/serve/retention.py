@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.core.archive import Entry, entry_of
+from relay.core.archive import Entry, entry_of, retention
 from relay.core.event import Event, Value
 from relay.core.settings import Settings
 from relay.errors import RelayError, StoreUnavailable
@@ -26,7 +26,6 @@ LOOK_SECONDS = 60.0  # how often the size is looked at
 AGE_SECONDS = 3600.0  # how often the age of rows is; archives are made once a day for it
 CHILD_SECONDS = 600.0  # for one archive: 100,000 rows take some seconds on a busy machine
 PAUSE_SECONDS = 0.02  # after a slice of deletions: forwards come first
-_DAY_US = 86_400_000_000
 _BY = ("by_uid", "by_login_uid", "by_sudo", "why")
 _LONGEST = 1 << 20  # bytes of what the child says at once
 
@@ -149,10 +148,10 @@ class Retention:
 
     async def _entries(self, before: int | None) -> AsyncGenerator[Entry, None]:
         """What the child says: archives whose rows may leave the database. Raises RelayError when it fails."""
-        settings = self._settings()
+        wished = retention(self._settings())
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "relay.store.archiving", str(self._state)),
-            *(str(settings.audit_keep_days * _DAY_US), str(settings.audit_max_size)),
+            *(str(wished.keep), str(wished.most)),
             *(() if before is None else (str(before),)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -10,32 +10,28 @@ serves. Whoever gives an archive up does it in the same order: manifest, row, fi
 """
 
 import contextlib
-import fcntl
-import gzip
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from relay.core import archive
 from relay.core.archive import Entry, Retention, Standing
 from relay.core.chain import digest
+from relay.core.event import Value
 from relay.core.ids import Ids
 from relay.errors import RelayError, StoreUnavailable
-from relay.store.archive import DIRECTORY, MANIFEST, Archives
-from relay.store.database import FILE
-from relay.store.files import give_to_owner, sync
+from relay.store import archive_files
+from relay.store.archive import MANIFEST, Archives
+from relay.store.database import FILE, Writer
 from relay.store.reader import Reader
 
-SLOT = 510  # of ids: one archives at a time, and no worker and no command has this slot
 SETTLED = 3_600_000_000  # microseconds: a worker whose supervisor died sends its rows again, mostly within seconds;
 # a row that comes twice is known by its twin in the database
 MOST_ROWS = 100_000  # of one archive, unless no checkpoint comes before: 4 MB, read in a second
-DAY = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def standing(reader: Reader, retention: Retention, now_us: int) -> Standing:
         head=reader.head(),
         used=reader.room().used,
         aged=reader.edge(now_us - retention.keep),
-        well_aged=reader.edge(now_us - retention.keep - DAY),
+        well_aged=reader.edge(now_us - retention.keep - archive.DAY),
         settled=reader.edge(now_us - SETTLED),
         open=opened[0] if opened else 0,
     )
@@ -103,11 +99,11 @@ def run(
     Nobody else may archive meanwhile. Raises StoreUnavailable: nothing is to be deleted then.
     """
     archives = Archives(state)
-    with Reader(state / FILE) as reader, alone(state):
+    with Reader(state / FILE) as reader, archive_files.alone(state):
         base, hash = reader.base()
         entries = archives.entries()
         _fit(archives, entries, base, hash)
-        _clear(archives, entries)
+        archive_files.clear(archives, entries)
         for entry in entries:
             if entry.last > base:
                 archives.check(entry)
@@ -115,92 +111,23 @@ def run(
         due = plan(state, reader, retention, now(), before)
         found(due)
         after, prev = (entries[-1].last, entries[-1].hash) if entries else (base, hash)
-        ids = Ids(SLOT)
+        ids = Ids(archive_files.SLOT)
         for end in due.ends:
             entry = _looked_at(reader, after, prev, end)
             at = now()
-            entry = replace(_written(archives, reader, entry), id=ids.make(at), at=at)
+            entry = replace(archive_files.write(archives, reader.lines(after), entry), id=ids.make(at), at=at)
             entries = (*entries, entry)
-            _list(archives, entries)
+            archive_files.enter(archives, entries)
             after, prev = entry.last, entry.hash
             yield entry
 
 
-def pending_discards(archives: Archives) -> tuple[Entry, ...]:
-    """Archives that the manifest calls discarded while their file is still there: a run was cut short."""
-    return tuple(entry for entry in archives.entries() if not entry.kept and (archives.directory / entry.file).exists())
-
-
-def to_discard(archives: Archives, base: int, before: int) -> tuple[Entry, ...]:
-    """The kept archives of which every row is older than `before`, and has left the database: the oldest ones."""
-    found: list[Entry] = []
-    for entry in archives.entries():
-        if entry.until >= before or entry.last > base:
-            break
-        if entry.kept:
-            found.append(entry)
-    return tuple(found)
-
-
-def announce_discards(state: Path, chosen: tuple[Entry, ...], now: Callable[[], int]) -> tuple[Entry, ...]:
-    """Note in the manifest that these are given up, after a last look that they are whole. Raises StoreUnavailable.
-
-    Their rows `audit.discarded` are to be durable before `discard` removes a file.
-    """
-    archives = Archives(state)
-    with alone(state):
-        ids = Ids(SLOT)
-        files = {entry.file for entry in chosen}
-        entries = []
-        for entry in archives.entries():
-            if entry.file in files and entry.kept:
-                archives.check(entry)
-                at = now()
-                entries.append(archive.dropped(entry, ids.make(at), at))
-            else:
-                entries.append(entry)
-        _list(archives, tuple(entries))
-    return pending_discards(archives)
-
-
-def discard(archives: Archives, entry: Entry) -> None:
-    """Remove the file of an archive that was given up. Raises StoreUnavailable."""
-    path = archives.directory / entry.file
-    try:
-        path.unlink(missing_ok=True)
-        sync(archives.directory)
-    except OSError as error:
-        raise StoreUnavailable(f"{path} cannot be removed: {error.strerror}", "run this as root") from error
-
-
-@contextlib.contextmanager
-def alone(state: Path) -> Iterator[Path]:
-    """The directory of archives, made if need be, while nobody else archives. Raises StoreUnavailable."""
-    directory = state / DIRECTORY
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise StoreUnavailable(f"{directory}: {error.strerror}", f"look at owner and mode of {state}") from error
-    try:
-        with contextlib.suppress(PermissionError):  # a command of another user than the owner
-            give_to_owner(descriptor, state)
-            os.fchmod(descriptor, 0o700 | (0o050 if _mode(state) & 0o040 else 0))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreUnavailable(f"another process archives in {directory}", "try again when it is done") from None
-        yield directory
-    finally:
-        os.close(descriptor)
-
-
-def _mode(state: Path) -> int:
-    """Archives may be read by whom the database may be read, and written by the owner only."""
-    try:
-        return 0o600 | ((state / FILE).stat().st_mode & 0o040)
-    except OSError:
-        return 0o600
+def settle(writer: Writer, entry: Entry, by: Mapping[str, Value]) -> None:
+    """Say that the rows of `entry` are archived, then delete them. Raises StoreUnavailable; the next run goes on."""
+    row = entry.archived()
+    writer.append([replace(row, fields={**row.fields, **by})])
+    while writer.forget(entry.last, entry.hash):
+        pass
 
 
 def _fit(archives: Archives, entries: tuple[Entry, ...], base: int, hash: str) -> None:
@@ -216,16 +143,6 @@ def _fit(archives: Archives, entries: tuple[Entry, ...], base: int, hash: str) -
     for entry in entries:
         if entry.kept:
             archives.present(entry)
-
-
-def _clear(archives: Archives, entries: tuple[Entry, ...]) -> None:
-    """Remove what an interrupted run left: nobody reads it, and all its rows are in the database still."""
-    last = entries[-1].last if entries else 0
-    for path in archives.directory.iterdir():
-        parts = path.name.removesuffix(".jsonl.gz").rsplit("-", 2)
-        leftover = path.name.endswith(".jsonl.gz") and len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) > last
-        if leftover or (path.name.startswith(".") and path.name.endswith(".new")):
-            path.unlink(missing_ok=True)
 
 
 def _looked_at(reader: Reader, after: int, prev: str, end: int) -> Entry:
@@ -251,65 +168,6 @@ def _looked_at(reader: Reader, after: int, prev: str, end: int) -> Entry:
     named = None if len(persons) > archive.MOST_PERSONS else tuple(sorted(persons))
     entry = Entry(node, after + 1, end, prev, hash, since, until, named)
     return replace(entry, size=size + len(entry.header().encode()) + 1)
-
-
-def _written(archives: Archives, reader: Reader, entry: Entry) -> Entry:
-    """The archive on the disk under its name, read back; its entry with the file's size and hash."""
-    path = archives.directory / entry.file
-    fresh = path.with_name(f".{path.name}.new")
-    state = archives.directory.parent
-    try:
-        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
-            give_to_owner(descriptor, state)
-            os.fchmod(descriptor, _mode(state))
-            # no name and no time in it: the same rows give the same bytes
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as lines:
-                lines.write(entry.header().encode() + b"\n")
-                for line in reader.lines(entry.first - 1):
-                    if line.seq > entry.last:
-                        break
-                    lines.write(archive.line(line.hash, line.text).encode() + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-            if hasattr(os, "posix_fadvise"):  # what is read back is to come from the disk
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            file.seek(0)
-            data = file.read()
-        entry = replace(entry, bytes=len(data), sha256=sha256(data).hexdigest())
-        archives.check(entry, fresh)
-        fresh.rename(path)
-        sync(archives.directory)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise _unwritable(path, error) from error
-    return entry
-
-
-def _list(archives: Archives, entries: tuple[Entry, ...]) -> None:
-    """Put a new manifest in the place of the old one. Raises StoreUnavailable."""
-    path = archives.directory / MANIFEST
-    fresh = path.with_name(f".{path.name}.new")
-    state = archives.directory.parent
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            give_to_owner(descriptor, state)
-            os.fchmod(descriptor, _mode(state))
-            file.writelines(archive.entry_line(entry).encode() + b"\n" for entry in entries)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.rename(path)
-        sync(archives.directory)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"{path} cannot be written: {error.strerror}", "is there room? df -h; nothing was deleted")
 
 
 def main() -> None:
