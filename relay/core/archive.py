@@ -221,7 +221,7 @@ class Standing:
 
 
 def wanted(retention: Retention, now: Standing) -> int:
-    """The number of the row up to which the settings want rows archived; at most `now.base`: none.
+    """The number of the row up to which the settings want rows archived (`allowed` says how far that goes); 0: none.
 
     For their age once a day, so that a quiet relay does not leave an archive an hour. For the size down to nine tenths,
     so that not every row that comes pushes one out.
@@ -230,7 +230,7 @@ def wanted(retention: Retention, now: Standing) -> int:
     if retention.most and now.used > retention.most and now.head > now.base:
         share = (now.used - retention.most * 9 // 10) / now.used
         last = max(last, now.base + int((now.head - now.base) * share) + 1)
-    return allowed(now, last)
+    return last
 
 
 def allowed(now: Standing, last: int) -> int:

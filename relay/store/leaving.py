@@ -14,7 +14,7 @@ from relay.store.rows import base_of
 SLICE = 250  # rows deleted in one transaction: 3 ms here (bench/store.py), of the 10 ms that a forward may wait
 FREE_PAGES = 4096  # kept for the rows to come, 16 MiB: growing costs more than using again
 _GIVEN_BACK = 128  # pages in one transaction: each may have to be moved first
-_STRANGER = 160  # bytes of one count of strangers, its part of the index with it: a generous guess
+_STRANGER = 180  # bytes of one count of strangers, its part of the index with it: a generous guess
 
 
 @dataclass(frozen=True, slots=True)
