@@ -183,6 +183,8 @@ class Writer:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            # before a new file's first page is written, or never: pages can be given back to the disk (leaving.py)
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StoreUnavailable(f"{self._path} lies where SQLite cannot keep a log: {mode}", "use a local disk")
