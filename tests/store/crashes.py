@@ -22,7 +22,7 @@ from relay.store.database import FILE, Reader, Writer
 from tests.audit_rows import NOON, Relay
 from tests.store import archived
 
-LIFE = 0.05  # seconds that a process lives at the most, after it has opened the database
+LIFE = 0.03  # seconds that a process lives at the most, after it has come so far
 CHECK = 50  # rounds between two looks at every row; each round looks at the newest
 
 
@@ -39,7 +39,7 @@ class Tally:
 
 def live(state: Path, number: int, told: int) -> None:
     """Append, archive and delete for ever; each durable head is told."""
-    leaving.SLICE, archiving.MOST_ROWS = 5, 60
+    leaving.SLICE, archiving.MOST_ROWS = 25, (60, 60, 3000)[number % 3]
     relay = Relay(NOON + number * 1000 * archived.HOUR)
     writer = Writer(state / FILE, "relay")
 
@@ -79,8 +79,10 @@ def round(state: Path, number: int, chance: random.Random, tally: Tally) -> None
     os.close(telling)
     said = b""
     with os.fdopen(reading, "rb", 0) as pipe:
-        if chance.random() < 0.9:
-            said = pipe.read(1 << 16)  # it has opened the database; else it may die in that, too
+        # nine of ten have opened the database, else they may die in that too; a third has begun to delete
+        until = chance.choices((b"", b"append", b"settle"), (1, 6, 3))[0]
+        while until not in said:
+            said += pipe.read(1 << 16)
         time.sleep(chance.random() * LIFE)
         os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -130,6 +132,7 @@ def run(state: Path, rounds: int, seed: int) -> Tally:
     """So many rounds."""
     chance = random.Random(seed)
     tally = Tally()
+    Writer(state / FILE, "relay").close()
     for number in range(rounds):
         round(state, number, chance, tally)
         look(state, tally, whole=number % CHECK == CHECK - 1)
