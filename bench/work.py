@@ -64,7 +64,7 @@ HANDS = (socket.socket, socket.SocketType, select.epoll)
 
 NAMES = ("calls", "bytecodes", "system", "packets", "copies")
 OF = {"down": "32 KiB down", "up": "32 KiB up", "stroke": "key stroke", "log-in": "log-in with a forward"}
-WARM = 4  # rounds before the first that counts
+WARM = 2  # rounds before the first that counts
 
 Figures = dict[str, float]
 
@@ -315,13 +315,8 @@ class Stage:
 
 
 def _listener() -> socket.socket:
-    """On 127.0.0.1, for sockets of fixed buffers."""
-    made = socket.socket()
-    for name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        made.setsockopt(socket.SOL_SOCKET, name, BUFFER)
-    made.bind(("127.0.0.1", 0))
-    made.listen()
-    return made
+    """On 127.0.0.1."""
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def _send(sock: socket.socket, data: bytes) -> int:
@@ -367,7 +362,17 @@ def work(rounds: int = 5, what: Iterable[str] = OF) -> dict[str, Figures]:
     return found
 
 
-class CopyingSocket(socket.socket):
+class Socket(socket.socket):
+    """Its buffers stay as they are: the kernel's own measure of them depends on time."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        if self.family != socket.AF_UNIX and more.get("fileno") is None:
+            for name in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                self.setsockopt(socket.SOL_SOCKET, name, BUFFER)
+
+
+class CopyingSocket(Socket):
     """Every byte is copied once more on its way out: for the proof that the bounds would show it."""
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -388,8 +393,7 @@ def main() -> None:
         "--copying", action="store_true", help="with every byte copied once more: what a fault looks like"
     )
     options = parser.parse_args()
-    if options.copying:
-        socket.socket = CopyingSocket  # type: ignore[misc]
+    socket.socket = CopyingSocket if options.copying else Socket  # type: ignore[misc]
     what = ("down", "up") if options.copying else tuple(OF)
     found = work(options.rounds, what)
     if options.json:
