@@ -3,8 +3,10 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from jumphosts import JumpHost
+if TYPE_CHECKING:
+    from jumphosts import JumpHost
 
 EVEN = 0.05  # a ratio nearer to 1 than this is called even, and so is one that the runs' spread explains
 NOISE, NOISE_P99 = 0.15, 0.30  # what sshd differs by from a second sshd, measured with compare.py
@@ -107,7 +109,7 @@ class Table:
 
     def add(
         self,
-        jump: JumpHost,
+        jump: "JumpHost",
         name: str,
         value: float | None,
         *,

@@ -12,7 +12,7 @@ packets    of SSH that the relay sent
 copies     how often each byte was written to fresh memory: with malloc told to map every block of a page and
            more, each copy is so many page faults, and a reused buffer none
 
-tests/serve/test_work.py holds the bounds: a copy, a packet or a call too many fails there.
+tests/bench/test_work.py holds the bounds: a copy, a packet or a call too many fails there.
 """
 
 import argparse
