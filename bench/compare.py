@@ -119,7 +119,7 @@ def beside(at: Field) -> list[str]:
 
 
 def memory(at: Field, table: Table) -> None:
-    """With people who have one forward open each, and of one who is logged in and has none."""
+    """With people who have one forward open each, and of one who is logged in and has none; and the CPU of doing so."""
     for jump in (at.sshd, at.relay):
         found = measures.memory(at.started, jump, at.echo, at.size.people)
         for people, (size, count) in zip(at.size.people, found, strict=True):
@@ -129,6 +129,8 @@ def memory(at: Field, table: Table) -> None:
         before, after = measures.idle(at.single if jump is at.relay else jump, (0, at.size.idle))
         each = (after - before) * 1024 / at.size.idle if before is not None and after is not None else None
         table.add(jump, "memory of an idle connection, KiB", each, digits=1, goal=at_most(0.01))
+        rest = measures.at_rest(jump, at.size.seconds)
+        table.add(jump, "CPU at rest with nobody connected, ms per second", rest, digits=1)
 
 
 def throughput(at: Field, table: Table) -> list[str]:
@@ -271,6 +273,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", action="append_const", dest="only", const=name, help="this part only")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file")
     options = parser.parse_args()
+    others = machine.load()  # later it is our own, too
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # thousands of idle people are this process's sockets
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, Started() as started:
@@ -289,7 +292,7 @@ def main() -> int:
                 f"- when: {time.strftime('%Y-%m-%d', time.gmtime())}, in {(time.monotonic() - start) / 60:.1f} minutes"
             )
             when += f"; load before {load:.1f}, after {machine.load():.1f}"
-            busy = [BUSY] if load > QUIET and name == next(iter(SECTIONS)) else []  # later ones see our own load
+            busy = [BUSY] if others > QUIET and name != "work" else []  # what is counted does not depend on it
             section = "\n".join([*machine.described(), when, *busy, "", *lines])
             print(section, flush=True)
             if options.write:

@@ -77,6 +77,8 @@ class Figure:
     def better(self) -> str:
         """Who is better, in one word."""
         ratio = self.ratio()
+        if self.middle("sshd") == 0 and self.middle("relay"):
+            return "relay" if self.more_is_better else "sshd"
         if ratio is None:
             return ""
         among = self._among("sshd", "relay") + self._among("relay", "sshd")

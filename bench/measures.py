@@ -178,6 +178,15 @@ def settle(jump: JumpHost, patience: float = 10.0) -> None:
         time.sleep(0.3)
 
 
+def at_rest(jump: JumpHost, seconds: float) -> float:
+    """The jump host's CPU in milliseconds a second while nobody does anything."""
+    settle(jump)
+    pids = processes.tree(jump.pid)
+    before, start = processes.cpu_now(pids), time.perf_counter()
+    time.sleep(seconds)
+    return (processes.cpu_now(pids) - before) * 1000 / (time.perf_counter() - start)
+
+
 def idle(jump: JumpHost, counts: tuple[int, ...]) -> list[float | None]:
     """MiB in all with so many connections that are logged in and have nothing open (clients are in this process)."""
     key = load_key(jump.key)
