@@ -23,6 +23,7 @@ import growth
 import jumphosts
 import machine
 import measures
+import streams
 from figures import Table, at_least, at_most, plus
 from jumphosts import CIPHERS, JumpHost
 from processes import Started
@@ -171,18 +172,18 @@ def latency(at: Field, jump: JumpHost, table: Table) -> None:
         table.add(jump, f"{name} p50, ms", measures.centile(spent, 50))
         table.add(jump, f"{name} p99, ms", measures.centile(spent, 99), goal=at_most(late) if late else None)
 
-    shared = measures.Shared(at.started, jump, at.echo, at.bulk)
+    shared = streams.Shared(at.started, jump, at.echo, at.bulk)
     try:
         both("forward set-up on an open connection", measures.setup(shared, at.size.setups))
     finally:
         shared.close()
     host = at.single if jump is at.relay else jump
-    with measures.tunnel(at.started, host, at.echo) as idle:
+    with streams.tunnel(at.started, host, at.echo) as idle:
         both("echo, idle", measures.echoes(idle, at.size.seconds), 1.2)
     for count in (1, 8):
         found = measures.crowd(at.started, host, (at.echo, at.bulk), count, at.size.seconds)
         both(f"echo beside {count} bulk stream{'s' if count > 1 else ''} of others", found.echoes, 1.0)
-    shared = measures.Shared(at.started, host, at.echo, at.bulk)
+    shared = streams.Shared(at.started, host, at.echo, at.bulk)
     try:
         both("echo beside one's own bulk stream", measures.own_bulk_echoes(at.started, shared, at.size.seconds))
     finally:

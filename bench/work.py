@@ -17,11 +17,8 @@ tests/bench/test_work.py holds the bounds: a copy, a packet or a call too many f
 
 import argparse
 import asyncio
-import ctypes
 import json
 import os
-import resource
-import select
 import socket
 import sys
 import tempfile
@@ -30,12 +27,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import asyncssh
 import cryptography
+from counting import COPY as PACKET
+from counting import Count, Fresh
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import relay
@@ -48,8 +46,6 @@ from relay.store import host_keys
 from tests.serve import hostile
 from tests.serve.hostile import Client, string, uint32
 
-OWN_BLOCK = 1 << 12  # bytes, a page: the smaller ones leave no room in the heap for a copy of a packet
-PACKET = 1 << 15
 BURST = 1 << 20  # bytes before the window of whoever takes them is opened again; both windows are twice that
 BULK = 4 * BURST  # bytes of a round
 STROKES = 50  # echoes of a round
@@ -57,109 +53,13 @@ KEY = 64  # bytes of one
 BUFFER = 1 << 18  # of every socket: the kernel would let them grow as it likes
 PLACES = tuple(str(Path(module.__file__ or "").parent) + os.sep for module in (relay, asyncssh, cryptography))
 PLACES += tuple(asyncio.__path__[0] + f"/{name}.py" for name in ("selector_events", "transports", "sslproto"))
-MOVES = "recv recv_into recvmsg recvmsg_into recvfrom recvfrom_into send sendall sendmsg sendto read readv write writev"
-OTHERS = "setsockopt getsockopt shutdown close connect connect_ex register unregister modify urandom getrandom"
-SYSTEM = frozenset([*MOVES.split(), *OTHERS.split()])
-HANDS = (socket.socket, socket.SocketType, select.epoll)
 
 NAMES = ("calls", "bytecodes", "system", "packets", "copies")
 OF = {"down": "32 KiB down", "up": "32 KiB up", "stroke": "key stroke", "log-in": "log-in with a forward"}
+MOST_TURNS = 200_000  # a run has some thousands
 WARM = 2  # rounds before the first that counts
 
 Figures = dict[str, float]
-
-
-class Count:
-    """Counts while it is entered, in code of the files that begin with one of `places`, and of this thread only."""
-
-    def __init__(self, places: Iterable[str] = PLACES, *, bytecodes: bool = False) -> None:
-        """`bytecodes`: those instead of the rest; watching each would distort the rest."""
-        self.calls = self.bytecodes = self.system = self.faults = 0
-        self._places = tuple(places)
-        self._known: dict[str, bool] = {}
-        self._each = bytecodes
-
-    def __enter__(self) -> "Count":
-        self._before = _faults()
-        if self._each:
-            sys.settrace(self._entered)
-        else:
-            sys.setprofile(self._called)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-        sys.settrace(None)
-        self.faults += _faults() - self._before
-
-    def _ours(self, frame: FrameType | None) -> bool:
-        if frame is None:
-            return False
-        name = frame.f_code.co_filename
-        found = self._known.get(name)
-        if found is None:
-            found = self._known[name] = name.startswith(self._places)
-        return found
-
-    def _called(self, frame: FrameType, event: str, what: Any) -> None:
-        if event == "call":
-            self.calls += self._ours(frame) or self._ours(frame.f_back)
-        elif event == "c_call" and self._ours(frame):
-            self.calls += 1
-            if what.__name__ in SYSTEM and (isinstance(what.__self__, HANDS) or what.__self__ is os_module):
-                self.system += 1
-
-    def _entered(self, frame: FrameType, event: str, what: Any) -> Callable[..., Any] | None:
-        if not self._ours(frame):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._executed
-
-    def _executed(self, frame: FrameType, event: str, what: Any) -> Callable[..., Any]:
-        self.bytecodes += event == "opcode"
-        return self._executed
-
-
-os_module = sys.modules[os.urandom.__module__]  # `posix`: os's functions are its methods
-
-
-def _faults() -> int:
-    """Pages that this thread has touched for the first time."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-
-
-class Fresh:
-    """Has malloc map each block of OWN_BLOCK and more, so that filling one shows as page faults."""
-
-    def __init__(self) -> None:
-        """Raises SystemExit without glibc: then copies could not be seen."""
-        try:
-            mallopt = ctypes.CDLL(None).mallopt
-        except AttributeError:
-            raise SystemExit("copies cannot be counted: this malloc has no mallopt(3)") from None
-        mallopt(-3, OWN_BLOCK)  # M_MMAP_THRESHOLD
-        mallopt(-2, 0)  # M_TOP_PAD: no room above the last block either
-        mallopt(-1, 0)  # M_TRIM_THRESHOLD
-        self._kept: list[bytes] = []
-        self.plug()
-        source = memoryview(os.urandom(PACKET))
-        before = _faults()
-        for _ in range(100):
-            bytes(source)
-        self.copy = (_faults() - before) / 100  # faults of PACKET bytes copied once
-
-    def plug(self) -> None:
-        """Take what room for such blocks is left in the heap: malloc would give that first."""
-        for size in (1 << 18, 1 << 16, 1 << 15, OWN_BLOCK):
-            mapped: list[bytes] = []
-            while len(mapped) < 32:
-                before = _faults()
-                block = b"x" * size
-                is_mapped = _faults() - before >= size / resource.getpagesize()
-                (mapped if is_mapped else self._kept).append(block)
-                if len(self._kept) > 10_000:
-                    raise SystemExit("copies cannot be counted: malloc does not do as mallopt(3) told it")
 
 
 class Supervisor:
@@ -185,6 +85,7 @@ class Stage:
         host_keys.ensure(directory)
         self._worker = self._wait(self._make_worker(directory))
         self._sent = 0  # packets of the relay
+        self._turns = 0
         self.enter()
 
     def _wait(self, what: Coroutine[Any, Any, Any]) -> Any:
@@ -230,6 +131,9 @@ class Stage:
 
     def _turn(self, count: Count | None, wait: float = 0.0) -> None:
         """One turn of the worker's loop; with `wait` it may be the turn of something that takes so long."""
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            raise SystemExit("the worker does not move on")
         if wait:
             self._loop.call_later(wait, self._loop.stop)
         else:
@@ -295,10 +199,10 @@ class Stage:
         """The least of the rounds, for each of `per`; of copies the most, as room in the heap hides some."""
         found: dict[str, list[float]] = {name: [] for name in NAMES}
         for _ in range(WARM):  # what is made once is made now, and the kernel has found its window
-            what(self, Count())
+            what(self, Count(PLACES))
         for _ in range(rounds):
             fresh.plug()
-            count, sent = Count(), self._sent
+            count, sent = Count(PLACES), self._sent
             what(self, count)
             for name, value in (
                 ("calls", count.calls),
@@ -307,11 +211,10 @@ class Stage:
                 ("copies", count.faults / fresh.copy),
             ):
                 found[name].append(value / per)
-            count = Count(bytecodes=True)
+            count = Count(PLACES, bytecodes=True)
             what(self, count)
             found["bytecodes"].append(count.bytecodes / per)
-        choose = {"copies": max}
-        return {name: round(choose.get(name, min)(values), 3) for name, values in found.items()}
+        return {name: round((max if name == "copies" else min)(values), 3) for name, values in found.items()}
 
 
 def _listener() -> socket.socket:

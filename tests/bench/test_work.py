@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.work import Count
+from bench.counting import Count
 
 PROGRAM = Path(__file__).parents[2] / "bench" / "work.py"
 
