@@ -62,8 +62,11 @@ coverage: .venv/.installed-dev ## which lines and branches of relay/core no test
 load: .venv/.installed-dev ## the load that the relay is to hold, each figure with pass or miss (ARGS=idle: that alone)
 	$(BIN_)/python bench/load.py $(ARGS)
 
-bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host
-	$(BIN_)/python bench/compare.py $(ARGS)
+bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host, into docs/benchmarks.md (ARGS=--growth: that part)
+	$(BIN_)/python bench/compare.py --write docs/benchmarks.md $(ARGS)
+
+bench-quick: .venv/.installed ## the same in two minutes, printed only
+	$(BIN_)/python bench/compare.py --quick $(ARGS)
 
 install: ## into /opt/relay/VERSION with the link `current`, and /usr/local/bin/relayctl (sudo make install)
 	@tools/install.sh
@@ -86,4 +89,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help lab demo demo-stop test quick lint lint-text lint-types lint-layers fuzz soak coverage load bench install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick lint lint-text lint-types lint-layers fuzz soak coverage load bench bench-quick install uninstall units venv clean
