@@ -83,6 +83,12 @@ FIELDS: Mapping[str, Field] = {
     "source": Field("text", "an IPv4 address or IPv6 /64 where connections ended without a proven key"),
     "until": Field("number", "when it ends by itself, Unix seconds"),
     "refused": Field("number", "connections that were turned away meanwhile"),
+    "epoch": Field("number", "number of the checkpoint; each is signed by a key of its own"),
+    "key": Field("text", "public key (Ed25519, 32 bytes in base64) that signs this checkpoint, or will sign the next"),
+    "next": Field("text", "public key that will sign the next checkpoint"),
+    "open": Field("number", "forwards without a closing row"),
+    "within": Field("number", "seconds within which the next checkpoint follows while the relay serves"),
+    "signature": Field("text", "Ed25519, 64 bytes in base64, over the row before and this one without the signature"),
 }
 
 _CONNECTION = ("connection", "person", "fingerprint", "client")
@@ -159,6 +165,16 @@ NAMES: Mapping[str, Name] = {
         "forwards or connections of a person, key or target reached their limit; at most one row a minute for each",
         ("kind", "reason"),
         ("person", "fingerprint", "client", "count", "detail"),
+    ),
+    "audit.key": Name(
+        "a line of signing keys begins: the first of all, or because the key was lost or a backup restored",
+        ("key", "reason", "epoch"),
+        ("detail", *_BY),
+    ),
+    "audit.sealed": Name(
+        "a checkpoint: everything before it, signed (`count` rows since the one before)",
+        ("epoch", "key", "next", "count", "open", "within", "signature"),
+        ("policy", "detail"),
     ),
     "audit.lost": Name("rows could not be written (no forward was open for them)", ("count",), ("detail", "reason")),
 }
