@@ -80,9 +80,18 @@ class Walk:
                 self._compare(anchors.pop(number), number, stored, _node(text))
             self._seq, self._hash, self._time = number, stored, time
 
-    def damaged(self, seq: int, what: str) -> None:
-        """Row `seq`, the next one, cannot even be read, so nothing behind it was."""
-        self._integrity.fault(seq, what)
+    def damaged(self, first: int, what: str, last: int = 0, hash: str = "") -> None:
+        """Row `first` cannot be read, or all up to row `last`, which has this `hash`; what is behind is read on."""
+        self._integrity.fault(first, what)
+        if first != self._seq + 1:
+            self._jump(first)
+        self._seq, self._hash = max(first, last), hash
+        self._vigil.blurred()
+        self._lineages.missing()
+
+    def stop(self, what: str) -> None:
+        """Nothing more was read, and why."""
+        self._integrity.fault(self._seq, what)
 
     def end(self, now: int | None = None) -> Proof:
         """Everything was read; `now` is the time where the relay is known to serve."""
@@ -159,16 +168,16 @@ class Walk:
         awaited, verdict = self._lineages.awaited, self._vigil.verdict
         if self._live is None or (awaited is not None and awaited[0] in self._live):
             return
-        newest = max(self._live.values(), default=0)
+        epochs = self._live.values()
         if awaited is None:
-            if newest:
+            if epochs:
                 verdict.fault(self._seq, "the last row; this machine has a key to sign with, and no row announces it")
-        elif newest > awaited[1]:
-            missing = newest - awaited[1]
+        elif later := [epoch for epoch in epochs if epoch > awaited[1]]:
+            missing = min(later) - awaited[1]
             verdict.fault(
                 self._seq, f"the last row; {missing} or more checkpoints that this machine signed are missing"
             )
-        elif not newest:
+        elif not epochs:
             verdict.fault(self._seq, "the last row; the key that is to sign next is not on this machine")
 
     def _compare(self, anchors: Iterable[Anchor], seq: int, stored: str, node: str) -> None:

@@ -40,6 +40,10 @@ class Vigil:
     def missing(self, first: int, last: int) -> None:
         """These rows are not here; a later row may say why."""
         self._gaps.append((first, last))
+        self.blurred()
+
+    def blurred(self) -> None:
+        """What the rows said up to here is not known whole: counting begins anew with the next checkpoint."""
         self._unknown = -1
         self._up = self._stopped = self._counts = False
 
