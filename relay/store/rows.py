@@ -1,7 +1,7 @@
 """How does a row of the database read again: as a value, or as the text that its hash covers?
 
 `row_of` makes the value, one row at a time. `Lines` makes the canonical texts of a million rows (core.chain.canonical):
-the JSON of each dictionary entry is taken apart once, and rows that differ in numbers and ids only share a template.
+the JSON of each dictionary entry is taken apart once, and the parts are put together in the order of their keys.
 """
 
 import json
@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from relay.core.chain import GENESIS, Row, canonical
-from relay.core.event import Event, Value
+from relay.core.chain import GENESIS, Row, compact
+from relay.core.event import Event
 from relay.errors import RowDamaged
 from relay.store import dictionary
 
@@ -23,7 +23,7 @@ ROW = f"""SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, 
     LEFT JOIN who w ON w.id = e.who LEFT JOIN target t ON t.id = e.target LEFT JOIN rests r ON r.id = e.rest"""  # noqa: S608 - parts of our own
 LINE = f"SELECT e.seq, e.id, e.time, e.node, e.name, e.schema, e.who, e.target, {PLACED}, e.rest, e.hash FROM events e"  # noqa: S608 - likewise
 
-_TEMPLATES = 65_536  # kept at once, about 1 kB each; 200 people on 300 targets fit
+_ENTRIES = 100_000  # of dictionaries kept at once, about 2 kB each at the most
 
 
 def base_of(database: sqlite3.Connection) -> tuple[int, str]:
@@ -76,8 +76,9 @@ class Lines:
 
     def __init__(self, ask: Callable[..., list[Any]]) -> None:
         self._ask = ask
-        self._texts: dict[tuple[str, int], str] = {}
-        self._templates: dict[tuple[object, ...], str] = {}
+        self._words: dict[tuple[str, int], str] = {}
+        self._parts: dict[tuple[str, int], dict[str, str]] = {}
+        self._orders: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def line(self, columns: Sequence[Any]) -> Line:
         """Raises RowDamaged for one that cannot be put together again."""
@@ -101,90 +102,62 @@ class Lines:
         ) = columns
         try:
             event_id = dictionary.told(id)
-            same = forward == dictionary.SAME
             if forward is not None:
-                forward = event_id if same else dictionary.told(forward)
+                forward = event_id if forward == dictionary.SAME else dictionary.told(forward)
+            word = self._word("names", name)
+            fields = dict(self._part("who", who)) if who is not None else {}
+            if target is not None:
+                fields |= self._part("target", target)
+            fields |= self._part("rests", rest) if isinstance(rest, int) else _part(rest)
             if connection is not None:
-                connection = dictionary.told(connection)
-            hash, word = digest.hex(), self._text("names", name)
-            if (
-                type(rest) is int
-                and type(id) is bytes
-                and (forward is None or len(forward) == 11)
-                and (connection is None or len(connection) == 11)
-            ):
-                shape = (
-                    *(node, name, schema, who, target, rest),
-                    *(connection is None, forward is None, port is None, sent is None, received is None, took is None),
-                )
-                template = self._templates.get(shape)
-                if template is None:
-                    template = self._template(shape)
-                if template:
-                    return Line(
-                        *(seq, time, word, event_id, forward, hash),
-                        template
-                        % {
-                            "seq": seq,
-                            "time": time,
-                            "id": event_id,
-                            "connection": connection,
-                            "forward": forward,
-                            "client_port": port,
-                            "sent": sent,
-                            "received": received,
-                            "duration": took,
-                        },
-                    )
-            texts = self._parts(who, target, rest)
-            placed = (connection, dictionary.SAME if same else forward, port, sent, received, took)
-            event = Event(event_id, time, word, dictionary.joined(texts, event_id, placed))
-            text = canonical(self._text("nodes", node), seq, event, schema)
-            return Line(seq, time, word, event_id, forward, hash, text)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+                fields["connection"] = f'"connection":{_quoted(dictionary.told(connection))}'
+            if forward is not None:
+                fields["forward"] = f'"forward":{_quoted(forward)}'
+            for key, value in (("client_port", port), ("sent", sent), ("received", received), ("duration", took)):
+                if value is not None:
+                    fields[key] = f'"{key}":{value:d}'
+            keys = tuple(fields)
+            order = self._orders.get(keys)
+            if order is None:
+                order = self._orders[keys] = tuple(sorted(keys))
+            text = (
+                f'{{"fields":{{{",".join([fields[key] for key in order])}}},"id":{_quoted(event_id)},'
+                f'"name":{_quoted(word)},"node":{_quoted(self._word("nodes", node))},"schema":{schema:d},'
+                f'"seq":{seq:d},"time":{time:d}}}'
+            )
+            return Line(seq, time, word, event_id, forward, digest.hex(), text)
+        except (ValueError, TypeError, AttributeError) as error:
             raise damaged(seq, error) from error
 
-    def _parts(self, who: int | None, target: int | None, rest: int | str) -> tuple[str | None, str | None, str]:
-        return (
-            None if who is None else self._text("who", who),
-            None if target is None else self._text("target", target),
-            self._text("rests", rest) if isinstance(rest, int) else rest,
-        )
-
-    def _text(self, table: str, number: int) -> str:
-        known = self._texts.get((table, number))
+    def _word(self, table: str, number: int) -> str:
+        known = self._words.get((table, number))
         if known is None:
-            column = "name" if table in ("nodes", "names") else "text"
-            found = self._ask(f"SELECT {column} FROM {table} WHERE id = ?", number)  # noqa: S608 - our own tables
-            if not found:
-                raise ValueError(f"entry {number} of {table} is missing")
-            known = self._texts[table, number] = str(found[0][0])
+            known = self._words[table, number] = self._found(table, "name", number)
         return known
 
-    def _template(self, shape: tuple[Any, ...]) -> str:
-        """A %-format of all rows of this shape; "" where one cannot be made."""
-        node, name, schema, who, target, rest, *absent = shape
-        fields: dict[str, Value] = dictionary.joined(self._parts(who, target, rest), "", (None,) * 6)
-        places = [
-            key for key, is_absent in zip((*dictionary.IDS, *dictionary.NUMBERS), absent, strict=True) if not is_absent
-        ]
-        holes = {key: f"\0{key}\0" for key in places}
-        clash = fields.keys() & holes.keys()
-        text = canonical(
-            self._text("nodes", node), 0, Event("\0id\0", 0, self._text("names", name), {**fields, **holes}), schema
-        )
-        text = text.replace("%", "%%")
-        for key in ("id", *places):
-            hole = json.dumps(f"\0{key}\0")
-            if text.count(hole) != 1:  # somebody's text looks like it
-                clash |= {key}
-            text = text.replace(hole, f'"%({key})s"' if key in ("id", *dictionary.IDS) else f"%({key})d")
-        ending = f',"schema":{schema},"seq":0,"time":0}}'
-        if clash or not text.endswith(ending):
-            text = ""
-        else:
-            text = text.removesuffix(ending) + f',"schema":{schema},"seq":%(seq)d,"time":%(time)d}}'
-        if len(self._templates) >= _TEMPLATES:
-            self._templates.clear()
-        self._templates[shape] = text
-        return text
+    def _part(self, table: str, number: int) -> dict[str, str]:
+        known = self._parts.get((table, number))
+        if known is None:
+            if len(self._parts) >= _ENTRIES:
+                self._parts.clear()
+            known = self._parts[table, number] = _part(self._found(table, "text", number))
+        return known
+
+    def _found(self, table: str, column: str, number: int) -> str:
+        found = self._ask(f"SELECT {column} FROM {table} WHERE id = ?", number)  # noqa: S608 - our own tables
+        if not found:
+            raise ValueError(f"entry {number} of {table} is missing")
+        return str(found[0][0])
+
+
+def _part(text: str) -> dict[str, str]:
+    """The fields of a JSON object, each as it stands in a canonical text."""
+    loaded = json.loads(text)
+    if not isinstance(loaded, dict):
+        raise ValueError(text[:40])
+    return {key: compact({key: value})[1:-1] for key, value in loaded.items()}
+
+
+def _quoted(text: str) -> str:
+    """A text as JSON; ids and names need no escaping."""
+    return f'"{text}"' if text.isalnum() and text.isascii() else json.dumps(text, ensure_ascii=False)
