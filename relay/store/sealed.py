@@ -1,9 +1,19 @@
-"""Up to where is the audit log sealed, and which key must sign next?"""
+"""Up to where is the audit log sealed, which key must sign next, and how does a command begin a line of keys?
 
+A running relay does the latter by itself (serve.sealing).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from relay.core import seal
+from relay.core.event import Event, Value
 from relay.core.question import Question
+from relay.core.seal import Reason
+from relay.store import audit_key
+from relay.store.audit_key import Signer
+from relay.store.database import Writer
 from relay.store.reader import Reader
 
 
@@ -36,3 +46,30 @@ def standing(reader: Reader) -> Standing:
             key = str(begun.event.fields.get("key"))
             found = Standing(head, found.sealed, found.time, found.within, key, epoch)
     return found
+
+
+def begin(
+    state: Path,
+    database: Path,
+    *,
+    node: str,
+    reason: Reason,
+    event: Callable[[str, Mapping[str, Value]], Event],
+    before: Sequence[Event] = (),
+) -> Signer:
+    """Make a key in `state` and announce it in `database`, behind the rows `before`; others are not erased.
+
+    The key's epoch is beyond all there were, so that a key that is left over tells how far the log had come.
+    Raises StoreUnavailable, OSError.
+    """
+    writer = Writer(database, node)
+    try:
+        with Reader(database) as reader:
+            epoch = standing(reader).epoch
+        known = audit_key.seen(state) or {}
+        signer = audit_key.make(state, max((epoch, *known.values())) + 1)
+        announced = event(seal.KEY, {"key": signer.public, "epoch": signer.epoch, "reason": reason})
+        writer.append([*before, announced])
+    finally:
+        writer.close()
+    return signer
