@@ -1,6 +1,6 @@
 """How is a row of the audit log written on one short line, to be kept where nobody changes both?
 
-    relay-audit fra1 1024 2026-11-26T17:30:00Z 9f2c04c5b3a1d6e27788a9b0c1d2e3f405162738 4e1b
+    relay-audit fra1 1024 2026-11-26T17:30:00Z 9f2c04c5b3a1d6e27788a9b0c1d2e3f405162738 c5ce
 
 Node, number of the row, its time (whole seconds, UTC), the first forty digits of its hash, and the first four of the
 SHA-256 of all that stands before them: so a slip of the pen is told from a row that was changed. Forty digits are 160

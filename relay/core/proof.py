@@ -108,6 +108,9 @@ class Walk:
                 self._other += anchors
         for one in self._other:
             self._gone(one)
+        for verdict in (self._integrity, self._vigil.verdict, self._lineages.verdict):
+            verdict.faults.sort(key=lambda fault: fault.seq)  # the first bad row is told first
+            verdict.notes.sort(key=lambda note: note.seq)
         return Proof(
             integrity=self._integrity,
             completeness=self._vigil.verdict,
