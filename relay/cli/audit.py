@@ -47,6 +47,7 @@ def audit() -> None:
 
 audit.add_command(audit_verify.verify)
 audit.add_command(audit_verify.anchor)
+audit.add_command(audit_verify.rows)
 
 
 def _filters(command: _Command) -> _Command:

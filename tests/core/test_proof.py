@@ -183,6 +183,10 @@ def test_of_many_faults_the_first_are_told_and_the_rest_counted() -> None:
     found = proof(lines).integrity
     assert len(found.faults) == MOST
     assert found.as_json()["more_faults"] == found.more > 0
+    log = day()
+    for _ in range(MOST + 5):
+        log.add(log.relay.event("server.started", version="0.1.0"))
+    assert len(proof(log.lines).completeness.notes) == MOST
 
 
 # ---- authenticity
@@ -336,6 +340,8 @@ def test_an_anchor_says_which_rows_went_with_a_restored_backup() -> None:
         what = f"{rows} of before, which an anchor of yours saw, went when the backup was restored"
         assert found == {"completeness": [(10, what)]}
     assert proof(restored().lines, anchors=[DAY.anchor(9)]).good
+    later = replace(restored().anchor(12), hash="0" * 40)  # of after the restore: nothing explains that it is not met
+    assert [seq for seq, _ in told(proof(restored().lines, anchors=[later]))["integrity"]] == [12]
 
 
 def test_the_clock_set_back_is_found() -> None:
@@ -471,6 +477,12 @@ def test_forwards_that_were_opened_in_rows_that_are_gone_may_close() -> None:
     relay, closing = log.relay, log.relay.closed(log.relay.opened(log.relay.connect()))
     log.add(closing).seal()
     assert [seq for seq, _ in told(proof(log.lines[10:], before={10: log.lines[9][5]}))["completeness"]] == [15]
+    log = given_up(1, 7)
+    log.seal()
+    log.lines, log.sealed, log.open = log.lines[:10], 10, {"one"}
+    log.add(*(relay.closed(relay.opened(relay.connect())) for _ in range(3))).seal(open=1)
+    # row 10 counts one open forward that row 6 opened; three closings are two too many; rows 1 to 7 are gone
+    assert [seq for seq, _ in told(proof(log.lines[7:], before=known))["completeness"]] == [1, 12, 13, 14]
     log = given_up(1, 7)
     log.add(relay.closed(relay.opened(relay.connect())))
     assert [seq for seq, _ in told(proof(log.lines[7:], before=known))["completeness"]] == [15]
