@@ -28,7 +28,7 @@ from relay.store.database import Reader, Writer
 from relay.store.sealed import Standing
 
 SLOT = SLOTS - 2  # of ids: the last one is the command line's
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 END_SECONDS = 5.0  # for the last checkpoint when the relay ends: then the next start seals
 PATIENCE_SECONDS = 60.0  # beyond what was promised, before it is said that a checkpoint is overdue
 
