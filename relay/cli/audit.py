@@ -16,6 +16,7 @@ from relay.cli import Context, audit_text
 from relay.cli.output import json_option, table
 from relay.core import ids
 from relay.core.event import NAMES
+from relay.core.flat import clock
 from relay.core.question import Question
 from relay.core.rules import Network
 from relay.core.text import escape
@@ -258,7 +259,7 @@ def _unknown(reader: Reader, id: str) -> RelayError:
     shown = escape(id, 40)
     near = reader.nearest(id.lower())
     try:
-        made = audit_text.clock(ids.made_at(ids.parse(id)), UTC)[:19]
+        made = clock(ids.made_at(ids.parse(id)), UTC)[:19]
     except InputRejected as error:
         hint = error.hint
     else:

@@ -75,6 +75,9 @@ class Settings:
     penalties: Penalties = Penalties()
     audit_keep_days: int = 400
     strangers_keep_days: int = 30
+    audit_export: str = ""  # where every row goes as a line of JSON: a path, or `stdout`; empty: nowhere
+    audit_export_size: int = 100 << 20  # bytes, after which a new file is begun
+    audit_export_files: int = 10  # old ones kept
 
     def processes(self, cores: int | None) -> int:
         """How many workers serve on a machine with so many cores."""

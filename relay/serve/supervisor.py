@@ -2,8 +2,8 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `control` (what `relayctl` asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is
-told). Here they are put together.
+down), `control` (what `relayctl` asks), `exporting` (who else is told of each row), `tenure` (how long it serves, and
+who comes after), `pulse` (what systemd is told). Here they are put together.
 Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
 """
 
@@ -25,6 +25,7 @@ from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
+from relay.serve.exporting import Exporting
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.metrics import Metrics
@@ -84,6 +85,7 @@ class Supervisor:
             control=self._control,
             begin=self._begin,
         )
+        self._export = Exporting(site.state, lambda: self._law.settings, self._record.say)
         self._metrics = Metrics(
             site.state,
             record=self._record,
@@ -93,6 +95,7 @@ class Supervisor:
             governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
+            export=lambda: self._export.state,
             stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
@@ -158,6 +161,7 @@ class Supervisor:
             self._zones.run(),
             self._pulse.beat(),
             self._metrics.run(),
+            self._export.run(),
         ):
             self._spawn(coroutine)
         await self._tenure.over.wait()
@@ -358,6 +362,7 @@ class Supervisor:
             "connections": sum(len(member.connections) for member in members),
             "database": self._record.failing,
             "rows_lost": self._record.lost,
+            "export": self._export.status(),
             "zones": self._zones.status(),
             "workers": [
                 {

@@ -379,10 +379,21 @@ _S = Settings()
 
 
 class AuditEntry(_Strict):
-    """How long the audit database keeps what it holds."""
+    """How long the audit database keeps what it holds, and who else is told."""
 
     keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = _S.audit_keep_days
     strangers: Annotated[int, _text(_days_kept, "write 30d"), _schema("days", "30d")] = _S.strangers_keep_days
+    export: Annotated[
+        str,
+        _read(values.export),
+        _schema("a path that ends in .jsonl, stdout, or off", "off", "/var/log/relay/events.jsonl", "stdout"),
+    ] = Field(default=_S.audit_export, description="where every event goes as a line of JSON")
+    export_size: Annotated[
+        int, _size(1 << 20, 1 << 40), _schema("bytes with unit", "100MiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$")
+    ] = Field(default=_S.audit_export_size, description="a new file is begun after so much")
+    export_files: Annotated[int, _Count(1, 1000)] = Field(
+        default=_S.audit_export_files, description="old files of the export that are kept"
+    )
 
 
 class SettingsFile(_Strict):
@@ -442,6 +453,9 @@ class SettingsFile(_Strict):
             ),
             audit_keep_days=self.audit.keep,
             strangers_keep_days=self.audit.strangers,
+            audit_export=self.audit.export,
+            audit_export_size=self.audit.export_size,
+            audit_export_files=self.audit.export_files,
         )
 
 
