@@ -12,15 +12,17 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_text
-from relay.cli.output import json_option, table
+from relay.cli import Context, audit_table, audit_text
+from relay.cli.output import json_option, progress
 from relay.core import ids
 from relay.core.event import NAMES
 from relay.core.flat import clock
 from relay.core.question import Question
 from relay.core.rules import Network
 from relay.core.text import escape
+from relay.core.total import BY
 from relay.errors import InputRejected, RelayError
+from relay.review import groups as grouping
 from relay.review import search as searching
 from relay.review import story as telling
 from relay.review import tail as following
@@ -30,6 +32,7 @@ from relay.store.database import FILE, Reader
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _TIMEZONE = re.compile(r"""^timezone:[ \t]+(["']?)([A-Za-z0-9._/+-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 _VERSION = re.compile(r"[0-9a-f]{4,64}")  # of a policy; it becomes a file's name here
+USUAL_LIMIT = 100  # lines: some screens
 _LATE_SECONDS = 60  # strangers' counters are written every ten; a disk may be slow
 
 
@@ -67,36 +70,68 @@ def _filters(command: _Command) -> _Command:
 
 @audit.command()
 @_filters
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), help="The newest so many: 100 unless said.")
+@click.option("--group-by", "by", type=click.Choice(BY), help="Sums instead of lines: who did how much.")
+@click.option("--top", type=click.IntRange(1, 1_000_000), help="With --group-by: the first so many groups.")
+@click.option("--order", type=click.Choice(grouping.ORDERS), help="With --group-by: most of this first.")
+@click.option("--format", "shape", type=click.Choice(["table", "json", "csv"]), help="table unless said.")
 @json_option
 @click.pass_obj
-def search(context: Context, /, limit: int, as_json: bool, **filters: str | None) -> int:
-    """List what happened, newest last.
+def search(
+    context: Context,
+    /,
+    *,
+    limit: int | None,
+    by: str | None,
+    top: int | None,
+    order: str | None,
+    shape: str | None,
+    as_json: bool,
+    **filters: str | None,
+) -> int:
+    """List what happened, newest last, or with --group-by what it comes to.
 
-    A forward is one line from opening to end. Times without an offset are in the site's time zone.
+    A forward is one line from opening to end. Times without an offset are in the site's time zone. In sums a forward
+    counts where it was opened, its bytes and its time where it ended.
 
     \b
     Example:
       relayctl audit search --target 192.168.1.50 --since 2026-10-01 --until 2026-10-07
-      relayctl audit search --from 203.0.113.0/24 --verdict denied --json
+      relayctl audit search --from 203.0.113.0/24 --verdict denied --format csv
+      relayctl audit search --since 30d --group-by person --top 10 --order bytes
     """
+    if as_json and shape not in (None, "json"):
+        raise click.UsageError(f"--json and --format {shape} are two shapes; leave one out")
+    if by is None and (top is not None or order):
+        raise click.UsageError(f"{'--top' if top else '--order'} is about groups; add --group-by person")
+    if by is not None and limit is not None:
+        raise click.UsageError("--limit counts lines, and --group-by has none; --top counts groups")
+    shape = "json" if as_json else shape or "table"
     site = context.site()
     zone = _zone(site.path)
     question = _question(filters, zone)
     with Reader(site.state / FILE) as reader:
-        found = searching.search(reader, question, limit)
+        if by is not None:
+            with progress("adding up") as advance:
+                sums = grouping.groups(
+                    reader,
+                    question,
+                    by,
+                    day=lambda us: clock(us, zone)[:10],
+                    order=order or "",
+                    top=top,
+                    progress=advance,
+                )
+            if not sums.count:
+                raise _nothing(reader, question)
+            audit_table.groups(sums, by, shape, zone)
+            return 0
+        found = searching.search(reader, question, limit or USUAL_LIMIT)
         if not found:
             raise _nothing(reader, question)
-    if as_json:
-        for entry in found:
-            click.echo(json.dumps(audit_text.dated(entry.as_json())))
-        return 0
-    table(
-        [f"time ({zone})", "person", "client", "what", "target", "outcome", "sent", "received", "duration", "id"],
-        [audit_text.cells(entry, zone) for entry in found],
-    )
-    if len(found) == limit:
-        click.echo(f"the newest {limit}; --limit asks for more", err=True)
+    audit_table.entries(found, shape, zone)
+    if shape == "table" and len(found) == (limit or USUAL_LIMIT):
+        click.echo(f"the newest {len(found)}; --limit asks for more", err=True)
     return 0
 
 

@@ -1,10 +1,11 @@
 """What does a review need of the place where the audit rows are?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from relay.core.chain import Row
 from relay.core.question import Question
+from relay.core.total import Portion
 
 
 class Attempts(Protocol):
@@ -37,6 +38,9 @@ class Rows(Protocol):
 
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Rows that answer `question`, newest first, all before row `before`."""
+
+    def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
+        """What the rows that answer come to, in parts of one group each; `progress` is told the share that is done."""
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""

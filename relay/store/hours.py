@@ -61,5 +61,10 @@ def until(time: int) -> tuple[str, list[object]]:
     )
 
 
+def clamped(time: int) -> int:
+    """A time as SQLite can hold it."""
+    return max(min(time, 2**62), -(2**62))
+
+
 def _hour(time: int) -> int:
-    return max(min(time, 2**62), -(2**62)) // HOUR
+    return clamped(time) // HOUR

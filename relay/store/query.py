@@ -33,10 +33,10 @@ def condition(question: Question) -> tuple[str, list[object]]:
         term(f"e.target IN (SELECT id FROM target WHERE {' AND '.join(target)})", *which)  # noqa: S608 - likewise
     if question.since is not None:
         least, values_ = hours.since(question.since)
-        term(f"e.seq >= {least} AND e.time >= ?", *values_, _clamped(question.since))
+        term(f"e.seq >= {least} AND e.time >= ?", *values_, hours.clamped(question.since))
     if question.until is not None:
         most, values_ = hours.until(question.until)
-        term(f"e.seq <= {most} AND e.time < ?", *values_, _clamped(question.until))
+        term(f"e.seq <= {most} AND e.time < ?", *values_, hours.clamped(question.until))
     names = question.names()
     if names:
         marks = ", ".join("?" * len(names))
@@ -109,7 +109,3 @@ def _like(text: str) -> str:
     for special in "!%_":
         inside = inside.replace(special, "!" + special)
     return f"%{inside}%"
-
-
-def _clamped(time: int) -> int:
-    return max(min(time, 2**62), -(2**62))

@@ -23,8 +23,9 @@ from typing import Any, Self
 from relay.core import ids
 from relay.core.chain import Row
 from relay.core.question import Question
+from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, hours, migrations
+from relay.store import dictionary, hours, migrations, sums
 from relay.store.files import unavailable
 from relay.store.query import condition
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
@@ -102,6 +103,20 @@ class Reader:
                 break
             edge = page[-1].seq
         return found[:limit]
+
+    def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
+        """What the rows that answer come to, in parts: see sums.py. `by` is one of core.total.BY."""
+        if not question.text:
+            return sums.portions(self._ask, question, by, progress)
+        return self._each(question, progress)
+
+    def _each(self, question: Question, progress: Callable[[float], object]) -> Iterator[Portion]:
+        edge: int | None = None
+        last = max(self.head(), 1)
+        while page := self.search(question, edge, _PAGE):
+            yield from (portion(row.event) for row in page)
+            edge = page[-1].seq
+            progress(1 - edge / last)
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
