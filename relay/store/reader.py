@@ -12,10 +12,11 @@ copy     there is a log but its -shm can be neither read nor made (a copy on rea
 """
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +28,7 @@ from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
 from relay.store import dictionary, hours, migrations, sums
 from relay.store.files import unavailable
-from relay.store.query import condition
+from relay.store.query import candidates
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
 from relay.store.strangers import Count
 
@@ -92,16 +93,14 @@ class Reader:
 
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""
-        where, values = condition(question)
         found: list[Row] = []
-        edge = before if before is not None else 2**62
-        size = max(limit, 200)
-        while len(found) < limit:
-            page = self._rows(f"WHERE {where} AND e.seq < ? ORDER BY e.seq DESC LIMIT ?", *values, edge, size)
-            found += [row for row in page if question.matches(row)]
-            if len(page) < size:
+        for numbers in candidates(self._answer, question, before, limit):
+            rows = self._rows(
+                "WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq DESC", json.dumps(numbers)
+            )
+            found += [row for row in rows if question.matches(row)]
+            if len(found) >= limit:
                 break
-            edge = page[-1].seq
         return found[:limit]
 
     def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
@@ -195,7 +194,10 @@ class Reader:
         return [row_of(columns) for columns in self._ask(f"{ROW} {rest}", *values)]
 
     def _ask(self, statement: str, *values: object) -> list[Any]:
-        """One statement, answered whole."""
+        """One statement with its values in their order, answered whole."""
+        return self._answer(statement, values)
+
+    def _answer(self, statement: str, values: Sequence[object] | Mapping[str, object]) -> list[Any]:
         failed: Exception | None = None
         for _ in range(5):  # a database that moves under a still reader at each try is being restored: give up then
             try:
