@@ -102,13 +102,7 @@ def candidates(ask: Ask, question: Question, before: int | None, size: int) -> I
 
 def _span(ask: Ask, question: Question, before: int | None) -> tuple[int, int]:
     """The first and the last row that may answer by its number; none when the first is behind the last."""
-    ((bottom, top),) = ask("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM events", ())
-    if question.since is not None:
-        least, values = hours.since(question.since)
-        bottom = max(bottom, int(ask(f"SELECT {least}", values)[0][0]))
-    if question.until is not None:
-        most, values = hours.until(question.until)
-        top = min(top, int(ask(f"SELECT {most}", values)[0][0]))
+    bottom, top = hours.span(ask, question.since, question.until)
     return bottom, top if before is None else min(top, before - 1)
 
 

@@ -106,7 +106,7 @@ class Reader:
     def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
         """What the rows that answer come to, in parts: see sums.py. `by` is one of core.total.BY."""
         if not question.text:
-            return sums.portions(self._ask, question, by, progress)
+            return sums.portions(self._answer, question, by, progress)
         return self._each(question, progress)
 
     def _each(self, question: Question, progress: Callable[[float], object]) -> Iterator[Portion]:

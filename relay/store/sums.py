@@ -6,7 +6,7 @@ are read one by one. Everything is read in slices, so no read transaction lasts.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from relay.core.event import Value
@@ -16,7 +16,7 @@ from relay.errors import StoreUnavailable
 from relay.store import hours
 
 SLICE = 100_000  # rows looked at by one statement: about 0.1 s
-Ask = Callable[..., list[Any]]
+Ask = Callable[[str, Sequence[object]], list[Any]]
 Fields = dict[str, Value]
 
 _COLUMN = {"person": "who", "key": "who", "client": "who", "target": "target", "day": f"time / {QUARTER}"}
@@ -26,15 +26,15 @@ def portions(ask: Ask, question: Question, by: str, progress: Callable[[float], 
     """Parts of the sum; each is of one group. `question` must ask for no text. `progress` is told the share done."""
     column = _COLUMN[by]
     entries = {} if by == "day" else _entries(ask, column)
-    names = {int(number): str(name) for number, name in ask("SELECT id, name FROM names")}
+    names = {int(number): str(name) for number, name in ask("SELECT id, name FROM names", ())}
     terms, values = _terms(ask, question, names)
-    first, last = _span(ask, question)
+    first, last = hours.span(ask, question.since, question.until)
     statement = f"""SELECT e.{column}, e.name, count(*), coalesce(sum(e.sent), 0), coalesce(sum(e.received), 0),
         coalesce(sum(e.duration), 0), min(e.time), max(e.time) FROM events e
         WHERE e.seq BETWEEN ? AND ?{terms} GROUP BY 1, 2"""  # noqa: S608 - terms of our own
     for begin in range(first, last + 1, SLICE):
         for key, name, count, sent, received, duration, least, most in ask(
-            statement, begin, min(begin + SLICE - 1, last), *values
+            statement, (begin, min(begin + SLICE - 1, last), *values)
         ):
             fields: Fields | None = {} if by == "day" else entries.get(key)
             if fields is not None and name in names:
@@ -64,22 +64,10 @@ def _terms(ask: Ask, question: Question, names: dict[int, str]) -> tuple[str, li
     return "".join(terms), values
 
 
-def _span(ask: Ask, question: Question) -> tuple[int, int]:
-    """The first and the last row that may answer; none when the first is behind the last."""
-    ((first, last),) = ask("SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM events")
-    if question.since is not None:
-        least, values = hours.since(question.since)
-        first = max(first, int(ask(f"SELECT {least}", *values)[0][0]))
-    if question.until is not None:
-        most, values = hours.until(question.until)
-        last = min(last, int(ask(f"SELECT {most}", *values)[0][0]))
-    return first, last
-
-
 def _entries(ask: Ask, table: str) -> dict[int, Fields]:
     """A dictionary of the database, whole."""
     found: dict[int, Fields] = {}
-    for number, text in ask(f"SELECT id, text FROM {table}"):  # noqa: S608 - one of two tables of our own
+    for number, text in ask(f"SELECT id, text FROM {table}", ()):  # noqa: S608 - one of two tables of our own
         try:
             fields = json.loads(text)
         except ValueError:
