@@ -16,6 +16,7 @@ from relay.errors import StoreUnavailable
 from relay.store import hours
 
 SLICE = 100_000  # rows looked at by one statement: about 0.1 s
+_NAMES = 1024  # more than there are names of events
 Ask = Callable[[str, Sequence[object]], list[Any]]
 Fields = dict[str, Value]
 
@@ -29,13 +30,18 @@ def portions(ask: Ask, question: Question, by: str, progress: Callable[[float], 
     names = {int(number): str(name) for number, name in ask("SELECT id, name FROM names", ())}
     terms, values = _terms(ask, question, names)
     first, last = hours.span(ask, question.since, question.until)
-    statement = f"""SELECT e.{column}, e.name, count(*), coalesce(sum(e.sent), 0), coalesce(sum(e.received), 0),
+    # one number to group by is sorted in two thirds of the time of two
+    statement = f"""SELECT e.{column} * {_NAMES} + e.name, count(*),
+        coalesce(sum(e.sent), 0), coalesce(sum(e.received), 0),
         coalesce(sum(e.duration), 0), min(e.time), max(e.time) FROM events e
-        WHERE e.seq BETWEEN ? AND ?{terms} GROUP BY 1, 2"""  # noqa: S608 - terms of our own
+        WHERE e.seq BETWEEN ? AND ?{terms} GROUP BY 1"""  # noqa: S608 - terms of our own
     for begin in range(first, last + 1, SLICE):
-        for key, name, count, sent, received, duration, least, most in ask(
+        for both, count, sent, received, duration, least, most in ask(
             statement, (begin, min(begin + SLICE - 1, last), *values)
         ):
+            if both is None:
+                continue
+            key, name = divmod(both, _NAMES)
             fields: Fields | None = {} if by == "day" else entries.get(key)
             if fields is not None and name in names:
                 yield Portion(fields, least, total(names[name], count, (sent, received, duration), least, most))
