@@ -1,6 +1,6 @@
 """What does a review need of the place where the audit rows are?"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from relay.core.chain import Row
@@ -50,6 +50,9 @@ class Rows(Protocol):
 
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The same of many forwards, by forward; one of which there is no row is left out."""
 
     def nearest(self, id: str) -> str | None:
         """The id that is most like one that does not exist."""

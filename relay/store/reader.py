@@ -16,7 +16,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,12 +135,22 @@ class Reader:
 
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""
-        id = dictionary.kept(forward)
-        return self._rows(
-            """WHERE e.seq IN (SELECT seq FROM events WHERE id = ? AND forward = 1
-            UNION ALL SELECT seq FROM events WHERE forward = ? AND forward <> 1) ORDER BY e.seq LIMIT 10""",
-            *(id, id),
-        )
+        return self.by_forwards((forward,)).get(forward, [])
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The opening and the closing row of each of these forwards, as far as there are any."""
+        found: dict[str, list[Row]] = {}
+        every = [dictionary.kept(forward) for forward in forwards]
+        for begin in range(0, len(every), _PAGE):
+            some = every[begin : begin + _PAGE]
+            marks = ", ".join("?" * len(some))
+            for row in self._rows(
+                f"""WHERE e.seq IN (SELECT seq FROM events WHERE id IN ({marks}) AND forward = 1
+                UNION ALL SELECT seq FROM events WHERE forward IN ({marks}) AND forward <> 1) ORDER BY e.seq""",
+                *(*some, *some),
+            ):
+                found.setdefault(str(row.event.fields["forward"]), []).append(row)
+        return found
 
     def nearest(self, id: str) -> str | None:
         """The id of an event, connection or forward closest to one that does not exist: same beginning, else time."""
