@@ -146,7 +146,7 @@ class Reader:
             marks = ", ".join("?" * len(some))
             for row in self._rows(
                 f"""WHERE e.seq IN (SELECT seq FROM events WHERE id IN ({marks}) AND forward = 1
-                UNION ALL SELECT seq FROM events WHERE forward IN ({marks}) AND forward <> 1) ORDER BY e.seq""",
+                UNION ALL SELECT seq FROM events WHERE forward IN ({marks}) AND forward <> 1) ORDER BY e.seq""",  # noqa: S608 - marks
                 *(*some, *some),
             ):
                 found.setdefault(str(row.event.fields["forward"]), []).append(row)
