@@ -57,6 +57,9 @@ class Rows(Protocol):
     def nearest(self, id: str) -> str | None:
         """The id that is most like one that does not exist."""
 
+    def persons(self) -> list[str]:
+        """Everybody who is in the log, sorted."""
+
     def strangers(self, first_minute: int, last_minute: int) -> Sequence[Attempts]:
         """The counts of strangers in these minutes, oldest first."""
 

@@ -103,17 +103,19 @@ class Reader:
                 break
         return found[:limit]
 
-    def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
-        """What the rows that answer come to, in parts: see sums.py. `by` is one of core.total.BY."""
+    def portions(
+        self, question: Question, by: str, progress: Callable[[float], object], after: int = 0
+    ) -> Iterator[Portion]:
+        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of core.total.BY."""
         if not question.text:
-            return sums.portions(self._answer, question, by, progress)
-        return self._each(question, progress)
+            return sums.portions(self._answer, question, by, progress, after)
+        return self._each(question, progress, after)
 
-    def _each(self, question: Question, progress: Callable[[float], object]) -> Iterator[Portion]:
+    def _each(self, question: Question, progress: Callable[[float], object], after: int) -> Iterator[Portion]:
         edge: int | None = None
         last = max(self.head(), 1)
-        while page := self.search(question, edge, _PAGE):
-            yield from (portion(row.event) for row in page)
+        while (page := self.search(question, edge, _PAGE)) and page[0].seq > after:
+            yield from (portion(row.event) for row in page if row.seq > after)
             edge = page[-1].seq
             progress(1 - edge / last)
 

@@ -23,13 +23,16 @@ Fields = dict[str, Value]
 _COLUMN = {"person": "who", "key": "who", "client": "who", "target": "target", "day": f"time / {QUARTER}"}
 
 
-def portions(ask: Ask, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
+def portions(
+    ask: Ask, question: Question, by: str, progress: Callable[[float], object], after: int = 0
+) -> Iterator[Portion]:
     """Parts of the sum; each is of one group. `question` must ask for no text. `progress` is told the share done."""
     column = _COLUMN[by]
     entries = {} if by == "day" else _entries(ask, column)
     names = {int(number): str(name) for number, name in ask("SELECT id, name FROM names", ())}
     terms, values = _terms(ask, question, names)
     first, last = hours.span(ask, question.since, question.until)
+    first = max(first, after + 1)
     # one number to group by is sorted in two thirds of the time of two
     statement = f"""SELECT e.{column} * {_NAMES} + e.name, count(*),
         coalesce(sum(e.sent), 0), coalesce(sum(e.received), 0),
