@@ -102,6 +102,15 @@ def tell(story: Story, zone: tzinfo) -> None:
         click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")
         for line in rule.text.splitlines() or ["(the files of that version were not kept)"]:
             click.echo(f"    {escape(line, 500)}")
+    for version, reason in _ruleless(story):
+        click.echo(f"\npolicy {escape(version)} was law, and no rule of it decided: {escape(reason)}")
+
+
+def _ruleless(story: Story) -> list[tuple[str, str]]:
+    """Policy version and reason of each denial that no rule decided."""
+    shown = [row.event for row in story.rows if not story.chosen or row.seq in story.chosen]
+    denied = [event.fields for event in shown if event.name == "forward.denied" and not event.fields.get("rule")]
+    return sorted({(str(fields["policy"]), str(fields.get("reason"))) for fields in denied if fields.get("policy")})
 
 
 def tell_stranger(story: Story, zone: tzinfo) -> None:

@@ -218,6 +218,17 @@ def test_show_tells_a_connection(site):
     assert (shown["chosen"], len(shown["rows"])) == ([5, 10], 6)
 
 
+def test_show_tells_which_policy_refused(site):
+    """The id in a refused person's error text: its row is marked, with the version that was law, and why."""
+    day = Relay().day()
+    output, status = run(site, "show", day[7].id.upper())
+    assert status == 0
+    (marked,) = (line for line in output.splitlines() if line.startswith("> "))
+    assert "forward denied: alice" in marked
+    assert "policy 3f2a9c01b7de was law, and no rule of it decided: deny-rule\n" in output
+    assert "no rule of it decided" not in run(site, "show", day[4].id)[0]
+
+
 def test_show_tells_a_strangers_reference(site):
     """The exact last attempt, or the counts of its minute."""
     relay = Relay(NOON + 3_600_000_000)
