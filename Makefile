@@ -40,7 +40,8 @@ fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones e
 	RELAY_HYPOTHESIS=fuzz $(PYTEST) -m 'not system and not slow' --timeout 3600 $(ARGS)
 	RELAY_HYPOTHESIS=fuzz $(BIN_)/python -m pytest -q -n 0 -s tests/serve/test_interleavings.py
 
-soak: .venv/.installed-dev ## half an hour of random load, kills, reloads and hand-overs; then nothing may have leaked (MINUTES=5)
+soak: .venv/.installed-dev ## 1,000 kills of the audit log's writer, then half an hour of random load, kills, reloads and hand-overs; then nothing may have leaked (MINUTES=5)
+	$(BIN_)/python -m tests.store.crashes 1000
 	$(BIN_)/python tools/soak.py $(or $(MINUTES),30) $(ARGS)
 
 coverage: .venv/.installed-dev ## which lines and branches of relay/core no test reaches

@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from relay.cli import Context, audit_table, audit_text
+from relay.cli.audit_archive import archive
 from relay.cli.output import json_option, progress
 from relay.core import ids
 from relay.core.event import NAMES
@@ -27,6 +29,8 @@ from relay.review import search as searching
 from relay.review import story as telling
 from relay.review import tail as following
 from relay.review.instant import instant
+from relay.review.whole import Whole
+from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -110,11 +114,11 @@ def search(
     site = context.site()
     zone = _zone(site.path)
     question = _question(filters, zone)
-    with Reader(site.state / FILE) as reader:
+    with _log(site.state) as rows:
         if by is not None:
             with progress("adding up") as advance:
                 sums = grouping.groups(
-                    reader,
+                    rows,
                     question,
                     by,
                     day=lambda us: clock(us, zone)[:10],
@@ -123,12 +127,12 @@ def search(
                     progress=advance,
                 )
             if not sums.count:
-                raise _nothing(reader, question)
+                raise _nothing(rows, question)
             audit_table.groups(sums, by, shape, zone)
             return 0
-        found = searching.search(reader, question, limit or USUAL_LIMIT)
+        found = searching.search(rows, question, limit or USUAL_LIMIT)
         if not found:
-            raise _nothing(reader, question)
+            raise _nothing(rows, question)
     audit_table.entries(found, shape, zone)
     if shape == "table" and len(found) == (limit or USUAL_LIMIT):
         click.echo(f"the newest {len(found)}; --limit asks for more", err=True)
@@ -152,12 +156,12 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters
     site = context.site()
     zone = _zone(site.path)
     question = _question(filters, zone)
-    with Reader(site.state / FILE) as reader:
-        head = reader.head()
-        for row in following.newest(reader, question, lines):
+    with _log(site.state) as rows:
+        head = rows.head()
+        for row in following.newest(rows, question, lines):
             audit_text.print_row(row, zone, as_json)
         if follow:
-            for row in following.follow(reader, question, head, time.sleep):
+            for row in following.follow(rows, question, head, time.sleep):
                 audit_text.print_row(row, zone, as_json)
     return 0
 
@@ -174,10 +178,10 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
       relayctl audit show 0k3v9x2m4qz
     """
     site = context.site()
-    with Reader(site.state / FILE) as reader:
-        story = telling.story(reader, id.strip()[:200], lambda version: _texts(site.state, version))
+    with _log(site.state) as rows:
+        story = telling.story(rows, id.strip()[:200], lambda version: _texts(site.state, version))
         if story is None:
-            raise _unknown(reader, id.strip())
+            raise _unknown(rows, id.strip())
     if as_json:
         click.echo(json.dumps(audit_text.story_json(story), indent=2))
     elif story.rows:
@@ -185,6 +189,13 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
     else:
         audit_text.tell_stranger(story, _zone(site.path))
     return 0
+
+
+@contextmanager
+def _log(state: Path) -> Iterator[Whole]:
+    """The whole log of a relay: its database, and what was archived before."""
+    with Reader(state / FILE) as reader:
+        yield Whole(reader, Archives(state))
 
 
 # ---- what was asked
@@ -273,11 +284,11 @@ def _zone(site: Path) -> tzinfo:
     return UTC
 
 
-def _nothing(reader: Reader, question: Question) -> RelayError:
+def _nothing(rows: Whole, question: Question) -> RelayError:
     if question.person:
         import difflib
 
-        persons = reader.persons()
+        persons = rows.persons()
         if question.person not in persons:
             near = difflib.get_close_matches(question.person, persons, n=1)
             return RelayError(
@@ -290,9 +301,9 @@ def _nothing(reader: Reader, question: Question) -> RelayError:
     return RelayError("nothing in the audit log answers this", hint)
 
 
-def _unknown(reader: Reader, id: str) -> RelayError:
+def _unknown(rows: Whole, id: str) -> RelayError:
     shown = escape(id, 40)
-    near = reader.nearest(id.lower())
+    near = rows.nearest(id.lower())
     try:
         made = clock(ids.made_at(ids.parse(id)), UTC)[:19]
     except InputRejected as error:
@@ -315,3 +326,6 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
             return telling.history(lines)
     except OSError:
         return None
+
+
+audit.add_command(archive)

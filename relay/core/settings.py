@@ -73,7 +73,8 @@ class Settings:
     metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: shown nowhere
     limits: Limits = Limits()
     penalties: Penalties = Penalties()
-    audit_keep_days: int = 400
+    audit_keep_days: int = 400  # then rows move to archives, which are kept until somebody discards them
+    audit_max_size: int = 2 << 30  # bytes of the audit database, 6 million forwards: older rows move too; 0: no bound
     strangers_keep_days: int = 30
     audit_export: str = ""  # where every row goes as a line of JSON: a path, or `stdout`; empty: nowhere
     audit_export_size: int = 100 << 20  # bytes, after which a new file is begun

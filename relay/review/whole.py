@@ -57,7 +57,7 @@ class Whole:
     def __init__(self, database: Database, archives: Archived) -> None:
         self._database = database
         self._archives = archives
-        self._walk: tuple[int, Iterator[Row]] = (0, iter(()))  # behind which row it goes on
+        self._walk: tuple[int, Iterator[Row]] = (-1, iter(()))  # behind which row it goes on
 
     def head(self) -> int:
         """The number of the last row, 0 when there is none."""

@@ -20,9 +20,11 @@ from typing import Protocol
 from relay.core.chain import Row
 from relay.core.flat import flat
 from relay.errors import StoreUnavailable
+from relay.review.whole import Whole
 from relay.serve import position
 from relay.serve.outlet import Outlet, RotatedFile, Stdout
 from relay.serve.position import Place
+from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
 
 STDOUT = "stdout"
@@ -188,8 +190,8 @@ def main(arguments: Sequence[str]) -> None:
                 tell(Note(0, 0, f"{where}: {error.strerror}"))
                 if ended(_RETRY_SECONDS):
                     return
-        with Reader(state / FILE) as rows:
-            serve(Export(state, rows, place, tell), ended)
+        with Reader(state / FILE) as reader:
+            serve(Export(state, Whole(reader, Archives(state)), place, tell), ended)
 
 
 def _ends_with(descriptor: int) -> Callable[[float], bool]:

@@ -20,6 +20,7 @@ from relay.serve.exporting import State
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.record import Record
+from relay.serve.retention import Retention
 from relay.serve.window import Page, Window
 from relay.serve.zone_log import ZoneLog
 
@@ -42,6 +43,7 @@ class Metrics:
         forwards: Forwards,
         zones: ZoneLog,
         export: Callable[[], State],
+        retention: Retention,
         stopping: Callable[[], bool],
     ) -> None:
         self._state = state
@@ -53,6 +55,7 @@ class Metrics:
         self._forwards = forwards
         self._zones = zones
         self._export = export
+        self._retention = retention
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
         self._began = time.time()
@@ -202,8 +205,17 @@ class Metrics:
         export = self._export()
         behind = Family("relay_export_rows_behind", "gauge", "Audit rows that the export has still to send.")
         yield behind.put(export.behind)
-        stuck = Family("relay_export_failing", "gauge", "1 if the export (relay.yaml, audit) does not go on.")
-        yield stuck.put(1 if export.problem else 0)
+        failed = Family("relay_export_failing", "gauge", "1 if the export (relay.yaml, audit) does not go on.")
+        yield failed.put(1 if export.problem else 0)
+        room = self._retention.room
+        size = Family("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
+        yield size.put(room.used, part="used").put(room.size, part="file")
+        archived = Family("relay_audit_archived_rows", "gauge", "Rows that have left the database for archives.")
+        yield archived.put(room.base)
+        stuck = Family("relay_audit_archiving_failing", "gauge", "1 if old rows could not be archived the last time.")
+        yield stuck.put(1 if self._retention.failing else 0)
+        ballast = Family("relay_audit_ballast", "gauge", "1 if there is a reserve for ends of forwards on a full disk.")
+        yield ballast.put(1 if self._record.has_ballast else 0)
         free = Family("relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies.")
         yield free.put(_free(self._state))
 

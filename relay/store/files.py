@@ -27,6 +27,20 @@ def unavailable(path: Path, error: Exception) -> StoreUnavailable:
     )
 
 
+def is_full(path: Path, error: StoreUnavailable) -> bool:
+    """Whether the disk was too full to write the database at `path`."""
+    cause = error.__cause__
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return True
+    if getattr(cause, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:  # SQLite calls a log's index that cannot grow an error like any other
+        room = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < 64 << 10
+
+
 def create(path: Path) -> None:
     """Make the file with its mode and owner before SQLite does; -wal and -shm take them over from it."""
     try:
