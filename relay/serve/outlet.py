@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from relay import durable
+
 RESERVED = 64 << 20  # bytes free on the audit database's disk that are the audit log's: below, the export waits
 _PIPE = 4096  # PIPE_BUF: a pipe that is writable takes so much without blocking (pipe(7))
 _STALLED_SECONDS = 0.5  # how long a reader who takes nothing is waited for in one go
@@ -110,11 +112,7 @@ class RotatedFile:
             with contextlib.suppress(FileNotFoundError):
                 self._numbered(number).rename(self._numbered(number + 1))
         self._path.rename(self._numbered(1))
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.sync(self._path.parent)
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay import durable
 from relay.core.chain import GENESIS
-from relay.serve import whole
 
 FILE = "export.position"  # in the state directory
 _LARGEST = 16384  # bytes; a trail has at most 63 places
@@ -67,4 +67,4 @@ def load(state: Path) -> Position:
 def save(state: Path, position: Position) -> None:
     """Keep it, durably. Raises OSError."""
     places = [[place.seq, place.hash] for place in (position.last, *position.trail)]
-    whole.replace(state / FILE, json.dumps({"places": places}).encode())
+    durable.replace(state / FILE, json.dumps({"places": places}).encode())
