@@ -31,6 +31,7 @@ from relay.serve.connection import Connection
 from relay.serve.forward import Forward, NotOpened
 from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
+from relay.serve.settled import settle
 
 if TYPE_CHECKING:
     from relay.serve.worker import Worker
@@ -172,6 +173,7 @@ class Adapter(asyncssh.SSHServer):
         self.identity = Identity(self.key.person, self.key.fingerprint, self.source, "key", touched, verified)
         self._unknown.clear()
         self._connection.start_keepalive()
+        settle(self._connection)
         self._worker.authenticated(self)
         self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
         self.judge_key()  # the law may have changed since the signature

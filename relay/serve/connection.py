@@ -7,7 +7,6 @@ and a test compares them with what is installed.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
@@ -34,8 +33,9 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits
-from relay.serve import algorithms, windows
+from relay.serve import algorithms, settled, windows
 from relay.serve.pipe import Pipe
+from relay.serve.settled import Unawaited
 
 TOUCHED = [
     "_auth_complete",
@@ -177,10 +177,9 @@ class Connection(SSHServerConnection):
         super().__init__(loop, options)
         self._protocol_factory = lambda: owner
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
-        self._server_host_keys = OrderedDict(
-            (alg, key) for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"
-        )
-        self._server_host_key_algs = list(self._server_host_keys)
+        if options.server_host_keys.pop(b"ssh-rsa", None) is not None:
+            self._server_host_key_algs = list(options.server_host_keys)
+        self._close_event = Unawaited()  # type: ignore[assignment]  # all of an event that is used
         self.pipes: set[Pipe] = set()
         self.ended = False
         self.exchanged = False  # a key exchange has begun: that is what costs time
@@ -198,6 +197,8 @@ class Connection(SSHServerConnection):
         self._proofs = 4  # of host keys that one client may ask for
         self._bytes_in = 0  # since the last key exchange
         self._rekeys = Bucket(REKEYS_PER_SECOND, REKEYS_AT_ONCE)
+        if not hasattr(type(self), "_options"):  # the first one
+            settled.share(self, options)
 
     def connection_made(self, transport: Any) -> None:
         """The client's TCP connection. It is read in small pieces, so that no client holds up the others."""
