@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import itertools
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +192,10 @@ class Adapter(asyncssh.SSHServer):
         if self._broken:
             return "junk"
         return "timeout" if self._timed_out else "silent"
+
+    def in_turn(self, job: Callable[[], None]) -> None:
+        """Do it when there is time for those who have not proven a key."""
+        self._worker.lobby.work(job)
 
     # ---- what a known person asks for
 

@@ -36,6 +36,7 @@ from relay.serve.figures import Figures
 from relay.serve.forward import Forward
 from relay.serve.judging import Judging
 from relay.serve.law import Law
+from relay.serve.lobby import Lobby
 from relay.serve.portion import Portion
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
@@ -70,6 +71,7 @@ class Worker:
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
         self.portion = Portion()
+        self.lobby = Lobby(time.monotonic, self.loop.call_soon)
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -280,8 +282,7 @@ class Worker:
         sock.setblocking(False)
         adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
         self.connections[adapter.id] = adapter
-        task = self.loop.create_task(self._accept(adapter, sock), name=f"accept {adapter.id}")
-        self._keep(task)
+        self.lobby.work(lambda: self._keep(self.loop.create_task(self._accept(adapter, sock), name="accept")))
 
     async def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
         try:
