@@ -3,8 +3,8 @@
 Sources take turns, and so do those where a key was lately proven with the others: neither a crowd of strangers nor one
 bad job can make everybody else wait for long. Behind them come sources whose last connection failed, those that have
 said nothing yet, and those that are penalised; each of these has every tenth turn, whatever the others do. Over-full,
-the line lets the silent ones go first, then the fullest source's oldest. Where all have one place each the lot decides
-who goes and who is next, as sshd's MaxStartups does: whoever comes has the same chance, not only those who came first.
+the line lets the fullest source's oldest go. Where all have one place each, who has been silent for long goes, and else
+the lot decides who goes and who is next, as with sshd's MaxStartups: whoever comes late has the same chance.
 """
 
 import socket
@@ -18,6 +18,7 @@ from relay.serve.admission import source_of
 
 LINE_PER_SOURCE = 200  # sockets of one source that may wait: a large office that starts its day; then its oldest goes
 PASSED_OVER = 9  # others before one of a lower standing has his turn: a flood of strangers does not close that lane
+SILENT_SECONDS = 1.0  # in which a client has said something; who has not is the first to go from a full line
 LINE_PENALISED = 10  # of a penalised source: whoever comes takes the place of a random one
 
 
@@ -136,20 +137,25 @@ class Line:
         lane.add(guest)
         self._lane_of[guest.source] = standing
         self._count += 1
-        return self._too_many() if self._count > limits.unauthenticated else None
+        return self._too_many(guest.since) if self._count > limits.unauthenticated else None
 
-    def _too_many(self) -> Guest:
+    def _too_many(self, now: float) -> Guest:
         """There is one more than there are places: who goes? Where a key was proven, only if there are no others."""
-        silent = self._lanes[Standing.SILENT].fullest()
-        if silent[0]:
-            return self._take(silent[1], 0)
-        others = (self._lanes[kind].fullest() for kind in (Standing.FAILED, Standing.PLAIN, Standing.PENALISED))
-        count, fullest = max(others, key=lambda lane: lane[0])
-        if count == 1:  # the newcomer's own place is one of those
-            self._crowded = True
-            sources = list(self._lanes[self._lane_of[fullest]].sources)
-            fullest = sources[self._draw(len(sources))]
-        return self._take(fullest if count else self._lanes[Standing.PROVEN].fullest()[1], 0)
+        lanes = self._lanes
+        kinds = (Standing.SILENT, Standing.FAILED, Standing.PLAIN, Standing.PENALISED)
+        count, fullest = max((lanes[kind].fullest() for kind in kinds), key=lambda lane: lane[0])
+        if count > 1:
+            return self._take(fullest, 0)
+        silent = lanes[Standing.SILENT].sources
+        oldest = next(iter(silent), None)
+        if oldest is not None and silent[oldest][0].since < now - SILENT_SECONDS:
+            return self._take(oldest, 0)
+        for pool in ((Standing.SILENT, Standing.FAILED), (Standing.PLAIN,), (Standing.PENALISED,)):
+            able = [source for kind in pool for source in lanes[kind].sources]
+            if able:  # the newcomer is one of them
+                self._crowded = self._crowded or Standing.PLAIN in pool
+                return self._take(able[self._draw(len(able))], 0)
+        return self._take(lanes[Standing.PROVEN].fullest()[1], 0)
 
     def next(self, may: Callable[[str], bool]) -> Guest | None:
         """Take out the next one whose source `may` come in; None when nobody may."""

@@ -155,12 +155,12 @@ def test_known_sources_are_the_last_to_go() -> None:
 
 
 def test_who_has_said_nothing_waits_behind_who_has() -> None:
-    """Silent ones come last, are the first to go from a full line, and stand with the rest once they speak."""
-    waiters = Waiters(unauthenticated=4)
+    """Silent ones come last, and stand with the rest once they speak; silent for a second, they are the first to go."""
+    waiters = Waiters(draw=lambda below: below - 1, unauthenticated=4)
     for port in (1, 2, 3):
         waiters.join(f"10.0.0.{port}", port, spoke=False)
     waiters.join("192.0.2.1", 4)
-    assert waiters.join("192.0.2.2", 5) == 1
+    assert waiters.join("192.0.2.2", 5) == 1  # the time is the port: it has been here for four seconds
     (third,) = [guest for guest in waiters.line.guests() if guest.port == 3]
     waiters.line.spoke(third)
     assert [waiters.next() for _ in range(4)] == [4, 5, 3, 2]
@@ -176,7 +176,7 @@ def test_of_one_source_who_has_spoken_comes_first() -> None:
 
 
 def test_whose_last_connection_failed_waits_behind_who_is_new() -> None:
-    """A hundred addresses that failed lately are passed by a new one, and are the first of those that spoke to go."""
+    """A hundred addresses that failed lately are passed by a new one, and give way to it in a full line."""
     waiters = Waiters(unauthenticated=100)
     for port in range(100):
         waiters.standing[f"10.0.0.{port}"] = Standing.FAILED
