@@ -286,15 +286,13 @@ class Connection(SSHServerConnection):
                 await asyncio.sleep(wait)
                 if self._transport is None:
                     return
-        theirs = SSHPacket(packet.get_full_payload())
-        theirs.get_bytes(17)
-        kex, host_key = theirs.get_namelist(), theirs.get_namelist()
-        for _ in range(8):
-            theirs.get_string()
-        follows = theirs.get_boolean()
+        payload = packet.get_full_payload()
         await super()._process_kexinit(_type, _id, packet)
-        ours = self._kex_algs[0], (self._server_host_key_algs or [b""])[0]
-        self._ignore_first_kex = follows and (kex[:1], host_key[:1]) != ([ours[0]], [ours[1]])
+        if payload[-5]:  # first_kex_packet_follows; a reserved number comes behind it
+            theirs = SSHPacket(payload)
+            theirs.get_bytes(17)
+            guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
+            self._ignore_first_kex = guessed != [self._kex_algs[0], (self._server_host_key_algs or [b""])[0]]
 
     # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
 

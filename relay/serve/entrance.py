@@ -299,6 +299,8 @@ class Entrance:
             await asyncio.sleep(LINE_SECONDS)
             now, limits = self._loop.time(), self._settings().limits
             self.bans.lapse()
+            if not len(self._line):
+                continue
             for source in self._line.sources():
                 self._line.judge_again(source)
             for guest in self._line.late(lambda source: self._edge(source, limits, now)):  # noqa: B023 - called at once
