@@ -1,4 +1,4 @@
-"""What do serving processes leave out of the libraries they use? What a relay never needs, and what nobody reads.
+"""What do serving processes leave out of the libraries they use? What a relay never needs.
 
 asyncssh is a client, a file server and a terminal as well. In a worker the modules of that are not loaded: it is
 5 MB less in each, and code that could start a program or read a file for a client is not merely refused there but
@@ -62,15 +62,3 @@ def leave_out() -> None:
 def leave_out_tls() -> None:
     """The supervisor has no asyncssh; what it speaks, it speaks in clear and to this machine."""
     sys.modules["ssl"] = None  # type: ignore[assignment]  # as above: asyncio would load OpenSSL with it
-
-
-def hush() -> None:
-    """Let asyncssh compose no log: a line for each packet, at every level, was a tenth of a log-in's time."""
-    from asyncssh.logging import SSHLogger
-    from asyncssh.packet import SSHPacketLogger
-
-    SSHLogger.log = SSHPacketLogger._log_packet = _nothing  # type: ignore[method-assign]  # in this process only
-
-
-def _nothing(*args: object, **kwargs: object) -> None:
-    """What is recorded is recorded by our own code."""

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+from asyncssh.logging import SSHLogger
+from asyncssh.packet import SSHPacketLogger
 
 from relay import __version__
 from relay.core.ids import Ids
@@ -399,9 +401,18 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
 
 
+def _hush() -> None:
+    """Let asyncssh compose no log: a line for each packet, which nobody reads, was a tenth of a log-in's time."""
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        """What matters is recorded by our own code."""
+
+    SSHLogger.log = SSHPacketLogger._log_packet = nothing  # type: ignore[method-assign]  # in this process only
+
+
 def main() -> None:
     """`python -m relay.serve.worker STATE NAME [DESCRIPTOR]`: started by the supervisor only."""
-    omissions.hush()
+    _hush()
     gc.collect()
     gc.freeze()
 

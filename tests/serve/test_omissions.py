@@ -16,7 +16,7 @@ import relay.serve.worker
 loaded = [name for name in omissions.EMPTY if getattr(sys.modules["asyncssh." + name], "__file__", None)]
 assert not loaded, loaded
 assert not [name for name in omissions.MISSING if sys.modules[name]]
-omissions.hush()
+relay.serve.worker._hush()
 asyncssh.logger.error("nobody reads this")
 try:
     asyncssh.SFTPServer(None)
@@ -39,7 +39,6 @@ def test_serving_processes_load_no_tls(tmp_path: Path) -> None:
         assert b"you are alice" in one.ssh("relay").stderr
         for pid in (one.pid, *one.worker_pids()):
             assert not [name for name in _mapped(pid) if name.startswith(("_ssl.", "libssl", "_bcrypt", "libnettle"))]
-        assert "cryptography" not in " ".join(_mapped(one.pid))
 
 
 def _mapped(pid: int) -> set[str]:
