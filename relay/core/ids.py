@@ -11,6 +11,8 @@ LENGTH = 11
 SLOTS = 512
 _EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
 _TICK_US = 31.25
+_VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _MISREAD = str.maketrans({"o": "0", "i": "1", "l": "1"})
 
 
@@ -35,6 +37,38 @@ def parse(text: str) -> str:
     if len(canonical) != LENGTH or any(letter not in ALPHABET for letter in canonical):
         raise InputRejected(f"{text[:40]!r} is not an id", f"an id has {LENGTH} letters and digits, like 0k3v9x2m4qz")
     return canonical
+
+
+def packed(id: str) -> bytes | None:
+    """A canonical id in seven bytes that sort as it does; None for any other text."""
+    if len(id) != LENGTH:
+        return None
+    number = 0
+    for letter in id:
+        value = _VALUES.get(letter)
+        if value is None:
+            return None
+        number = number << 5 | value
+    return number.to_bytes(7, "big")
+
+
+def unpacked(data: bytes) -> str:
+    """The id that `packed` made these seven bytes of."""
+    number = int.from_bytes(data, "big")
+    return (
+        _PAIRS[number >> 45 & 1023]
+        + _PAIRS[number >> 35 & 1023]
+        + _PAIRS[number >> 25 & 1023]
+        + _PAIRS[number >> 15 & 1023]
+        + _PAIRS[number >> 5 & 1023]
+        + ALPHABET[number & 31]
+    )
+
+
+def beginning(text: str) -> tuple[bytes, bytes] | None:
+    """The least and the greatest packed id that begins with `text`; None when no id does."""
+    least, greatest = packed(text.ljust(LENGTH, "0")), packed(text.ljust(LENGTH, "z"))
+    return None if least is None or greatest is None else (least, greatest)
 
 
 def made_at(canonical: str) -> int:

@@ -4,6 +4,7 @@
 nothing else.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -30,7 +31,7 @@ class Question:
     until: int | None = None  # exclusive
     verdict: str = ""  # "allowed", "denied"
     name: str = ""
-    text: str = ""  # in any text of the row, A and a alike
+    text: str = ""  # in any text of the row, A and a alike; ids are matched from their beginning
 
     def names(self) -> tuple[str, ...]:
         """The event names that can answer; empty: any."""
@@ -72,8 +73,22 @@ class Question:
         if not self.text:
             return True
         needle = lowered(self.text)
-        values = (row.event.id, row.event.name, *row.event.fields.values())
+        fields = row.event.fields
+        if any(lowered(id).startswith(needle) for id in _ids(row)):
+            return True
+        values = (row.event.name, *(value for key, value in fields.items() if key not in _ID_FIELDS))
         return any(needle in lowered(value) for value in values if isinstance(value, str))
+
+
+_ID_FIELDS = ("connection", "forward")
+
+
+def _ids(row: Row) -> Iterator[str]:
+    yield row.event.id
+    for key in _ID_FIELDS:
+        value = row.event.fields.get(key)
+        if isinstance(value, str):
+            yield value
 
 
 def full_fingerprint(prefix: str) -> str:

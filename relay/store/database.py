@@ -11,13 +11,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from relay.core.chain import GENESIS, link
+from relay.core.chain import link
 from relay.core.event import SCHEMA, Event, bounded
 from relay.core.question import host_of
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, files, migrations, strangers
+from relay.store import conversion, dictionary, files, hours, migrations, strangers
 from relay.store.files import unavailable
-from relay.store.reader import ROW, Reader, row_of
+from relay.store.reader import Reader
+from relay.store.rows import ROW, base_of, row_of
 
 __all__ = ["FILE", "Reader", "Writer"]
 
@@ -38,6 +39,7 @@ class Writer:
         self._node = node
         self._database: sqlite3.Connection | None = None
         self._head: tuple[int, str] | None = None
+        self._newest_hour: int | None = None
         self._ids: dict[tuple[str, str], int] = {}
         self._lock = files.take_lock(path)
         try:
@@ -56,32 +58,34 @@ class Writer:
             return
         with self._transaction() as database:
             seq, prev = self._head or _head(database)
+            span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
             for event in map(bounded, events):
                 if not _is_new(database, event, seq + 1):
                     continue
                 seq += 1
                 row = link(self._node, seq, prev, event)
                 prev = row.hash
-                fields = event.fields
-                connection, forward = fields.get("connection"), fields.get("forward")
+                span.add(seq, event.time)
+                placed = dictionary.columns(event)
+                text, repeats = dictionary.rest(event.fields, placed)
                 database.execute(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         seq,
-                        event.id,
+                        dictionary.kept(event.id),
                         event.time,
                         self._word(database, "nodes", self._node),
                         self._word(database, "names", event.name),
                         SCHEMA,
                         self._who(database, event),
                         self._target(database, event),
-                        connection if isinstance(connection, str) else None,
-                        forward if isinstance(forward, str) else None,
-                        dictionary.rest(fields),
+                        *placed,
+                        self._rest(database, text) if repeats else text,
                         bytes.fromhex(row.hash),
                     ),
                 )
-        self._head = seq, prev
+            span.store(database)
+        self._head, self._newest_hour = (seq, prev), span.newest
 
     def open_forwards(self) -> dict[str, Event]:
         """The opening event of every forward that has no closing row, by forward id. Raises StoreUnavailable."""
@@ -156,8 +160,9 @@ class Writer:
             database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}").fetchone()
             database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
             database.execute("PRAGMA trusted_schema = OFF")
+            conversion.convert(database)
             migrations.migrate(database)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             if database is not None:
                 database.close()
             raise unavailable(self._path, error) from error
@@ -177,7 +182,7 @@ class Writer:
 
     def _forget(self) -> None:
         """What was remembered of a transaction that did not come to be."""
-        self._head = None
+        self._head = self._newest_hour = None
         self._ids.clear()
 
     @contextlib.contextmanager
@@ -262,21 +267,41 @@ class Writer:
         (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
         return self._remember(("target", text), number)
 
+    def _rest(self, database: sqlite3.Connection, text: str) -> int:
+        known = self._ids.get(("rests", text))
+        if known is not None:
+            return known
+        digest = dictionary.short_digest(text)
+        database.execute("INSERT INTO rests (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
+        (number,) = database.execute("SELECT id FROM rests WHERE digest = ?", (digest,)).fetchone()
+        return self._remember(("rests", text), number)
+
 
 def _head(database: sqlite3.Connection) -> tuple[int, str]:
     last = database.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-    return (last[0], last[1].hex()) if last else (0, GENESIS)
+    return (last[0], last[1].hex()) if last else base_of(database)
 
 
 def _is_new(database: sqlite3.Connection, event: Event, seq: int) -> bool:
     """Whether `event` is to be recorded as row `seq`; keeps the table of open forwards."""
-    if database.execute("SELECT 1 FROM events WHERE id = ?", (event.id,)).fetchone():
+    if database.execute("SELECT 1 FROM events WHERE id = ?", (dictionary.kept(event.id),)).fetchone():
         return False
     forward = event.fields.get("forward")
     if event.name == "forward.opened" and isinstance(forward, str):
-        if database.execute("SELECT 1 FROM events WHERE forward = ? AND name = 1 LIMIT 1", (forward,)).fetchone():
+        if forward != event.id and _is_opened(database, forward):
             return False
         database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
     elif event.name == "forward.closed":
         return database.execute("DELETE FROM open_forwards WHERE forward = ?", (forward,)).rowcount == 1
     return True
+
+
+def _is_opened(database: sqlite3.Connection, forward: str) -> bool:
+    id = dictionary.kept(forward)
+    return bool(
+        database.execute(
+            """SELECT 1 FROM events WHERE id = ? AND forward = 1 AND name = 1
+            UNION SELECT 1 FROM events WHERE forward = ? AND forward <> 1 AND name = 1""",
+            (id, id),
+        ).fetchone()
+    )

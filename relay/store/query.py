@@ -6,8 +6,10 @@ finds the rows: people, clients and targets through their dictionaries, rare eve
 
 import json
 
+from relay.core import ids
 from relay.core.event import NAMES
-from relay.core.question import Question, full_fingerprint
+from relay.core.question import Question, full_fingerprint, lowered
+from relay.store import hours
 from relay.store.dictionary import network_keys
 
 # the two names that come in masses are no use as an index (see migrations.py)
@@ -30,9 +32,11 @@ def condition(question: Question) -> tuple[str, list[object]]:
     if target:
         term(f"e.target IN (SELECT id FROM target WHERE {' AND '.join(target)})", *which)  # noqa: S608 - likewise
     if question.since is not None:
-        term("e.time >= ?", _clamped(question.since))
+        least, values_ = hours.since(question.since)
+        term(f"e.seq >= {least} AND e.time >= ?", *values_, _clamped(question.since))
     if question.until is not None:
-        term("e.time < ?", _clamped(question.until))
+        most, values_ = hours.until(question.until)
+        term(f"e.seq <= {most} AND e.time < ?", *values_, _clamped(question.until))
     names = question.names()
     if names:
         marks = ", ".join("?" * len(names))
@@ -40,13 +44,13 @@ def condition(question: Question) -> tuple[str, list[object]]:
         term(f"e.name IN (SELECT id FROM names WHERE name IN ({marks})){rare}", *names)  # noqa: S608 - marks
     if question.text:
         like = _like(question.text)
-        term(
-            """(e.rest LIKE ? ESCAPE '!' OR e.id LIKE ? ESCAPE '!' OR e.connection LIKE ? ESCAPE '!'
-            OR e.forward LIKE ? ESCAPE '!' OR e.who IN (SELECT id FROM who WHERE text LIKE ? ESCAPE '!')
+        like_ids, values_ = _ids(question.text)
+        texts = """(typeof(e.rest) = 'text' AND e.rest LIKE ? ESCAPE '!')
+            OR e.rest IN (SELECT id FROM rests WHERE text LIKE ? ESCAPE '!')
+            OR e.who IN (SELECT id FROM who WHERE text LIKE ? ESCAPE '!')
             OR e.target IN (SELECT id FROM target WHERE text LIKE ? ESCAPE '!')
-            OR e.name IN (SELECT id FROM names WHERE name LIKE ? ESCAPE '!'))""",
-            *([like] * 7),
-        )
+            OR e.name IN (SELECT id FROM names WHERE name LIKE ? ESCAPE '!')"""
+        term(f"({texts}{like_ids})", *([like] * 5), *values_)
     return " AND ".join(terms) or "1", values
 
 
@@ -83,6 +87,20 @@ def _target(question: Question) -> tuple[list[str], list[object]]:
         terms.append("address BETWEEN ? AND ?")
         values += network_keys(question.to)
     return terms, values
+
+
+def _ids(text: str) -> tuple[str, list[object]]:
+    """Ids of an event, connection or forward are found by their beginning: more terms, and their values."""
+    span = ids.beginning(lowered(text))
+    terms: list[str] = []
+    values: list[object] = []
+    for column in ("e.id", "e.connection", "e.forward"):
+        terms.append(f" OR (typeof({column}) = 'text' AND {column} LIKE ? ESCAPE '!')")
+        values.append(_like(text)[1:])
+        if span is not None:
+            terms.append(f" OR {column} BETWEEN ? AND ?")
+            values += span
+    return "".join(terms), values
 
 
 def _like(text: str) -> str:
