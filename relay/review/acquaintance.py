@@ -78,7 +78,7 @@ def place_of(fields: Mapping[str, Value]) -> Place:
 
 @lru_cache(maxsize=4096)
 def network(client: str) -> str:
-    """The network that stands for a client's address: /24 of IPv4, /48 of IPv6; what is no address stands for itself."""
+    """The network that stands for a client's address, /24 or /48; what is no address stands for itself."""
     try:
         address = ip_address(client)
     except ValueError:
