@@ -2,10 +2,17 @@
 
 import math
 import random
+import time
 from collections.abc import Iterator
 
+from pathlib import Path
+
+from relay.core import keyring as keyrings
 from relay.core.event import Event
 from relay.core.ids import Ids
+from relay.core.keyring import Keyring
+from relay.core.keys import Key
+from relay.site import compile as compiler
 
 DAY = 86_400_000_000
 HOUR = DAY // 24
@@ -78,16 +85,25 @@ class Team:
 
     def target(self, host: str, port: int = 22) -> dict:
         """The facts of a target."""
-        number = HOSTS.index(host)
         return {
             "asked": f"{host}:{port}",
-            "zone": "plant" if host == "scada-gw" else "office",
-            "address": f"192.168.{7 if host == 'scada-gw' else 1}.{10 + number}",
+            "zone": self.zone(host),
+            "address": self.address(host),
             "port": port,
             "rule": "ops reach the office by ssh" if port == 22 else "the web for everyone",
             "rule_at": "policies/office.yaml:9",
             "policy": "3f2a9c01b7de",
         }
+
+    @staticmethod
+    def zone(host: str) -> str:
+        """The zone of a host."""
+        return "plant" if host == "scada-gw" else "office"
+
+    @staticmethod
+    def address(host: str) -> str:
+        """The address of a host."""
+        return f"192.168.{7 if host == 'scada-gw' else 1}.{10 + HOSTS.index(host)}"
 
     def moment(self) -> int:
         """Some time: working hours in Shanghai mostly, fewer at the weekend."""
@@ -175,3 +191,49 @@ class Team:
         self.add(end - 6 * DAY + 2 * SECOND, "server.started", version="0.1.1", pid=977, policy="3f2a9c01b7de")
         refused = self.connection("peggy", end - 8 * DAY)
         self.add(end - 8 * DAY, "request.refused", **refused, kind="channel", type="session", count=3)
+
+
+def site(path: Path, end: int) -> None:
+    """The team's site at `path`, applied: every host and person, and some that nobody uses. `end` in microseconds."""
+    hosts = [f"  {host}: {{address: {Team.address(host)}, zone: {Team.zone(host)}}}" for host in HOSTS]
+    policy = f"""\
+zones:
+  office: {{networks: [192.168.1.0/24], interface: "zt*", gateway: 172.18.0.200}}
+  plant: {{networks: [192.168.7.0/24], interface: "zt*", gateway: 172.18.0.200}}
+hosts:
+{chr(10).join(hosts)}
+  retired-fax:
+    address: 192.168.1.250
+    zone: office
+groups:
+  ops: [{", ".join(NAMES)}]
+rules:
+  - {{name: ops reach the office by ssh, allow: [ops], to: [office, plant], ports: [22]}}
+  - {{name: the web for everyone, allow: [everyone], to: [office], ports: [443]}}
+  - name: the contractor of last year
+    allow: [wendy]
+    to: [nas]
+    ports: [22]
+    until: {time.strftime("%Y-%m-%d", time.gmtime(end // SECOND + 5 * 86400))}
+  - {{name: the fax is off limits, deny: [everyone], to: [retired-fax]}}
+"""
+    for directory in (path, path / "policies", path / "keys", path / "state", path / "state" / "applied"):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    (path / "relay.yaml").write_text("timezone: Asia/Shanghai\n")
+    (path / "policies" / "office.yaml").write_text(policy)
+    for person in (*NAMES, "wendy"):
+        (path / "keys" / f"{person}.pub").touch()
+    compiled = compiler.load(path, now=end // SECOND)
+    (path / "state" / "applied" / "current.jsonl").write_text("\n".join(compiler.lines(compiled)) + "\n")
+    keys = [_key(person, 0, end) for person in NAMES if person != "mallory"] + [
+        _key("wendy", 0, end),
+        _key("alice", 1, end),
+    ]
+    dumped = keyrings.dump(Keyring({key.fingerprint: key for key in keys}))
+    (path / "state" / "applied" / "keys.jsonl").write_text("\n".join(dumped) + "\n")
+
+
+def _key(person: str, number: int, end: int) -> Key:
+    ends = end // SECOND + 9 * 86400 if person == "bob" else None
+    place = (f"keys/{person}.pub", number + 1)
+    return Key(fingerprint(person, number), "ssh-ed25519", 256, "", b"", person, (), ends, file=place[0], line=place[1])

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from relay.cli import Context, audit_text
+from relay.cli.audit_report import digest, report
 from relay.cli.output import json_option, table
 from relay.core import ids
 from relay.core.event import NAMES
@@ -279,3 +280,7 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
             return telling.history(lines)
     except OSError:
         return None
+
+
+audit.add_command(report)
+audit.add_command(digest)

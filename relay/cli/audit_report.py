@@ -1,0 +1,277 @@
+"""`relayctl audit report` and `digest`: what a window of the log adds up to, as a page or as some lines of news."""
+
+import contextlib
+import itertools
+import os
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from relay.cli import Context
+from relay.cli.output import json_option, print_json, progress
+from relay.core.text import escape
+from relay.errors import InputRejected, RelayError
+
+if TYPE_CHECKING:
+    from relay.core.chain import Row
+    from relay.core.holding import Holding
+    from relay.review.account import Account, Window
+    from relay.review.acquaintance import Acquaintance
+    from relay.review.news import Item
+    from relay.review.rows import Attempts
+    from relay.site.locate import Site
+    from relay.store.database import Reader
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_MINUTE = 60_000_000
+_STEP = 120  # minutes of strangers' counts asked for at once: at most 81 rows each, and one answer holds 10,000
+_OURS = 4096  # bytes at a file's beginning among which a page of ours says what it is
+_SAID = 500  # rows between two looks at how far it is
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a window of a site's log adds up to, and what the site holds."""
+
+    site: "Site"
+    account: "Account"
+    past: "Acquaintance"
+    holdings: "tuple[Holding, ...] | None"  # None: what is applied cannot be read
+    policy: str
+    node: str
+
+    @property
+    def young(self) -> bool:
+        return not self.past.persons
+
+
+def _window(command: _Command) -> _Command:
+    until = click.option("--until", default="now", metavar="TIME", help="Up to this time; a day is included.")
+    return until(command)
+
+
+@click.command()
+@click.option("--since", default="30d", show_default=True, metavar="TIME", help="From this time on: 7d, 2026-10-01 ...")
+@_window
+@click.option("--out", default="report.html", show_default=True, metavar="FILE", help="Where to; - is stdout.")
+@click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
+@click.pass_obj
+def report(context: Context, /, since: str, until: str, out: str, lang: str) -> int:
+    """Make a page of who reached what: charts, what is new, what is unused.
+
+    One file of HTML for any browser: it asks nobody for anything, opens offline, prints, and can be read on a
+    telephone. It holds names, addresses and times of everybody: mode 0600. A page that an earlier call made is
+    replaced, any other file is not. The charts need the extra `report`.
+
+    \b
+    Example:
+      relayctl audit report
+      relayctl audit report --since 2026-10-01 --until 2026-10-31 --out october.html
+      relayctl audit report --lang zh --out - >report.html
+    """
+    try:
+        from relay.review.report.findings import Findings
+        from relay.review.report.page import page
+    except ImportError as error:
+        if error.name not in ("pygal", "importlib_metadata"):
+            raise
+        raise RelayError(
+            "the charts of the page need pygal, which is not installed",
+            f"{shlex.quote(sys.executable)} -m pip install 'ssh-jump-relay[report]'; audit digest works without",
+        ) from None
+    from relay.review.news import news
+    from relay.review.unused import unused
+
+    target = None if out == "-" else _target(Path(out))
+    look = _look(context, since, until)
+    account = look.account
+    findings = Findings(
+        account,
+        [_addressed(context, item) for item in news(account, look.past, look.holdings or ())],
+        None if look.holdings is None else unused(look.holdings, account, look.past),
+        str(look.site.path),
+        look.node,
+        look.policy,
+        time.time_ns() // 1000,
+        young=look.young,
+    )
+    made = page(findings, lang)
+    if target is None:
+        click.echo(made, nl=False)
+        return 0
+    _write(target, made.encode())
+    click.echo(f"{target}: {account.total.opened} forwards of {len(account.persons)} people", err=True)
+    return 0
+
+
+@click.command()
+@click.option("--since", default="7d", show_default=True, metavar="TIME", help="From this time on: 1d, yesterday ...")
+@_window
+@click.option("--exit-code", is_flag=True, help="Exit status 1 when there is news.")
+@json_option
+@click.pass_obj
+def digest(context: Context, /, since: str, until: str, exit_code: bool, as_json: bool) -> int:
+    """Tell the news of a window in some lines, for cron; nothing when there is none.
+
+    News is what was not so before: a person, a key, the network it comes from, a target, a client program; many
+    denials, scans, penalties, revocations, zones that broke, what ends within 14 days, and faults of the log itself.
+    Below each line stands the command that tells more; what somebody should look at today begins with "!".
+
+    \b
+    Example:
+      relayctl audit digest
+      relayctl audit digest --since 1d --exit-code || echo 'look at the relay'
+    """
+    from relay.review.news import news
+    from relay.review.report.markup import clock
+
+    look = _look(context, since, until)
+    items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or ())]
+    if as_json:
+        shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(), "command": one.command} for one in items]
+        print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
+    elif items:
+        window = look.account.window
+        span = f"{clock(window.since, window.zone)} to {clock(window.until, window.zone)} ({window.zone})"
+        click.echo(f"{escape(look.node)}: news from {span}")
+        for item in items:
+            click.echo(click.style(f"! {item.text()}", fg="red") if item.grave else f"  {item.text()}")
+            click.echo(f"      {escape(item.command, 400)}")
+    return 1 if items and exit_code else 0
+
+
+# ---- looking
+
+
+def _look(context: Context, since: str, until: str) -> _Look:
+    """Walk the window. Raises RelayError when there is nothing in the log at all."""
+    from relay.cli import audit
+    from relay.review.account import Window
+    from relay.review.acquaintance import Acquaintance
+    from relay.review.instant import instant
+    from relay.review.ledger import gather
+    from relay.store.database import FILE, Reader
+
+    site = context.site()
+    zone = audit._zone(site.path)
+    now = time.time_ns() // 1000
+    try:
+        window = Window(instant(since, now, zone), min(instant(until, now, zone, end=True), now), zone)
+    except InputRejected as error:
+        raise click.UsageError(f"{error.what}; {error.hint}") from None
+    if window.since >= window.until:
+        raise click.UsageError("--since is not before --until, or it is yet to come")
+    holdings, names, policy = _held(site)
+    with Reader(site.state / FILE) as reader, progress("reading the audit log") as advance:
+        edge, head = reader.edge(window.since), reader.head()
+        past = Acquaintance()
+        for habit in reader.habits(edge):
+            past.meet(habit.fields, habit.last, denied=habit.denied)
+        first = reader.after(reader.base()[0], 1)
+        if not first:
+            raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
+        account = gather(
+            _watched(reader.walk(edge, head), head, advance),
+            window,
+            past,
+            attempts=_attempts(reader, window),
+            names=names,
+            begins=first[0].event.time,
+        )
+        node = first[0].node
+    return _Look(site, account, past, holdings, policy, node)
+
+
+def _watched(rows: "Iterator[Row]", head: int, advance: Callable[[float], None]) -> "Iterator[Row]":
+    start = None
+    for row in rows:
+        start = row.seq if start is None else start
+        if row.seq % _SAID == 0:
+            advance((row.seq - start) / max(head - start, 1))
+        yield row
+
+
+def _attempts(reader: "Reader", window: "Window") -> "list[Attempts]":
+    first, last = window.since // _MINUTE, (window.until - 1) // _MINUTE
+    steps = range(first, last + 1, _STEP)
+    return list(itertools.chain.from_iterable(reader.strangers(at, min(at + _STEP - 1, last)) for at in steps))
+
+
+def _held(site: "Site") -> "tuple[tuple[Holding, ...] | None, dict[tuple[str, str], str], str]":
+    """What is applied holds, what it calls places, and its version; nothing where it cannot be read, which is said."""
+    from relay.core.policy import EMPTY
+    from relay.site import difference
+    from relay.site.holdings import holdings
+
+    try:
+        applied = difference.read(site.state)
+        policy = applied.policy() if applied is not None else EMPTY
+    except RelayError as error:
+        click.echo(f"what is unused is not known: {error.what}", err=True)
+        return None, {}, ""
+    if applied is None:
+        return None, {}, ""
+    hosts = policy.inventory.hosts.values()
+    names = {(host.zone, str(host.address)): policy.inventory.spelling(host) for host in hosts}
+    return holdings(applied.texts, policy, applied.keyring), names, policy.version
+
+
+def _addressed(context: Context, item: "Item") -> "Item":
+    """Commands name the site where it is not the usual one."""
+    from dataclasses import replace
+
+    if not context.site_option or not item.command.startswith("relayctl "):
+        return item
+    command = item.command.replace("relayctl ", f"relayctl --site {shlex.quote(context.site_option)} ", 1)
+    return replace(item, command=command)
+
+
+# ---- writing
+
+
+def _target(path: Path) -> Path:
+    """Where the page goes. Raises RelayError when something else is there, before any work is done."""
+    from relay.review.report.page import MARK
+
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise RelayError(f"{path}: {error.strerror}", "name another place: --out FILE") from None
+    if stat.S_ISDIR(found.st_mode):
+        return _target(path / "report.html")
+    ours = False
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            ours = MARK.encode() in file.read(_OURS)
+    if not ours:
+        raise RelayError(
+            f"{path} is there already and is no page that you made with this command",
+            "name another place: --out FILE",
+        )
+    return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace `path` in one step, mode 0600 from its first byte on."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RelayError(f"{path}: {error.strerror}", "name another place: --out FILE") from None
