@@ -66,6 +66,7 @@ def _draw(chart: Chart, width: int) -> str:
         style=Style(label_font_size=_LETTER, major_label_font_size=_LETTER, font_family="sans-serif"),
         show_legend=False,
         margin=2,
+        margin_right=18,  # half of the last label
         spacing=6,
         show_minor_x_labels=chart.lying,
         x_labels=shown,

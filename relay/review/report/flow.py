@@ -6,7 +6,7 @@ from html import escape as quoted
 from relay.core.quantity import size, span
 from relay.review.account import Forward, Traffic
 from relay.review.report.charts import Chart, Series
-from relay.review.report.findings import Findings, cut, figure, listed, numbers, search, soft
+from relay.review.report.findings import Findings, cut, figure, listed, numbers, said, search, soft
 from relay.review.report.markup import (
     Cell,
     Column,
@@ -23,6 +23,7 @@ from relay.review.report.markup import (
 from relay.review.report.words import Words
 
 PERSONS, PLACES = 40, 30  # of the matrix; more would be no picture
+NEWS = 10  # that are told at once; the grave ones come first
 BARS = 12  # lying bars of a chart
 
 
@@ -38,8 +39,14 @@ def news(findings: Findings, say: Words) -> str:
         (say("time open"), span(account.total.duration)),
         (say("still open"), f"{account.open:,}"),
     )
-    items = "".join(listed(item, say) for item in findings.news[:100])
-    told = f'<ul class="news">{items}</ul>' if items else soft(say, "Nothing that has not been so before.")
+    if not findings.news:
+        return cards(totals) + soft(say, "Nothing that has not been so before.")
+    first, rest = findings.news[:NEWS], findings.news[NEWS:100]
+    told = f'<ul class="news">{"".join(listed(item, say) for item in first)}</ul>'
+    if rest:
+        more = said(say, "{count} more", count=len(findings.news) - NEWS)
+        items = "".join(listed(item, say) for item in rest)
+        told += f'<details><summary>{more}</summary><ul class="news">{items}</ul></details>'
     return cards(totals) + told + cut(say, len(findings.news), "relayctl audit digest", 100)
 
 
@@ -53,7 +60,7 @@ def flow(findings: Findings, say: Words) -> str:
     busiest = max(zip(columns, labels, strict=True), key=lambda found: found[0].opened, default=(Traffic(), ""))
     forwards = Chart(
         f"{say('Forwards')} {per}",
-        say("{count} in all, most at {label}").format(count=account.total.opened, label=busiest[1]),
+        say("{count} in all, most at {label}").format(count=f"{account.total.opened:,}", label=busiest[1]),
         labels,
         (
             Series(say("opened"), "a", [one.opened for one in columns]),

@@ -12,7 +12,9 @@ from html import escape as quoted
 from relay.core.quantity import size, span
 from relay.core.text import escape
 
+SHORT = 20  # characters of a text that is never broken: names, ids, words
 LONGEST = 80  # characters of one text in a table: `audit show` has the whole
+TALL = 24  # rows of a table that has a scroll bar of its own on a screen, so that the page is not all tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Cell:
 
     html: str
     value: int | None = None
+    short: bool = False  # stays on one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,12 @@ def shown(text: str, most: int = LONGEST) -> str:
 
 def words(text: str) -> Cell:
     """A text as a cell."""
-    return Cell(shown(text))
+    return Cell(shown(text), short=len(text) <= SHORT)
 
 
 def code(text: str) -> Cell:
     """A text to be typed or copied, as a cell; never cut, an id is of use whole only."""
-    return Cell(f"<code>{shown(text, 400)}</code>" if text else "")
+    return Cell(f"<code>{shown(text, 400)}</code>" if text else "", short=len(text) <= SHORT + 12)
 
 
 def count(number: int) -> Cell:
@@ -83,19 +86,21 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell]
         f'<button type="button">{quoted(column.heading)}</button></th>'
         for column in columns
     )
+    kept = list(rows)[:most]
     body = "".join(
-        f"<tr>{''.join(_cell(cell, column) for cell, column in zip(row, columns, strict=True))}</tr>"
-        for row in list(rows)[:most]
+        f"<tr>{''.join(_cell(cell, column) for cell, column in zip(row, columns, strict=True))}</tr>" for row in kept
     )
+    tall = " tall" if len(kept) > TALL else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{quoted(caption)}"><table>'
+        f'<div class="scroll{tall}" tabindex="0" role="region" aria-label="{quoted(caption)}"><table>'
         f"<caption>{quoted(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _cell(cell: Cell, column: Column) -> str:
     value = f' data-v="{cell.value}"' if cell.value is not None else ""
-    return f"<td{_classes('n' * column.number, 't' * column.time)}{value}>{cell.html}</td>"
+    kept = column.time or (cell.short and not column.number)
+    return f"<td{_classes('n' * column.number, 't' * kept)}{value}>{cell.html}</td>"
 
 
 def _classes(*names: str) -> str:
