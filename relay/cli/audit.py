@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_text
+from relay.cli import Context, audit_live, audit_text
 from relay.cli.audit_report import digest, report
 from relay.cli.output import json_option, table
 from relay.core import ids
@@ -109,6 +109,8 @@ def search(context: Context, /, limit: int, as_json: bool, **filters: str | None
 def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters: str | None) -> int:
     """Show the last events, one line each, and follow them.
 
+    On a terminal in columns as wide as the window, with colours and a rule at midnight; in a pipe as plain lines.
+
     \b
     Example:
       relayctl audit tail -f
@@ -119,11 +121,12 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters
     question = _question(filters, zone)
     with Reader(site.state / FILE) as reader:
         head = reader.head()
+        show = audit_live.printer(zone, as_json)
         for row in following.newest(reader, question, lines):
-            audit_text.print_row(row, zone, as_json)
+            show(row)
         if follow:
             for row in following.follow(reader, question, head, time.sleep):
-                audit_text.print_row(row, zone, as_json)
+                show(row)
     return 0
 
 

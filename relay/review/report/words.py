@@ -127,7 +127,9 @@ CHINESE: dict[str, str] = {
     "first seen": "首次出现",
     "Seen for the first time": "首次见到",
     # unused
-    "What is applied cannot be read, so it is not known what is unused.": "读不到已生效的配置，因此不知道哪些没有用到。",
+    "What is applied cannot be read, so it is not known what is unused.": (
+        "读不到已生效的配置，因此不知道哪些没有用到。"
+    ),
     "Everything that the site holds was used.": "站点里的一切都用到了。",
     "a host": "主机",
     "a rule": "规则",
@@ -143,7 +145,8 @@ CHINESE: dict[str, str] = {
         "right while one after the other is deleted. Then relayctl check, and relayctl reload. A deny rule that denied "
         "nothing may be doing its work. To shut a key out for ever: relayctl revoke-key."
     ): (
-        "按策略 {policy}，这段时间内毫无痕迹的条目。行号在每个文件里自下而上排列，逐条删除时不会错位；之后运行 relayctl check 和 "
+        "按策略 {policy}，这段时间内毫无痕迹的条目。"
+        "行号在每个文件里自下而上排列，逐条删除时不会错位；之后运行 relayctl check 和 "
         "relayctl reload。没有拒绝过任何人的拒绝规则可能正在起作用。要永久禁用一把密钥：relayctl revoke-key。"
     ),
     "Rules, people, keys and hosts that nobody used": "没有人用到的规则、人员、密钥和主机",
@@ -175,7 +178,8 @@ CHINESE: dict[str, str] = {
         "What was said inside the forwards is not recorded, and cannot be. This page is not evidence: relayctl audit "
         "verify proves the log, and an anchor kept elsewhere proves that nothing is missing at its end."
     ): (
-        "转发里传输的内容没有记录，也无法记录。本页不是证据：relayctl audit verify 证明日志，保存在别处的锚点证明其末尾没有缺失。"
+        "转发里传输的内容没有记录，也无法记录。"
+        "本页不是证据：relayctl audit verify 证明日志，保存在别处的锚点证明其末尾没有缺失。"
     ),
     # news
     "{person} was here for the first time": "{person} 第一次来",
