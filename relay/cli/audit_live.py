@@ -18,7 +18,7 @@ from relay.core.event import Value
 from relay.core.text import escape
 
 _LEAST = 50  # columns: a narrower window folds lines, which is better than nothing
-_WIDE = 100  # from here on there is room for the client's address
+_WIDE = 100  # from here on there is room for the addresses of client and target
 _ID = 11
 # what happened to people, in one word with its colour; other events keep their own name
 _VERBS = {
@@ -82,8 +82,9 @@ class Live:
             if width >= _WIDE:
                 put(_said(fields.get("client")), 15, dim=True)
             if name.startswith("forward."):
+                address = fields.get("address") if width >= _WIDE else None
                 put(
-                    _target(fields.get("asked"), fields.get("address")),
+                    _target(fields.get("asked"), address),
                     min(max((width - used - _ID) * 9 // 20, 16), 44),
                 )
         else:
@@ -119,6 +120,7 @@ def _rest(row: Row) -> str:
     fields, name = row.event.fields, row.event.name
     duration = fields.get("duration")
     lasted = span(duration) if isinstance(duration, int) else ""
+    told: list[Value]
     match name:
         case "login.succeeded":
             version, key = _said(fields.get("client_version")), _said(fields.get("fingerprint"))
