@@ -4,7 +4,6 @@ import math
 import random
 import time
 from collections.abc import Iterator
-
 from pathlib import Path
 
 from relay.core import keyring as keyrings
@@ -58,8 +57,8 @@ class Team:
             self.forward()
         self.mishaps()
         self.rows.sort(key=lambda row: row[:2])
-        for time, _, name, fields in self.rows:
-            yield Event(self.ids.make(time), time, name, fields)
+        for at, _, name, fields in self.rows:
+            yield Event(self.ids.make(at), at, name, fields)
 
     def add(self, time: int, name: str, **fields) -> None:
         """One row at this time."""

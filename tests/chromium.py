@@ -5,6 +5,7 @@ Its own protocol (DevTools, `--remote-debugging-pipe`: JSON messages with a NUL 
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -33,23 +34,21 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         to_it, self._out = os.pipe()
         self._in, from_it = os.pipe()
-
-        def place() -> None:  # it reads descriptor 3 and writes 4; both ends may lie there already
-            reading, writing = os.dup(to_it), os.dup(from_it)
-            os.dup2(reading, 3)
-            os.dup2(writing, 4)
-
+        # it reads descriptor 3 and writes 4: out of the way first, then the shell puts them there
+        high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_it, from_it)]
         self._process = subprocess.Popen(
-            ["chromium", *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"],
+            [
+                *("bash", "-c", f'exec "$@" 3<&{high[0]} 4>&{high[1]}', "bash", "chromium", *FLAGS),
+                *(f"--user-data-dir={self._profile.name}", "about:blank"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=place,
-            pass_fds=(3, 4),
+            pass_fds=high,
             start_new_session=True,
         )
-        os.close(to_it)
-        os.close(from_it)
+        for end in (to_it, from_it, *high):
+            os.close(end)
         self._rest = b""
         self._numbers = itertools.count(1)
         self._session = ""
@@ -97,9 +96,7 @@ class Browser:
 
     def look(self, *, width: int, theme: str = "light", media: str = "screen") -> None:
         """From now on the window is so wide, and the person prefers that theme."""
-        self.ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
-        )
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
         feature = {"name": "prefers-color-scheme", "value": theme}
         self.ask("Emulation.setEmulatedMedia", media=media, features=[feature])
 
@@ -147,3 +144,20 @@ class Browser:
                 self.complaints.append(json.dumps(told["args"]))
             case "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(told["exceptionDetails"]))
+
+
+# What a name, a version or a target may say to whoever looks at it
+ATTACKS = (
+    "<script>document.title='bent'</script>",
+    "</script><script>document.title='bent'</script>",
+    "</style><style>*{display:none}</style>",
+    "\"><img src=x onerror=\"document.title='bent'\">",
+    "' onmouseover='document.title=`bent`",
+    "<svg onload=document.title='bent'>",
+    "<a href=javascript:document.title='bent'>a</a>",
+    "<iframe src=//192.0.2.1/x></iframe><link rel=stylesheet href=//192.0.2.1/y>",
+    "<base href=//192.0.2.1/><form action=//192.0.2.1/><button>",
+    "<!-- ", "-->", "<![CDATA[", "]]>", "&lt;b&gt;", "&#x3c;b&#x3e;", "{{7*7}}", "{person}", "${7*7}", "%s%n",
+    "\u202egnp.evil\u202c", "\u2066abc\u2069", "\x1b[2J\x1b]0;bent\x07", "a\x00b", "\ud800", "x" * 1500, "\u0301" * 300,
+    "\u05d0\u05d1\u05d2", "\u738b\u5c0f\u660e",
+)  # fmt: skip

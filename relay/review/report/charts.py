@@ -6,6 +6,7 @@ both themes. Imported by nothing but the command that makes the page.
 """
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as quoted
@@ -13,6 +14,12 @@ from xml.etree import ElementTree
 
 import pygal  # type: ignore[import-untyped]  # it has no types
 from pygal.style import Style  # type: ignore[import-untyped]  # likewise
+
+from relay.core.text import escape
+
+# pygal looks for maps as plug-ins with an import hook of a form that Python 3.12 knows no more and 3.11 warns of at
+# each import; we draw no maps.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 WIDE, NARROW = 900, 340  # a desk or paper; a telephone. Scaling one drawing would make its letters unreadable.
 _LETTER = 12
@@ -57,7 +64,7 @@ def _draw(chart: Chart, width: int) -> str:
     narrow, count = width == NARROW, len(chart.labels)
     height = 34 + 26 * max(count, 1) if chart.lying else 250
     order = slice(None, None, -1) if chart.lying else slice(None)  # pygal draws lying bars from below
-    shown = [_cut(label, 16 if narrow else 36) for label in chart.labels][order]
+    shown = [_cut(escape(label), 16 if narrow else 36) for label in chart.labels][order]
     drawing = (pygal.HorizontalStackedBar if chart.lying else pygal.StackedBar)(
         width=width,
         height=height,
