@@ -17,7 +17,7 @@ from relay.core.chain import Row
 from relay.core.event import Value
 from relay.core.text import escape
 
-_LEAST = 50  # columns: a narrower window folds lines, which is better than nothing
+_LEAST = 64  # columns: a narrower window folds lines, which is better than nothing
 _WIDE = 100  # from here on there is room for the addresses of client and target
 _ID = 11
 # what happened to people, in one word with its colour; other events keep their own name
