@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from relay.cli import Context, audit_live, audit_text
+from relay.cli.audit_archive import archive
 from relay.cli.audit_report import digest, report
 from relay.cli.output import json_option, table
 from relay.core import ids
@@ -285,5 +286,6 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
         return None
 
 
+audit.add_command(archive)
 audit.add_command(report)
 audit.add_command(digest)

@@ -1,7 +1,7 @@
 """How does an audit database of format 1 become one of format 2?
 
 Its rows are laid out anew in one transaction: the same texts, the same hashes, half the room. A conversion that is cut
-short has not happened. It takes about twenty seconds for a million forwards, and needs as much disk as there is
+short has not happened. It takes about a minute of CPU for a million forwards, and needs as much disk as there is
 already; the pages that become free are used for the rows to come.
 """
 
