@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from relay import durable
 from relay.cli import Context
 from relay.cli.output import json_option, print_json, progress
 from relay.core.text import escape
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from relay.review.news import Item
     from relay.review.rows import Attempts
     from relay.site.locate import Site
+    from relay.store.archive import Archives
     from relay.store.database import Reader
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _MINUTE = 60_000_000
 _STEP = 120  # minutes of strangers' counts asked for at once: at most 81 rows each, and one answer holds 10,000
 _OURS = 4096  # bytes at a file's beginning among which a page of ours says what it is
+_TRIES = 3  # archiving lets rows go once in minutes
 _SAID = 500  # rows between two looks at how far it is
 
 
@@ -157,6 +160,7 @@ def _look(context: Context, since: str, until: str) -> _Look:
     from relay.review.acquaintance import Acquaintance
     from relay.review.instant import instant
     from relay.review.ledger import gather
+    from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     site = context.site()
@@ -170,32 +174,52 @@ def _look(context: Context, since: str, until: str) -> _Look:
         raise click.UsageError("--since is not before --until, or it is yet to come")
     holdings, names, policy = _held(site)
     with Reader(site.state / FILE) as reader, progress("reading the audit log") as advance:
-        edge, head = reader.edge(window.since), reader.head()
-        past = Acquaintance()
-        for habit in reader.habits(edge):
-            past.meet(habit.fields, habit.last, denied=habit.denied)
-        first = reader.after(reader.base()[0], 1)
-        if not first:
-            raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
-        account = gather(
-            _watched(reader.walk(edge, head), head, advance),
-            window,
-            past,
-            attempts=_attempts(reader, window),
-            names=names,
-            begins=first[0].event.time,
-        )
-        node = first[0].node
-    return _Look(site, account, past, holdings, policy, node)
+        for _ in range(_TRIES):
+            base = reader.base()[0]
+            rows = _Rows(reader, Archives(site.state), window)
+            first = rows.first
+            if first is None:
+                raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
+            past = Acquaintance()
+            for habit in reader.habits(rows.edge):
+                past.meet(habit.fields, habit.last, denied=habit.denied)
+            account = gather(
+                rows.walk(advance),
+                window,
+                past,
+                attempts=_attempts(reader, window),
+                names=names,
+                begins=first.event.time,
+            )
+            if reader.base()[0] == base:  # else rows went into an archive meanwhile, maybe before they were read
+                break
+    assert first is not None
+    return _Look(site, account, past, holdings, policy, first.node)
 
 
-def _watched(rows: "Iterator[Row]", head: int, advance: Callable[[float], None]) -> "Iterator[Row]":
-    start = None
-    for row in rows:
-        start = row.seq if start is None else start
-        if row.seq % _SAID == 0:
-            advance((row.seq - start) / max(head - start, 1))
-        yield row
+class _Rows:
+    """The rows of a window, and those it is compared with: all of the database, archives as far as the window goes."""
+
+    def __init__(self, reader: "Reader", archives: "Archives", window: "Window") -> None:
+        self._reader, self._archives = reader, archives
+        self._base, self._head = reader.base()[0], reader.head()
+        self.edge = reader.edge(window.since)
+        self.first = next(iter(reader.after(self._base, 1)), None)
+        self._old = -1  # row of the archives behind which the window may begin; -1: none of theirs is in it
+        if self._base and self.edge <= self._base:
+            kept = [entry for entry in archives.entries() if entry.kept and entry.until >= window.since]
+            if kept and kept[0].first <= self._base:
+                self._old = kept[0].first - 1
+                self.first = next(archives.walk(self._old, self._base), self.first)
+
+    def walk(self, advance: Callable[[float], None]) -> "Iterator[Row]":
+        """Those of the window, and some older ones; `advance` is told the share that is done."""
+        start = self._old if self._old >= 0 else self.edge
+        old = self._archives.walk(self._old, self._base) if self._old >= 0 else iter(())
+        for row in itertools.chain(old, self._reader.walk(max(self.edge, self._base), self._head)):
+            if row.seq % _SAID == 0:
+                advance((row.seq - start) / max(self._head - start, 1))
+            yield row
 
 
 def _attempts(reader: "Reader", window: "Window") -> "list[Attempts]":
@@ -262,16 +286,7 @@ def _target(path: Path) -> Path:
 
 def _write(path: Path, data: bytes) -> None:
     """Replace `path` in one step, mode 0600 from its first byte on."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.replace(path, data)
     except OSError as error:
         raise RelayError(f"{path}: {error.strerror}", "name another place: --out FILE") from None

@@ -24,6 +24,7 @@ NOTABLE = frozenset(
         *("server.started", "server.stopped", "host_key.added", "host_key.retired", "backup.made", "backup.restored"),
         *("connection.killed", "ban.begun", "ban.ended", "scan.seen", "limit.reached", "audit.lost", "audit.key"),
         "audit.archived",
+        "audit.discarded",
     }
 )
 

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from relay.store.database import FILE, Writer
-from tests.audit_rows import Relay
+from tests.audit_rows import NOON, Relay
 from tests.audit_team import DAY, Team
 from tests.audit_team import site as team_site
+from tests.store import archived
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,21 @@ def test_an_ordinary_week_is_silent(relayctl, tmp_path):
     writer.close()
     done = relayctl("--site", tmp_path, "audit", "digest", "--exit-code")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_window_may_reach_into_archives(relayctl, tmp_path):
+    """The same sums before and after half of the rows went into an archive; the page says where comparing begins."""
+    (tmp_path / "state").mkdir()
+    archived.fill(tmp_path / "state", 4)
+    words = ("--site", tmp_path, "audit", "report", "--since", "2026-09-30", "--out")
+    before = relayctl(*words, tmp_path / "a.html").stderr
+    assert "8 forwards of 2 people" in before
+    assert archived.archive(tmp_path / "state", NOON + 2 * archived.HOUR)
+    after = relayctl(*words, tmp_path / "b.html").stderr
+    assert after == before.replace("a.html", "b.html")
+    assert "audit.archived" in (tmp_path / "b.html").read_text()
+    late = relayctl("--site", tmp_path, "audit", "report", "--since", "2026-10-01T14:30Z", "--out", "-").stdout
+    assert "Compared with everything in the log before, which begins 2026-10-01 14:00." in late
 
 
 @pytest.mark.parametrize(
