@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,11 +60,16 @@ def _window(command: _Command) -> _Command:
     return until(command)
 
 
+def _language(command: _Command) -> _Command:
+    lang = click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
+    return lang(command)
+
+
 @click.command()
 @click.option("--since", default="30d", show_default=True, metavar="TIME", help="From this time on: 7d, 2026-10-01 ...")
 @_window
 @click.option("--out", default="report.html", show_default=True, metavar="FILE", help="Where to; - is stdout.")
-@click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
+@_language
 @click.pass_obj
 def report(context: Context, /, since: str, until: str, out: str, lang: str) -> int:
     """Make a page of who reached what: charts, what is new, what is unused.
@@ -117,10 +122,11 @@ def report(context: Context, /, since: str, until: str, out: str, lang: str) -> 
 @click.command()
 @click.option("--since", default="7d", show_default=True, metavar="TIME", help="From this time on: 1d, yesterday ...")
 @_window
+@_language
 @click.option("--exit-code", is_flag=True, help="Exit status 1 when there is news.")
 @json_option
 @click.pass_obj
-def digest(context: Context, /, since: str, until: str, exit_code: bool, as_json: bool) -> int:
+def digest(context: Context, /, *, since: str, until: str, lang: str, exit_code: bool, as_json: bool) -> int:
     """Tell the news of a window in some lines, for cron; nothing when there is none.
 
     News is what was not so before: a person, a key, the network it comes from, a target, a client program; many
@@ -132,20 +138,23 @@ def digest(context: Context, /, since: str, until: str, exit_code: bool, as_json
       relayctl audit digest
       relayctl audit digest --since 1d --exit-code || echo 'look at the relay'
     """
-    from relay.review.news import news
+    from relay.review.news import HEADING, news
     from relay.review.report.markup import clock
+    from relay.review.report.words import Words
 
+    say = Words(lang)
     look = _look(context, since, until)
     items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or ())]
     if as_json:
-        shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(), "command": one.command} for one in items]
+        shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(say), "command": one.command} for one in items]
         print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
     elif items:
         window = look.account.window
-        span = f"{clock(window.since, window.zone)} to {clock(window.until, window.zone)} ({window.zone})"
-        click.echo(f"{escape(look.node)}: news from {span}")
+        since, until = clock(window.since, window.zone), clock(window.until, window.zone)
+        click.echo(say(HEADING).format(node=escape(look.node), since=since, until=until, zone=window.zone))
         for item in items:
-            click.echo(click.style(f"! {item.text()}", fg="red") if item.grave else f"  {item.text()}")
+            told = item.text(say)
+            click.echo(click.style(f"! {told}", fg="red") if item.grave else f"  {told}")
             click.echo(f"      {escape(item.command, 400)}")
     return 1 if items and exit_code else 0
 
@@ -156,7 +165,7 @@ def digest(context: Context, /, since: str, until: str, exit_code: bool, as_json
 def _look(context: Context, since: str, until: str) -> _Look:
     """Walk the window. Raises RelayError when there is nothing in the log at all."""
     from relay.cli import audit
-    from relay.review.account import Window
+    from relay.review.account import HOUR, Window
     from relay.review.acquaintance import Acquaintance
     from relay.review.instant import instant
     from relay.review.ledger import gather
@@ -180,6 +189,8 @@ def _look(context: Context, since: str, until: str) -> _Look:
             first = rows.first
             if first is None:
                 raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
+            # no columns for years before the log; an hour, because rows are not written quite in the order of their times
+            window = replace(window, since=max(window.since, min(first.event.time - HOUR, window.until - 1)))
             past = Acquaintance()
             for habit in reader.habits(rows.edge):
                 past.meet(habit.fields, habit.last, denied=habit.denied)
@@ -249,8 +260,6 @@ def _held(site: "Site") -> "tuple[tuple[Holding, ...] | None, dict[tuple[str, st
 
 def _addressed(context: Context, item: "Item") -> "Item":
     """Commands name the site where it is not the usual one."""
-    from dataclasses import replace
-
     if not context.site_option or not item.command.startswith("relayctl "):
         return item
     command = item.command.replace("relayctl ", f"relayctl --site {shlex.quote(context.site_option)} ", 1)

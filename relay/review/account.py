@@ -41,7 +41,8 @@ class Window:
     def step(self) -> str:
         """What one column of a chart stands for: thirty or so of them are read easily, a hundred just so."""
         length = self.until - self.since
-        return "hour" if length <= 3 * DAY else "day" if length <= 92 * DAY else "week"
+        steps = ((3, "hour"), (92, "day"), (730, "week"))
+        return next((step for days, step in steps if length <= days * DAY), "month")
 
     def start(self, time: int) -> datetime:
         """The beginning of the column that `time` belongs to, on the site's clocks."""
@@ -49,11 +50,13 @@ class Window:
         if self.step == "hour":
             return local
         local = local.replace(hour=0, tzinfo=None)  # days by the calendar: one of them may have 23 hours
+        if self.step == "month":
+            return local.replace(day=1)
         return local - timedelta(days=local.weekday()) if self.step == "week" else local
 
     def starts(self) -> list[datetime]:
         """The beginnings of all columns, oldest first."""
-        length = {"hour": HOUR, "day": DAY, "week": 7 * DAY}[self.step]
+        length = {"hour": HOUR, "day": DAY, "week": 7 * DAY, "month": 28 * DAY}[self.step]
         times = [*range(self.since, self.until, length // 2), max(self.until - 1, self.since)]
         return list(dict.fromkeys(self.start(time) for time in times))
 

@@ -21,6 +21,9 @@ SPIKE = 3  # times as many as usual
 NAMED = 4  # of many things the first few are named
 
 
+HEADING = "{node}: news from {since} to {until} ({zone})"
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One piece of news. `grave`: somebody should look today."""

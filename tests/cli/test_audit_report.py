@@ -122,6 +122,8 @@ def test_the_digest_for_programs_and_scripts(relayctl, team):
     assert done.returncode == 1
     assert told["since"] < told["until"]
     assert {"kind", "grave", "text", "command"} == set(told["news"][0])
+    chinese = relayctl("--site", team, "audit", "digest", "--lang", "zh").stdout
+    assert "! mallory 一分钟内尝试了 60 个不同的目标" in chinese
 
 
 def test_an_ordinary_week_is_silent(relayctl, tmp_path):

@@ -60,7 +60,8 @@ def test_the_same_sums_however_the_window_is_cut():
 
 
 @pytest.mark.parametrize(
-    ("days", "step", "count"), [(1, "hour", 25), (30, "day", 31), (92, "day", 93), (200, "week", 30)]
+    ("days", "step", "count"),
+    [(1, "hour", 25), (30, "day", 31), (92, "day", 93), (200, "week", 30), (1500, "month", 50)],
 )
 def test_columns_are_hours_days_or_weeks(days, step, count):
     """None is missing, also those in which nothing happened."""
@@ -70,7 +71,7 @@ def test_columns_are_hours_days_or_weeks(days, step, count):
     assert abs(len(starts) - count) <= 1
     assert starts == sorted(starts)
     gaps = {later - earlier for earlier, later in pairwise(starts)}
-    assert len(gaps) == 1
+    assert len(gaps) == 1 or step == "month"
 
 
 def test_a_day_of_twenty_three_hours_is_one_column():

@@ -53,10 +53,10 @@ def news(findings: Findings, say: Words) -> str:
 def flow(findings: Findings, say: Words) -> str:
     account = findings.account
     steps = account.window.step
-    form = {"hour": "%d. %Hh", "day": "%m-%d", "week": "%m-%d"}[steps]
+    form = {"hour": "%d. %Hh", "day": "%m-%d", "week": "%m-%d", "month": "%Y-%m"}[steps]
     starts, columns = list(account.columns), list(account.columns.values())
     labels = [f"{start:{form}}" for start in starts]
-    per = {"hour": say("per hour"), "day": say("per day"), "week": say("per week")}[steps]
+    per = {"hour": say("per hour"), "day": say("per day"), "week": say("per week"), "month": say("per month")}[steps]
     busiest = max(zip(columns, labels, strict=True), key=lambda found: found[0].opened, default=(Traffic(), ""))
     forwards = Chart(
         f"{say('Forwards')} {per}",

@@ -51,6 +51,7 @@ CHINESE: dict[str, str] = {
     "per hour": "（每小时）",
     "per day": "（每天）",
     "per week": "（每周）",
+    "per month": "（每月）",
     "{count} in all, most at {label}": "共 {count} 次，最多在 {label}",
     "{sent} to targets, {received} from them; counted when a forward ends": (
         "发往目标 {sent}，来自目标 {received}；在转发结束时计入"
@@ -182,6 +183,7 @@ CHINESE: dict[str, str] = {
         "本页不是证据：relayctl audit verify 证明日志，保存在别处的锚点证明其末尾没有缺失。"
     ),
     # news
+    "{node}: news from {since} to {until} ({zone})": "{node}：{since} 至 {until} 的新情况（{zone}）",
     "{person} was here for the first time": "{person} 第一次来",
     "{person} used a new key, {what}": "{person} 使用了新密钥 {what}",
     "{person} came from a new network, {what}": "{person} 来自新的网络 {what}",
