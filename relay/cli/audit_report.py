@@ -189,7 +189,7 @@ def _look(context: Context, since: str, until: str) -> _Look:
             first = rows.first
             if first is None:
                 raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
-            # no columns for years before the log; an hour, because rows are not written quite in the order of their times
+            # no columns for years before the log; an hour, because rows are not quite in the order of their times
             window = replace(window, since=max(window.since, min(first.event.time - HOUR, window.until - 1)))
             past = Acquaintance()
             for habit in reader.habits(rows.edge):
