@@ -7,7 +7,7 @@ import shlex
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -60,6 +60,11 @@ def _window(command: _Command) -> _Command:
     return until(command)
 
 
+def _verification(command: _Command) -> _Command:
+    verify = click.option("--verify/--no-verify", default=True, help="Whether the log is verified first, as a whole.")
+    return verify(command)
+
+
 def _language(command: _Command) -> _Command:
     lang = click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
     return lang(command)
@@ -70,8 +75,9 @@ def _language(command: _Command) -> _Command:
 @_window
 @click.option("--out", default="report.html", show_default=True, metavar="FILE", help="Where to; - is stdout.")
 @_language
+@_verification
 @click.pass_obj
-def report(context: Context, /, since: str, until: str, out: str, lang: str) -> int:
+def report(context: Context, /, *, since: str, until: str, out: str, lang: str, verify: bool) -> int:
     """Make a page of who reached what: charts, what is new, what is unused.
 
     One file of HTML for any browser: it asks nobody for anything, opens offline, prints, and can be read on a
@@ -99,15 +105,16 @@ def report(context: Context, /, since: str, until: str, out: str, lang: str) -> 
 
     target = None if out == "-" else _target(Path(out))
     look = _look(context, since, until)
-    account = look.account
+    account, proof = look.account, _proof(look.site) if verify else ()
     findings = Findings(
         account,
-        [_addressed(context, item) for item in news(account, look.past, look.holdings or ())],
+        [_addressed(context, item) for item in news(account, look.past, look.holdings or (), _faults(proof))],
         None if look.holdings is None else unused(look.holdings, account, look.past),
         str(look.site.path),
         look.node,
         look.policy,
         time.time_ns() // 1000,
+        proof,
         young=look.young,
     )
     made = page(findings, lang)
@@ -123,10 +130,13 @@ def report(context: Context, /, since: str, until: str, out: str, lang: str) -> 
 @click.option("--since", default="7d", show_default=True, metavar="TIME", help="From this time on: 1d, yesterday ...")
 @_window
 @_language
+@_verification
 @click.option("--exit-code", is_flag=True, help="Exit status 1 when there is news.")
 @json_option
 @click.pass_obj
-def digest(context: Context, /, *, since: str, until: str, lang: str, exit_code: bool, as_json: bool) -> int:
+def digest(
+    context: Context, /, *, since: str, until: str, lang: str, verify: bool, exit_code: bool, as_json: bool
+) -> int:
     """Tell the news of a window in some lines, for cron; nothing when there is none.
 
     News is what was not so before: a person, a key, the network it comes from, a target, a client program; many
@@ -144,7 +154,8 @@ def digest(context: Context, /, *, since: str, until: str, lang: str, exit_code:
 
     say = Words(lang)
     look = _look(context, since, until)
-    items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or ())]
+    faults = _faults(_proof(look.site)) if verify else ()
+    items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or (), faults)]
     if as_json:
         shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(say), "command": one.command} for one in items]
         print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
@@ -256,6 +267,18 @@ def _held(site: "Site") -> "tuple[tuple[Holding, ...] | None, dict[tuple[str, st
     hosts = policy.inventory.hosts.values()
     names = {(host.zone, str(host.address)): policy.inventory.spelling(host) for host in hosts}
     return holdings(applied.texts, policy, applied.keyring), names, policy.version
+
+
+def _proof(site: "Site") -> "tuple[Item, ...]":
+    """What `audit verify` says, without keys and anchors from elsewhere."""
+    from relay.cli import audit_verify
+    from relay.review.verdicts import verdicts
+
+    return verdicts(audit_verify._proof(site, [], []))
+
+
+def _faults(proof: "Sequence[Item]") -> "list[Item]":
+    return [item for item in proof if item.kind == "fault"]
 
 
 def _addressed(context: Context, item: "Item") -> "Item":

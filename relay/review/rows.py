@@ -1,10 +1,9 @@
 """What does a review need of the place where the audit rows are?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from relay.core.chain import Row
-from relay.core.event import Value
 from relay.core.question import Question
 
 
@@ -27,17 +26,6 @@ class Attempts(Protocol):
     def login(self) -> str: ...
 
 
-class Habit(Protocol):
-    """One person, key and client at one target, with the last time; `denied` forwards of these were refused."""
-
-    @property
-    def fields(self) -> Mapping[str, Value]: ...
-    @property
-    def last(self) -> int: ...
-    @property
-    def denied(self) -> int: ...
-
-
 class Rows(Protocol):
     """`relay.store.reader.Reader` is one. Every method may raise StoreUnavailable."""
 
@@ -46,15 +34,6 @@ class Rows(Protocol):
 
     def after(self, seq: int, limit: int = 500) -> list[Row]:
         """The rows behind row `seq`, oldest first."""
-
-    def edge(self, time: int) -> int:
-        """A row's number such that every event of `time` (UTC microseconds) or later stands behind that row."""
-
-    def walk(self, after: int = 0, until: int | None = None) -> Iterator[Row]:
-        """Every row behind row `after`, up to row `until`, oldest first."""
-
-    def habits(self, until: int) -> Iterator[Habit]:
-        """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
 
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Rows that answer `question`, newest first, all before row `before`."""

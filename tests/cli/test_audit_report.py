@@ -1,7 +1,9 @@
 """`relayctl audit report` and `digest` as a reviewer types them."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import stat
 import sys
 import time
@@ -126,8 +128,8 @@ def test_the_digest_for_programs_and_scripts(relayctl, team):
     assert "! mallory 一分钟内尝试了 60 个不同的目标" in chinese
 
 
-def test_an_ordinary_week_is_silent(relayctl, tmp_path):
-    """Nothing on stdout, nothing on stderr, exit status 0 also with --exit-code: cron sends no mail."""
+def test_an_ordinary_week_is_silent_and_a_changed_row_is_not(relayctl, tmp_path):
+    """Nothing on stdout and stderr, exit status 0 even with --exit-code: cron sends no mail. A fault of the log is news."""
     (tmp_path / "state").mkdir()
     relay = Relay(time.time_ns() // 1000 - 20 * DAY)
     alice = relay.connect()
@@ -139,6 +141,18 @@ def test_an_ordinary_week_is_silent(relayctl, tmp_path):
     writer.close()
     done = relayctl("--site", tmp_path, "audit", "digest", "--exit-code")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE)) as database:
+        database.execute("UPDATE events SET time = time + 1 WHERE seq = 2")
+        database.commit()
+    done = relayctl("--site", tmp_path, "audit", "digest", "--exit-code")
+    assert done.returncode == 1
+    assert "! the log has a fault at row 2: " in done.stdout
+    assert f"relayctl --site {tmp_path} audit verify" in done.stdout
+    assert relayctl("--site", tmp_path, "audit", "digest", "--no-verify").stdout == ""
+    page = relayctl("--site", tmp_path, "audit", "report", "--out", "-").stdout
+    assert "integrity (no row was changed): fault" in page
+    assert "was not verified" not in page
+    assert "was not verified" in relayctl("--site", tmp_path, "audit", "report", "--no-verify", "--out", "-").stdout
 
 
 def test_a_window_may_reach_into_archives(relayctl, tmp_path):

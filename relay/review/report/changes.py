@@ -20,6 +20,7 @@ KINDS = {
 
 
 def new(findings: Findings, say: Words) -> str:
+    """What was seen for the first time."""
     account = findings.account
     zone = account.window.zone
     if findings.young:
@@ -61,6 +62,7 @@ def _what(account: Account, first: First) -> str:
 
 
 def unused(findings: Findings, say: Words) -> str:
+    """What nobody used, with what removes it."""
     if findings.unused is None:
         return soft(say, "What is applied cannot be read, so it is not known what is unused.")
     if not findings.unused:
@@ -94,6 +96,7 @@ def unused(findings: Findings, say: Words) -> str:
 
 
 def outages(findings: Findings, say: Words) -> str:
+    """When which zone could not be reached, and why."""
     account = findings.account
     zone = account.window.zone
     if not account.outages:
@@ -124,6 +127,7 @@ def outages(findings: Findings, say: Words) -> str:
 
 
 def changes(findings: Findings, say: Words) -> str:
+    """What administrators did, and how the relay protected itself."""
     account = findings.account
     zone = account.window.zone
     if not account.notable:
@@ -158,6 +162,7 @@ def changes(findings: Findings, say: Words) -> str:
 
 
 def log(findings: Findings, say: Words) -> str:
+    """How much was recorded, how it is sealed, what verifying said."""
     account = findings.account
     zone = account.window.zone
     facts = [
@@ -174,6 +179,7 @@ def log(findings: Findings, say: Words) -> str:
         for name, value in facts
     )
     proof = "".join(listed(item, say) for item in findings.proof)
+    unproven = "" if findings.proof else soft(say, "The log was not verified for this page.")
     left = "".join(
         f"<li>{said(say, '{count} {what} are left out here', count=number, what=what)}</li>"
         for what, number in account.left_out.items()
@@ -183,5 +189,5 @@ def log(findings: Findings, say: Words) -> str:
         "What was said inside the forwards is not recorded, and cannot be. This page is not evidence: relayctl audit "
         "verify proves the log, and an anchor kept elsewhere proves that nothing is missing at its end.",
     )
-    listed = f'<ul class="news">{proof}{left}</ul>' if proof or left else ""
-    return f"<table><tbody>{rows}</tbody></table>{listed}{notes}"
+    told = f'<ul class="news">{proof}{left}</ul>' if proof or left else ""
+    return f"<table><tbody>{rows}</tbody></table>{told}{unproven}{notes}"

@@ -12,6 +12,7 @@ BARS = 12  # of the chart
 
 
 def denials(findings: Findings, say: Words) -> str:
+    """Denials by reason and source, refused requests, strangers."""
     account = findings.account
     reasons = sorted(account.reasons.items(), key=lambda one: -one[1].count)
     sources = sorted(account.sources.items(), key=lambda one: -one[1].count)

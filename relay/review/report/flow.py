@@ -28,6 +28,7 @@ BARS = 12  # lying bars of a chart
 
 
 def news(findings: Findings, say: Words) -> str:
+    """Totals, and the news, the grave first."""
     account = findings.account
     totals = (
         (say("forwards"), f"{account.total.opened:,}"),
@@ -51,6 +52,7 @@ def news(findings: Findings, say: Words) -> str:
 
 
 def flow(findings: Findings, say: Words) -> str:
+    """Forwards and bytes over time."""
     account = findings.account
     steps = account.window.step
     form = {"hour": "%d. %Hh", "day": "%m-%d", "week": "%m-%d", "month": "%Y-%m"}[steps]
@@ -96,6 +98,7 @@ def flow(findings: Findings, say: Words) -> str:
 
 
 def matrix(findings: Findings, say: Words) -> str:
+    """Forwards of each person to each host."""
     account = findings.account
     by_place: dict[tuple[str, str], int] = {}
     for (_, place), traffic in account.pairs.items():
@@ -154,6 +157,7 @@ def _traffic(traffic: Traffic) -> list[Cell]:
 
 
 def hours(findings: Findings, say: Words) -> str:
+    """Forwards of each hour of the week."""
     account = findings.account
     days = [say(day) for day in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")]
     rows = [
@@ -165,6 +169,7 @@ def hours(findings: Findings, say: Words) -> str:
 
 
 def people(findings: Findings, say: Words) -> str:
+    """What each person moved."""
     account = findings.account
     found = sorted(account.persons.items(), key=lambda one: -one[1].bytes)
     if not found:
@@ -194,6 +199,7 @@ def people(findings: Findings, say: Words) -> str:
 
 
 def tops(findings: Findings, say: Words) -> str:
+    """The longest and the largest forwards."""
     account = findings.account
 
     def rows(found: Iterable[Forward]) -> list[list[Cell]]:

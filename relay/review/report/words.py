@@ -182,6 +182,12 @@ CHINESE: dict[str, str] = {
         "转发里传输的内容没有记录，也无法记录。"
         "本页不是证据：relayctl audit verify 证明日志，保存在别处的锚点证明其末尾没有缺失。"
     ),
+    "integrity (no row was changed): {state}": "完整性（没有行被改动）：{state}",
+    "completeness (no row is missing): {state}": "齐全性（没有行缺失）：{state}",
+    "authenticity (this relay wrote it): {state}": "真实性（由本中继写入）：{state}",
+    "the log has a fault at row {row}: {what}": "日志第 {row} 行有错误：{what}",
+    "not proven: {what}": "未能证明：{what}",
+    "The log was not verified for this page.": "生成本页时没有验证日志。",
     # news
     "{node}: news from {since} to {until} ({zone})": "{node}：{since} 至 {until} 的新情况（{zone}）",
     "{person} was here for the first time": "{person} 第一次来",
