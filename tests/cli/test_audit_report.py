@@ -129,7 +129,7 @@ def test_the_digest_for_programs_and_scripts(relayctl, team):
 
 
 def test_an_ordinary_week_is_silent_and_a_changed_row_is_not(relayctl, tmp_path):
-    """Nothing on stdout and stderr, exit status 0 even with --exit-code: cron sends no mail. A fault of the log is news."""
+    """Nothing on stdout and stderr, exit status 0 even with --exit-code: no mail. A fault of the log is news."""
     (tmp_path / "state").mkdir()
     relay = Relay(time.time_ns() // 1000 - 20 * DAY)
     alice = relay.connect()
