@@ -73,6 +73,7 @@ class Recorder:
         self.has_ballast = True  # the thread's word: rows of every kind may be written
         self._ballast_at = -1.0  # when it was last tried to make it; -1: never
         self._why_narrow = NARROW
+        self._closed = False
         self._full = False  # the last failure was for want of room
         self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
 
@@ -114,6 +115,8 @@ class Recorder:
 
         Raises what it raises; StoreUnavailable while rows cannot be written.
         """
+        if self._closed:
+            raise StoreUnavailable("the audit database is closed")
         done: asyncio.Future[_Found] = self._loop.create_future()
 
         def tell(found: Any, error: Exception | None) -> None:
@@ -139,6 +142,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what waits, then let the database go."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, 10.0)
 

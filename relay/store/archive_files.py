@@ -28,7 +28,9 @@ def alone(state: Path) -> Iterator[Path]:
     """The directory of archives, made if need be, while nobody else archives. Raises StoreUnavailable."""
     directory = state / DIRECTORY
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            sync(state)  # no row may leave the database for a directory that a loss of power undoes
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise StoreUnavailable(f"{directory}: {error.strerror}", f"look at owner and mode of {state}") from error
