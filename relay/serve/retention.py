@@ -20,13 +20,14 @@ from relay.errors import RelayError, StoreUnavailable
 from relay.serve.control import Conversation
 from relay.serve.record import Record
 from relay.store.database import Writer
-from relay.store.leaving import Room
+from relay.store.leaving import SLICE, Room
 
 LOOK_SECONDS = 60.0  # how often the size is looked at
 AGAIN_SECONDS = 600.0  # after a run that found nothing to archive, though the database is too large
 AGE_SECONDS = 3600.0  # how often the age of rows is; archives are made once a day for it
 CHILD_SECONDS = 600.0  # for one archive: 100,000 rows take some seconds on a busy machine
-PAUSE_SECONDS = 0.02  # after a slice of deletions: forwards come first
+PAUSE_SECONDS = 0.02  # after a slice of deletions, and at least
+PAUSES = 4  # times as long as it took: four of five forwards meet none
 _BY = ("by_uid", "by_login_uid", "by_sudo", "why")
 _LONGEST = 1 << 20  # bytes of what the child says at once
 
@@ -148,13 +149,14 @@ class Retention:
             problem = await done
         if problem:
             raise StoreUnavailable(problem, "df -h")
-        await self._bit_by_bit(lambda writer: writer.forget(entry.last, entry.hash))
+        await self._bit_by_bit(lambda writer: writer.forget(entry.last, entry.hash, SLICE))
 
     async def _bit_by_bit(self, errand: Callable[[Writer], bool]) -> None:
         more = True
         while more:
+            began = self._loop.time()
             more = await self._record.ask(errand)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(max(PAUSE_SECONDS, PAUSES * (self._loop.time() - began)))
 
     async def _entries(self, before: int | None) -> AsyncGenerator[Entry, None]:
         """What the child says: archives whose rows may leave the database. Raises RelayError when it fails."""

@@ -65,9 +65,8 @@ def kept(state: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child calls nothing that another thread holds
-def test_a_kill_at_any_line_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_line_loses_nothing(tmp_path: Path) -> None:
     """Killed before any line of the code: every row is in one place, and the next run does the rest."""
-    monkeypatch.setattr(leaving, "SLICE", 5)
     relay = Relay()
     before = tmp_path / "before"
     before.mkdir()
@@ -78,7 +77,7 @@ def test_a_kill_at_any_line_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     while True:
         state = tmp_path / "state"
         shutil.copytree(before, state)
-        was_killed = killed_at(step, partial(archived.archive, state, edge))
+        was_killed = killed_at(step, partial(archived.archive, state, edge, slice=5))
         assert kept(state) == named(events), f"killed before line {step}"
         if not was_killed:
             break
@@ -217,21 +216,21 @@ def test_only_what_was_archived_can_be_deleted(tmp_path: Path) -> None:
     writer = Writer(tmp_path / FILE, "relay")
     try:
         with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-            writer.forget(12, "0" * 64)
+            writer.forget(12, "0" * 64, 99)
         with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-            writer.forget(99, "0" * 64)
+            writer.forget(99, "0" * 64, 99)
         opened = relay.opened(relay.connect())
         writer.append([opened, archived.sealed(relay)])
         with Reader(tmp_path / FILE) as reader:
             rows = reader.after(0, 100)
             with pytest.raises(StoreUnavailable, match="a forward is open that began before row 26"):
-                writer.forget(26, rows[25].hash)
+                writer.forget(26, rows[25].hash, 99)
             assert writer.forget(24, rows[23].hash, 10)
             assert reader.base() == (10, rows[9].hash)
             assert [row.seq for row in reader.after(0, 100)] == list(range(11, 27))
             assert reader.after(0, 1)[0].prev == rows[9].hash
-            assert writer.forget(24, rows[23].hash)
-            assert not writer.forget(24, rows[23].hash)
+            assert writer.forget(24, rows[23].hash, 99)
+            assert not writer.forget(24, rows[23].hash, 99)
             assert [row.seq for row in reader.after(0, 100)] == [25, 26]
         writer.append([relay.event("zone.up", zone="a", duration=1)])
         assert writer.head()[0] == 27
@@ -285,7 +284,7 @@ def test_room_is_used_again_and_given_back(tmp_path: Path, monkeypatch: pytest.M
             writer.append([event for _ in range(5) for event in archived.day(relay)])
         assert writer.room().size <= full.size * 1.1
         row = Reader(tmp_path / FILE).after(writer.head()[0] - 1)[0]
-        while writer.forget(row.seq, row.hash):
+        while writer.forget(row.seq, row.hash, 99):
             pass
         while writer.give_back():
             pass
