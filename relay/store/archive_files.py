@@ -13,10 +13,11 @@ from pathlib import Path
 from relay.core import archive
 from relay.core.archive import Entry
 from relay.core.ids import Ids
+from relay.durable import sync
 from relay.errors import StoreUnavailable
 from relay.store.archive import DIRECTORY, MANIFEST, Archives
 from relay.store.database import FILE
-from relay.store.files import give_to_owner, sync
+from relay.store.files import give_to_owner
 from relay.store.rows import Line
 
 SLOT = 509  # of ids: one archives at a time, and nobody else has this slot

@@ -8,7 +8,8 @@ import errno
 import os
 from pathlib import Path
 
-from relay.store.files import give_to_owner, sync
+from relay.durable import sync
+from relay.store.files import give_to_owner
 
 FILE = "audit.ballast"  # in the state directory
 BYTES = 4 << 20

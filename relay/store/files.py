@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from relay import durable
 from relay.errors import StoreUnavailable
 
 
@@ -51,16 +52,7 @@ def create(path: Path) -> None:
         give_to_owner(descriptor, path.parent)
     finally:
         os.close(descriptor)
-    sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Make a new name in the directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(path.parent)
 
 
 def give_to_owner(descriptor: int, directory: Path) -> None:
