@@ -10,10 +10,10 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from relay import durable
 from relay.core import archive
 from relay.core.archive import Entry
 from relay.core.ids import Ids
-from relay.durable import sync
 from relay.errors import StoreUnavailable
 from relay.store.archive import DIRECTORY, MANIFEST, Archives
 from relay.store.database import FILE
@@ -31,7 +31,7 @@ def alone(state: Path) -> Iterator[Path]:
     try:
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-            sync(state)  # no row may leave the database for a directory that a loss of power undoes
+            durable.sync(state)  # no row may leave the database for a directory that a loss of power undoes
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise StoreUnavailable(f"{directory}: {error.strerror}", f"look at owner and mode of {state}") from error
@@ -102,7 +102,7 @@ def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
         entry = replace(entry, bytes=len(data), sha256=sha256(data).hexdigest())
         archives.check(entry, fresh)
         fresh.rename(path)
-        sync(archives.directory)
+        durable.sync(archives.directory)
     except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
@@ -115,21 +115,11 @@ def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
 def enter(archives: Archives, entries: tuple[Entry, ...]) -> None:
     """Put a new manifest in the place of the old one. Raises StoreUnavailable."""
     path = archives.directory / MANIFEST
-    fresh = path.with_name(f".{path.name}.new")
     state = archives.directory.parent
+    text = "".join(archive.entry_line(entry) + "\n" for entry in entries)
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            give_to_owner(descriptor, state)
-            os.fchmod(descriptor, _mode(state))
-            file.writelines(archive.entry_line(entry).encode() + b"\n" for entry in entries)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.rename(path)
-        sync(archives.directory)
+        durable.replace(path, text.encode(), _mode(state), lambda descriptor: give_to_owner(descriptor, state))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise _unwritable(path, error) from error
 
 
@@ -179,6 +169,6 @@ def discard(archives: Archives, entry: Entry) -> None:
     path = archives.directory / entry.file
     try:
         path.unlink(missing_ok=True)
-        sync(archives.directory)
+        durable.sync(archives.directory)
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be removed: {error.strerror}", "run this as root") from error

@@ -22,7 +22,8 @@ from tests.audit_rows import NOON, Relay
 from tests.store import archived
 
 EVERY = int(os.environ.get("RELAY_KILL_EVERY", "17"))  # lines; loops over rows are long, and their turns alike
-OURS = ("archiving.py", "archive_files.py", "archive.py", "leaving.py", "database.py")
+STORE = ("archiving", "archive_files", "archive", "leaving", "database")
+OURS = (*(f"/relay/store/{name}.py" for name in STORE), "/relay/durable.py")
 
 
 def killed_at(step: int, do: Callable[[], object]) -> bool:
@@ -36,7 +37,7 @@ def killed_at(step: int, do: Callable[[], object]) -> bool:
 
         def trace(frame: FrameType, what: str, argument: object) -> Any:
             nonlocal left
-            if frame.f_code.co_filename.rpartition("/")[2] not in OURS or "/store/" not in frame.f_code.co_filename:
+            if not frame.f_code.co_filename.endswith(OURS):
                 return None
             if what == "line":
                 left -= 1
