@@ -172,7 +172,7 @@ NAMES: Mapping[str, Name] = {
     "audit.discarded": Name(
         "an archive is given up for good",
         ("file", "first", "last", "count", "digest", "since", "until"),
-        _BY,
+        ("detail", *_BY),
     ),
     "audit.lost": Name("rows could not be written (no forward was open for them)", ("count",), ("detail", "reason")),
 }

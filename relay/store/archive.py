@@ -240,5 +240,6 @@ def _believed(path: Path, take: Callable[[str], _Taken], text: str) -> _Taken:
 
 def _bad(path: Path, what: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"the archive {path} cannot be used: {what}", "relayctl restore FILE brings a backup back; nothing was deleted"
+        f"the archive {path} cannot be used: {what}",
+        "bring it back from a backup, or: relayctl audit archive --damaged; nothing was deleted",
     )

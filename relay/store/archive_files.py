@@ -172,3 +172,40 @@ def discard(archives: Archives, entry: Entry) -> None:
         durable.sync(archives.directory)
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be removed: {error.strerror}", "run this as root") from error
+
+
+def damaged(archives: Archives, base: int, hash: str, now: Callable[[], int]) -> tuple[Entry, ...]:
+    """The kept archives that are missing or changed, as they will be given up: as far as their rows are nowhere else.
+
+    `base`, `hash`: the last row that has left the database. Their rows `audit.discarded` come before `give_up`.
+    """
+    ids = Ids(SLOT)
+    found: list[Entry] = []
+    for entry in archives.entries():
+        if not entry.kept or entry.first > base:
+            continue
+        try:
+            archives.check(entry)
+        except StoreUnavailable:
+            at = now()
+            lost = entry if entry.last <= base else replace(entry, last=base, hash=hash)
+            found.append(archive.dropped(lost, ids.make(at), at))
+    return tuple(found)
+
+
+def give_up(state: Path, base: int, lost: tuple[Entry, ...]) -> None:
+    """Go on without these; what is left of their files is kept beside, named .damaged. Raises StoreUnavailable.
+
+    An archive whose rows are all in the database still is made anew by the next run, and so is not asked about.
+    """
+    archives = Archives(state)
+    by_first = {entry.first: entry for entry in lost}
+    with alone(state):
+        entries = [by_first.get(entry.first, entry) for entry in archives.entries() if entry.first <= base]
+        aside = [entry.file for entry in archives.entries() if entry.first in by_first]
+        enter(archives, tuple(entries))
+        for file in aside:
+            path = archives.directory / file
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(path.with_name(f"{file}.damaged"))
+        durable.sync(archives.directory)

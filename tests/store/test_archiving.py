@@ -416,3 +416,27 @@ def test_the_child_says_what_it_does(tmp_path: Path) -> None:
     (tmp_path / DIRECTORY / "relay-1-24.jsonl.gz").unlink()
     (told,) = child(str(DAY), "0")
     assert "relay-1-24.jsonl.gz" in told["problem"]
+
+
+@pytest.mark.parametrize("deleted", [0, 5, 12])
+def test_what_is_damaged_can_be_given_up(tmp_path: Path, deleted: int) -> None:
+    """Only what is nowhere else is lost: rows that the database still has stay, and are archived anew."""
+    relay = Relay()
+    events = archived.fill(tmp_path, 2, relay)
+    (entry,) = archived.archive(tmp_path, NOON + archived.HOUR, settle=False)
+    writer = Writer(tmp_path / FILE, "relay")
+    if deleted:
+        writer.append([entry.archived()])
+        writer.forget(entry.last, entry.hash, deleted)
+    writer.close()
+    (tmp_path / DIRECTORY / entry.file).write_bytes(b"x")
+    with Reader(tmp_path / FILE) as reader:
+        base = reader.base()
+    assert base[0] == deleted
+    lost = archive_files.damaged(Archives(tmp_path), *base, lambda: relay.now)
+    assert [(one.first, one.last, one.kept) for one in lost] == ([(1, deleted, False)] if deleted else [])
+    archive_files.give_up(tmp_path, deleted, lost)
+    archived.archive(tmp_path, relay.now)
+    assert [row.event for row in Archives(tmp_path).walk()] == events[deleted:]
+    assert Archives(tmp_path).last() == 24
+    assert archive_files.damaged(Archives(tmp_path), 24, "", lambda: relay.now) == ()
