@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_text
+from relay.cli import Context, audit_text, audit_verify
 from relay.cli.audit_archive import archive
 from relay.cli.output import json_option, table
 from relay.core import ids
@@ -42,7 +42,13 @@ def audit() -> None:
       relayctl audit search --person alice --since 7d
       relayctl audit tail -f
       relayctl audit show 0k3v9x2m4qz
+      relayctl audit verify
     """
+
+
+audit.add_command(audit_verify.verify)
+audit.add_command(audit_verify.anchor)
+audit.add_command(audit_verify.rows)
 
 
 def _filters(command: _Command) -> _Command:
