@@ -178,7 +178,7 @@ NAMES: Mapping[str, Name] = {
     "audit.discarded": Name(
         "an archive is given up for good",
         ("file", "first", "last", "count", "digest", "since", "until"),
-        _BY,
+        ("detail", *_BY),
     ),
     "audit.key": Name(
         "a line of signing keys begins: the first of all, or because the key was lost or a backup restored",

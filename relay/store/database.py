@@ -135,7 +135,7 @@ class Writer:
         with self._transaction() as database:
             return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
 
-    def forget(self, last: int, hash: str, most: int = leaving.SLICE) -> bool:
+    def forget(self, last: int, hash: str, most: int) -> bool:
         """Delete up to `most` rows that are archived up to row `last`, which has this hash; False when none is left.
 
         Raises StoreUnavailable, also when the database does not hold what was archived; then none of them is deleted.
