@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from relay.cli import Context, audit_text, audit_verify
+from relay.cli.audit_archive import archive
 from relay.cli.output import json_option, table
 from relay.core import ids
 from relay.core.event import NAMES
@@ -285,3 +286,6 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
             return telling.history(lines)
     except OSError:
         return None
+
+
+audit.add_command(archive)

@@ -46,7 +46,7 @@ def _write(site: Site, events: list[Event]) -> str:
         site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         writer = Writer(site.state / FILE, NODE)
         try:
-            writer.append(events)
+            writer.append_last(events)
         finally:
             writer.close()
     except RelayError as error:

@@ -73,7 +73,8 @@ class Settings:
     metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: shown nowhere
     limits: Limits = Limits()
     penalties: Penalties = Penalties()
-    audit_keep_days: int = 400
+    audit_keep_days: int = 400  # then rows move to archives, which are kept until somebody discards them
+    audit_max_size: int = 2 << 30  # bytes of the audit database, 6 million forwards: older rows move too; 0: no bound
     strangers_keep_days: int = 30
     audit_seal_rows: int = 1000  # a checkpoint after so many rows,
     audit_seal_after: float = 60.0  # or so many seconds after the first row that is not sealed,

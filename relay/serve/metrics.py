@@ -19,6 +19,7 @@ from relay.serve.entrance import Entrance
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.record import Record
+from relay.serve.retention import Retention
 from relay.serve.window import Page, Window
 from relay.serve.zone_log import ZoneLog
 
@@ -40,6 +41,7 @@ class Metrics:
         governor: Governor,
         forwards: Forwards,
         zones: ZoneLog,
+        retention: Retention,
         stopping: Callable[[], bool],
     ) -> None:
         self._state = state
@@ -50,6 +52,7 @@ class Metrics:
         self._governor = governor
         self._forwards = forwards
         self._zones = zones
+        self._retention = retention
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
         self._began = time.time()
@@ -206,6 +209,15 @@ class Metrics:
             yield unsealed.put(sealer.unsealed)
             overdue = Family("relay_audit_seal_overdue", "gauge", "1 if a checkpoint should have been signed long ago.")
             yield overdue.put(1 if sealer.overdue else 0)
+        room = self._retention.room
+        size = Family("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
+        yield size.put(room.used, part="used").put(room.size, part="file")
+        archived = Family("relay_audit_archived_rows", "gauge", "Rows that have left the database for archives.")
+        yield archived.put(room.base)
+        stuck = Family("relay_audit_archiving_failing", "gauge", "1 if old rows could not be archived the last time.")
+        yield stuck.put(1 if self._retention.failing else 0)
+        ballast = Family("relay_audit_ballast", "gauge", "1 if there is a reserve for ends of forwards on a full disk.")
+        yield ballast.put(1 if self._record.has_ballast else 0)
         free = Family("relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies.")
         yield free.put(_free(self._state))
 

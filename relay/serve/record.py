@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
 from relay.core import journal as lines
 from relay.core import seal
@@ -15,12 +16,16 @@ from relay.core.anchor import Anchor
 from relay.core.event import Event, Value
 from relay.core.ids import Ids
 from relay.core.settings import Settings
+from relay.errors import StoreUnavailable
 from relay.serve.anchors import Anchors
 from relay.serve.counts import Counts
 from relay.serve.journal import Journal
 from relay.serve.recorder import Answer, Recorder
 from relay.serve.sealing import Sealer, Terms
+from relay.store.database import Writer
 from relay.store.strangers import Tally, veiled
+
+_Found = TypeVar("_Found")
 
 STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
 ANCHOR_SECONDS = 1.0  # for the last anchors to get out when the database is closed
@@ -101,6 +106,17 @@ class Record:
             "problem": sealer.problem,
             "anchors": self.anchors.problem,
         }
+
+    @property
+    def has_ballast(self) -> bool:
+        """Whether there is a reserve for the rows that must be written on a full disk."""
+        return self._recorder is not None and self._recorder.has_ballast
+
+    async def ask(self, errand: Callable[[Writer], _Found]) -> _Found:
+        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
+        if self._recorder is None:
+            raise StoreUnavailable("the audit database is closed")
+        return await self._recorder.ask(errand)
 
     def note(self, name: str, fields: Mapping[str, Value]) -> None:
         """Record something of the supervisor's own."""

@@ -2,8 +2,8 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `control` (what `relayctl` asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is
-told). Here they are put together.
+down), `retention` (rows that move to archives), `control` (what `relayctl` asks), `tenure` (how long it serves, and
+who comes after), `pulse` (what systemd is told). Here they are put together.
 Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
 can parse what a stranger sends.
 """
@@ -32,6 +32,7 @@ from relay.serve.metrics import Metrics
 from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
+from relay.serve.retention import Retention
 from relay.serve.roll import Roll
 from relay.serve.succession import Predecessor
 from relay.serve.tenure import Tenure
@@ -70,6 +71,7 @@ class Supervisor:
             self._crew, self._record, lambda: self._law.settings.limits, slots=slots, governor=self._governor
         )
         self._roll = Roll(self._crew, slots, self._record)
+        self._retention = Retention(site.state, self._record, lambda: self._law.settings)
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._hung_up = False  # a SIGHUP came, and its reload has not begun
@@ -94,10 +96,12 @@ class Supervisor:
             governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
+            retention=self._retention,
             stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
         self._control.talks["connections"] = self._tenure.talk(self._roll.connections)
+        self._control.talks["archive"] = self._tenure.talk(self._retention.ask)
         self._control.talks["kill"] = self._tenure.talk(self._roll.kill)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -159,6 +163,7 @@ class Supervisor:
             self._zones.run(),
             self._pulse.beat(),
             self._metrics.run(),
+            self._retention.run(),
         ):
             self._spawn(coroutine)
         await self._tenure.over.wait()
@@ -360,6 +365,7 @@ class Supervisor:
             "database": self._record.failing,
             "rows_lost": self._record.lost,
             "seal": self._record.seal_status(),
+            "retention": self._retention.status(),
             "zones": self._zones.status(),
             "workers": [
                 {

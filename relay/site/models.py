@@ -135,6 +135,15 @@ def _size(low: int, high: int) -> PlainValidator:
     return _read(parse)
 
 
+def _database(value: object) -> int:
+    if value == "none":
+        return 0
+    found = values.size(value)
+    if not 64 << 20 <= found <= 1 << 40:
+        raise InputRejected(f"{value} is out of bounds", "write none, or from 64MiB to 1024GiB")
+    return found
+
+
 def _rate(value: object) -> int:
     if value == "none":
         return 0
@@ -381,7 +390,12 @@ _S = Settings()
 class AuditEntry(_Strict):
     """How long the audit database keeps what it holds, and how it is sealed."""
 
-    keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = _S.audit_keep_days
+    keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = Field(
+        default=_S.audit_keep_days, description="then rows move to archives, which are kept until they are discarded"
+    )
+    max_size: Annotated[int, _read(_database), _schema("bytes of the database, or none", "2GiB", "none")] = Field(
+        default=_S.audit_max_size, description="the oldest rows move to archives before it is reached"
+    )
     strangers: Annotated[int, _text(_days_kept, "write 30d"), _schema("days", "30d")] = _S.strangers_keep_days
     seal_rows: Annotated[int, _Count(1, 1_000_000)] = Field(
         default=_S.audit_seal_rows, description="a signed checkpoint after so many rows"
@@ -453,6 +467,7 @@ class SettingsFile(_Strict):
                 **{**dict(self.penalties), "exempt": tuple(str(network) for network in self.penalties.exempt)}
             ),
             audit_keep_days=self.audit.keep,
+            audit_max_size=self.audit.max_size,
             strangers_keep_days=self.audit.strangers,
             audit_seal_rows=self.audit.seal_rows,
             audit_seal_after=self.audit.seal_after,

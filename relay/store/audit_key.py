@@ -19,8 +19,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from relay.durable import sync
 from relay.errors import NotPermitted
-from relay.store.files import give_to_owner, sync
+from relay.store.files import give_to_owner
 
 DIRECTORY = "audit_key"
 _NAME = re.compile(r"([0-9]{1,15})-([A-Za-z0-9_-]{43})")

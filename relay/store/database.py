@@ -15,7 +15,7 @@ from relay.core.chain import link
 from relay.core.event import SCHEMA, Event, bounded
 from relay.core.question import host_of
 from relay.errors import StoreUnavailable
-from relay.store import conversion, dictionary, files, hours, migrations, strangers
+from relay.store import ballast, conversion, dictionary, files, hours, leaving, migrations, strangers
 from relay.store.files import unavailable
 from relay.store.reader import Reader
 from relay.store.rows import ROW, base_of, row_of
@@ -41,6 +41,7 @@ class Writer:
         self._head: tuple[int, str] | None = None
         self._newest_hour: int | None = None
         self._ids: dict[tuple[str, str], int] = {}
+        self.ballast = ballast.Ballast(path.with_name(ballast.FILE))
         self._lock = files.take_lock(path)
         try:
             self._open()
@@ -87,6 +88,15 @@ class Writer:
             span.store(database)
         self._head, self._newest_hour = (seq, prev), span.newest
 
+    def append_last(self, events: Sequence[Event]) -> None:
+        """`append`, for rows that must not wait: where the disk is full the ballast makes room for them."""
+        try:
+            self.append(events)
+        except StoreUnavailable as error:
+            if not files.is_full(self._path, error) or not self.ballast.release():
+                raise
+            self.append(events)
+
     def open_forwards(self) -> dict[str, Event]:
         """The opening event of every forward that has no closing row, by forward id. Raises StoreUnavailable."""
         with self._guard() as database:
@@ -125,6 +135,26 @@ class Writer:
         with self._transaction() as database:
             return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
 
+    def forget(self, last: int, hash: str, most: int = leaving.SLICE) -> bool:
+        """Delete up to `most` rows that are archived up to row `last`, which has this hash; False when none is left.
+
+        Raises StoreUnavailable, also when the database does not hold what was archived; then none of them is deleted.
+        """
+        with self._transaction() as database:
+            some = leaving.forget(database, last, hash, most)
+            self._ids.clear()  # entries of the dictionaries went with them
+        return some
+
+    def give_back(self) -> bool:
+        """Give the disk some of what archived rows left free; False when there is none. Raises StoreUnavailable."""
+        with self._guard() as database:
+            return leaving.give_back(database)
+
+    def room(self) -> leaving.Room:
+        """How large the database is. Raises StoreUnavailable."""
+        with self._guard() as database:
+            return leaving.room(database)
+
     def probe(self) -> None:
         """Write a page that says what it said before: whether a row could be written now. Raises StoreUnavailable."""
         with self._transaction() as database:
@@ -159,6 +189,8 @@ class Writer:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            # before a new file's first page is written, or never: pages can be given back to the disk (leaving.py)
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StoreUnavailable(f"{self._path} lies where SQLite cannot keep a log: {mode}", "use a local disk")

@@ -81,9 +81,6 @@ def migrate(database: sqlite3.Connection) -> None:
     version = check(database)
     if version >= CURRENT:
         return
-    if version == 0:
-        # before the first table, or never: pages of rows that were archived can be given back to the disk
-        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
     database.execute("BEGIN IMMEDIATE")
     for statements in MIGRATIONS[version % 1000 :]:
         for statement in statements:

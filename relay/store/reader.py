@@ -24,7 +24,7 @@ from relay.core import ids
 from relay.core.chain import Row
 from relay.core.question import Question
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, hours, migrations
+from relay.store import dictionary, hours, leaving, migrations
 from relay.store.files import unavailable
 from relay.store.query import condition
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
@@ -69,6 +69,26 @@ class Reader:
         """A row's number such that every event of `time` (UTC microseconds) or later stands behind that row."""
         least, values = hours.since(time)
         return min(int(self._ask(f"SELECT {least}", *values)[0][0]) - 1, self.head())
+
+    def named(self, name: str, after: int, until: int, *, newest: bool) -> int:
+        """The newest, or oldest, row of this (rare) event behind row `after`, up to row `until`; 0: there is none."""
+        found = self._ask(
+            f"""SELECT {"max" if newest else "min"}(seq) FROM events
+            WHERE name = (SELECT id FROM names WHERE name = ?) AND name > 2 AND seq > ? AND seq <= ?""",  # noqa: S608 - one of two words
+            *(name, after, until),
+        )
+        return int(found[0][0] or 0)
+
+    def oldest_open(self) -> tuple[int, str] | None:
+        """Number of the opening row and id of the forward that has been open longest; None: none is open."""
+        found = self._ask("SELECT seq, forward FROM open_forwards ORDER BY seq LIMIT 1")
+        return (int(found[0][0]), str(found[0][1])) if found else None
+
+    def room(self) -> leaving.Room:
+        """How large the database is."""
+        self._ask("SELECT 1")
+        assert self._database is not None
+        return leaving.room(self._database)
 
     def after(self, seq: int, limit: int = 500) -> list[Row]:
         """The rows behind row `seq`, oldest first."""
