@@ -10,6 +10,7 @@ import click
 from relay.cli import Context
 from relay.cli.output import json_option, print_json, size, table
 from relay.core.archive import retention
+from relay.core.flat import clock
 from relay.core.text import escape
 from relay.errors import InputRejected, NobodyAnswers, RelayError
 
@@ -246,9 +247,7 @@ def _time(text: str, zone: tzinfo) -> int:
 
 
 def _clock(us: int, zone: tzinfo) -> str:
-    from relay.cli import audit_text
-
-    return audit_text.clock(us, zone)[:19]
+    return clock(us, zone)[:19]
 
 
 def _now() -> int:

@@ -213,14 +213,6 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         yield Finding(
             "database", "fault", f"rows cannot be written, so forwards are refused: {status['database']}", "df -h"
         )
-    seal = status.get("seal", {})
-    if seal.get("overdue"):
-        why = escape(str(seal.get("problem") or "no reason is known"), 300)
-        what = f"no checkpoint is signed, {seal.get('unsealed')} rows wait for one: {why}"
-        yield Finding("audit key", "fault", what, f"df -h; ls -l STATE/{audit_key.DIRECTORY}; journalctl -u relay")
-    if seal.get("anchors"):
-        what = f"anchors do not get out: {escape(str(seal['anchors']), 300)}"
-        yield Finding("audit key", "warning", what, "look at `audit: {anchors}` in relay.yaml, and who may write there")
     kept = status.get("retention", {})
     if kept.get("failing"):
         yield Finding(
@@ -233,8 +225,23 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         yield Finding("archives", "warning", f"old rows wait: {escape(str(kept['held']), 300)}")
     if kept.get("ballast") is False and not status.get("database"):
         yield Finding("database", "warning", "there is no ballast for ends of forwards on a full disk", "df -h")
+    seal = status.get("seal", {})
+    if seal.get("overdue"):
+        why = escape(str(seal.get("problem") or "no reason is known"), 300)
+        what = f"no checkpoint is signed, {seal.get('unsealed')} rows wait for one: {why}"
+        yield Finding("audit key", "fault", what, f"df -h; ls -l STATE/{audit_key.DIRECTORY}; journalctl -u relay")
+    if seal.get("anchors"):
+        what = f"anchors do not get out: {escape(str(seal['anchors']), 300)}"
+        yield Finding("audit key", "warning", what, "look at `audit: {anchors}` in relay.yaml, and who may write there")
     if status.get("rows_lost"):
         yield Finding("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
+    export = status.get("export") or {}
+    if export.get("problem"):
+        what = f"export to {escape(str(export.get('where')), 120)}: {escape(str(export['problem']), 200)}"
+        yield Finding("export", "fault", f"{what}; {export.get('behind')} rows wait", "journalctl -u relay")
+    elif export.get("where"):
+        what = f"to {escape(str(export['where']), 120)}, sent up to row {export.get('sent')}"
+        yield Finding("export", "ok", f"{what}, {export.get('behind')} wait")
     listening, wanted = set(status.get("listening", [])), set(settings.listen)
     if listening == wanted:
         yield Finding("sockets", "ok", f"listening at {' '.join(sorted(listening))}")

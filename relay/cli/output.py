@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -29,6 +30,28 @@ def waiting(what: str) -> Iterator[None]:
         yield
     finally:
         click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float], None]]:
+    """Show on the terminal how much of something is done (0 to 1), once it takes a moment; else nothing."""
+    began, shown = time.monotonic(), -1
+
+    def advance(share: float) -> None:
+        nonlocal shown
+        percent = min(int(share * 100), 100)
+        if percent != shown and time.monotonic() - began > 0.5:
+            shown = percent
+            click.echo(f"\r\x1b[K  {percent:3} %    {escape(what, 60)}", nl=False, err=True)
+
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    try:
+        yield advance
+    finally:
+        if shown >= 0:
+            click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def print_json(value: object) -> None:

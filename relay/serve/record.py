@@ -90,6 +90,17 @@ class Record:
         return self._recorder.lost if self._recorder is not None else 0
 
     @property
+    def has_ballast(self) -> bool:
+        """Whether there is a reserve for the rows that must be written on a full disk."""
+        return self._recorder is not None and self._recorder.has_ballast
+
+    async def ask(self, errand: Callable[[Writer], _Found]) -> _Found:
+        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
+        if self._recorder is None:
+            raise StoreUnavailable("the audit database is closed")
+        return await self._recorder.ask(errand)
+
+    @property
     def sealer(self) -> Sealer | None:
         """What makes the checkpoints; None while there is no database."""
         return self._recorder.sealer if self._recorder is not None else None
@@ -106,17 +117,6 @@ class Record:
             "problem": sealer.problem,
             "anchors": self.anchors.problem,
         }
-
-    @property
-    def has_ballast(self) -> bool:
-        """Whether there is a reserve for the rows that must be written on a full disk."""
-        return self._recorder is not None and self._recorder.has_ballast
-
-    async def ask(self, errand: Callable[[Writer], _Found]) -> _Found:
-        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
-        if self._recorder is None:
-            raise StoreUnavailable("the audit database is closed")
-        return await self._recorder.ask(errand)
 
     def note(self, name: str, fields: Mapping[str, Value]) -> None:
         """Record something of the supervisor's own."""

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,7 @@ DIRECTORY = "archive"  # in the state directory
 MANIFEST = "manifest.jsonl"
 MOST_BYTES = 1 << 30  # of a file that is read into memory; 100,000 rows are about 4 MB
 MOST_ENTRIES = 100_000
+_SET_BACK = 1_000_000  # microseconds: a clock that was set back by a second is no reason to find nothing
 _SEARCHED = 366  # archives that one look-up of an id reads at most: a connection that lasts for a year
 
 
@@ -104,6 +105,25 @@ class Archives:
     def by_forward(self, forward: str) -> list[Row]:
         """The archived rows of one forward."""
         return self._story(forward, "forward", "forward.closed")
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The archived rows of each of these forwards, as far as there are any: each archive is read once for all."""
+        wanted, found = set(forwards), dict[str, list[Row]]()
+        made = min((ids.made_at(id) for id in wanted if ids.packed(id)), default=0)
+        for entry in self._kept(0, None):
+            if not wanted:
+                break
+            if entry.until < made - _SET_BACK and all(map(ids.packed, wanted)):
+                continue
+            path = self.directory / entry.file
+            for prev, hash, text in self.texts(entry):
+                _, _, name, _, forward = _believed(path, archive.facts, text)
+                if forward in wanted:
+                    row = _believed(path, lambda text: archive.row(prev, hash, text), text)  # noqa: B023 - called at once
+                    found.setdefault(forward, []).append(row)
+                    if name == "forward.closed":
+                        wanted.discard(forward)
+        return found
 
     def by_connection(self, connection: str, limit: int = 10_000) -> list[Row]:
         """The archived rows of one connection, oldest first."""
@@ -179,8 +199,8 @@ class Archives:
         needles = ((f'"{key}":{json.dumps(id, ensure_ascii=False)}',),)
         read = 0
         for entry in self._kept(0, None):
-            if made is not None and entry.until < made - 1_000_000:
-                continue  # a clock that was set back by a second is no reason to find nothing
+            if made is not None and entry.until < made - _SET_BACK:
+                continue
             read += 1
             if read > _SEARCHED:
                 return

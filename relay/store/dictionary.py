@@ -20,6 +20,7 @@ IDS = ("connection", "forward")
 NUMBERS = ("client_port", "sent", "received", "duration")
 SAME = 1  # in place of a forward's id that is the event's own
 _SHARED = frozenset(("worker", "reason", "obstacle", "kind"))  # few different words: what repeats, and is stored once
+_SMALL = frozenset(("forwards", "count"))  # numbers that are small nearly always
 _SHARED_LONGEST = 200  # characters; a longer text would not repeat
 _LARGEST = 1 << 63  # SQLite's integers
 
@@ -51,7 +52,10 @@ def rest(fields: Mapping[str, Value], placed: Sequence[object]) -> tuple[str, bo
     left = {key: value for key, value in fields.items() if key not in WHO and key not in TARGET and key not in has}
     text = compact(left)
     repeats = len(text) <= _SHARED_LONGEST and all(
-        value in ("", None) or (key in _SHARED and isinstance(value, str)) for key, value in left.items()
+        value in ("", None)
+        or (key in _SHARED and isinstance(value, str))
+        or (key in _SMALL and type(value) is int and 0 <= value < 20)
+        for key, value in left.items()
     )
     return text, repeats
 

@@ -1,8 +1,8 @@
 """Seals a log in many lives, each of which ends in the middle of something: `python -m tests.serve.crashes DIRECTORY`.
 
-Each life is a process of its own (a fork). It dies when it is about to touch the disk for the N-th time, beside the
-database (a sync, an erased or removed file, a directory), N growing until a life is whole. What is left is then read,
-and the next life, which is not killed, has to go on with it.
+Each life is a process of its own (a fork). It dies when it is about to do its N-th thing that touches the disk beside
+the database (a sync, an erased or removed file, a directory), N growing until a life is whole. What is left is then
+read, and the next life, which is not killed, has to go on with it.
 """
 
 import json
