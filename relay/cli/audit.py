@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_table, audit_text
+from relay.cli import Context, audit_table, audit_text, audit_verify
 from relay.cli.audit_archive import archive
 from relay.cli.output import json_option, progress
 from relay.core import ids
@@ -49,7 +49,13 @@ def audit() -> None:
       relayctl audit search --person alice --since 7d
       relayctl audit tail -f
       relayctl audit show 0k3v9x2m4qz
+      relayctl audit verify
     """
+
+
+audit.add_command(audit_verify.verify)
+audit.add_command(audit_verify.anchor)
+audit.add_command(audit_verify.rows)
 
 
 def _filters(command: _Command) -> _Command:

@@ -21,7 +21,7 @@ from relay.errors import RelayError, SiteInvalid
 from relay.serve import algorithms, control
 from relay.site import locate, survey
 from relay.site.locate import Site
-from relay.store import archiving, host_keys
+from relay.store import archiving, audit_key, host_keys, sealed
 from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
 
@@ -50,6 +50,7 @@ def look(site: Site) -> Iterator[Finding]:
     yield from _guarded("host keys", lambda: _host_keys(site))
     yield from _guarded("clock", lambda: _clock(site))
     yield from _guarded("database", lambda: _database(site, settings))
+    yield from _guarded("audit key", lambda: _audit_key(site))
     try:
         status = control.call(site.state, {"do": "status"}, timeout=SECONDS)
     except RelayError as error:
@@ -175,6 +176,28 @@ def _archives(site: Site, due: Standing, settings: Settings) -> Iterator[Finding
     yield Finding("archives", "ok", told + soon)
 
 
+def _audit_key(site: Site) -> Iterator[Finding]:
+    """Whether the key is here that the audit log has announced for its next checkpoint."""
+    path = site.state / FILE
+    if not path.exists():
+        return
+    keys = audit_key.seen(site.state)  # before the log is read: a running relay may seal between
+    with Reader(path) as reader:
+        at = sealed.standing(reader)
+    if keys is None:
+        yield Finding("audit key", "warning", "it cannot be seen whether it is here", "run it as root")
+    elif not at.key:
+        yield Finding("audit key", "warning", "nothing is signed yet", "relayctl serve signs within a minute")
+    elif at.key not in keys and not any(epoch < at.epoch for epoch in keys.values()):
+        what = (
+            f"the key of epoch {at.epoch}, which is to sign next, is not here: it was lost, or newer rows are missing"
+        )
+        yield Finding("audit key", "fault", what, "relayctl audit verify; the next start begins with a new key")
+    else:
+        rows = at.head - at.sealed
+        yield Finding("audit key", "ok", f"epoch {at.epoch}; {rows} rows are not yet sealed")
+
+
 def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -> Iterator[Finding]:
     workers = status.get("workers", [])
     yield Finding(
@@ -202,6 +225,14 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         yield Finding("archives", "warning", f"old rows wait: {escape(str(kept['held']), 300)}")
     if kept.get("ballast") is False and not status.get("database"):
         yield Finding("database", "warning", "there is no ballast for ends of forwards on a full disk", "df -h")
+    seal = status.get("seal", {})
+    if seal.get("overdue"):
+        why = escape(str(seal.get("problem") or "no reason is known"), 300)
+        what = f"no checkpoint is signed, {seal.get('unsealed')} rows wait for one: {why}"
+        yield Finding("audit key", "fault", what, f"df -h; ls -l STATE/{audit_key.DIRECTORY}; journalctl -u relay")
+    if seal.get("anchors"):
+        what = f"anchors do not get out: {escape(str(seal['anchors']), 300)}"
+        yield Finding("audit key", "warning", what, "look at `audit: {anchors}` in relay.yaml, and who may write there")
     if status.get("rows_lost"):
         yield Finding("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
     export = status.get("export") or {}

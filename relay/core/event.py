@@ -87,6 +87,12 @@ FIELDS: Mapping[str, Field] = {
     "last": Field("number", "number of the last row in the archive"),
     "digest": Field("text", "SHA-256 of the file, in hexadecimal"),
     "since": Field("number", "time of the earliest row in the archive, Unix seconds"),
+    "epoch": Field("number", "number of the checkpoint; each is signed by a key of its own"),
+    "key": Field("text", "public key (Ed25519, 32 bytes in base64) that signs this checkpoint, or will sign the next"),
+    "next": Field("text", "public key that will sign the next checkpoint"),
+    "open": Field("number", "forwards without a closing row"),
+    "within": Field("number", "seconds within which the next checkpoint follows while the relay serves"),
+    "signature": Field("text", "Ed25519, 64 bytes in base64, over the row before and this one without the signature"),
 }
 
 _CONNECTION = ("connection", "person", "fingerprint", "client")
@@ -173,6 +179,16 @@ NAMES: Mapping[str, Name] = {
         "an archive is given up for good",
         ("file", "first", "last", "count", "digest", "since", "until"),
         _BY,
+    ),
+    "audit.key": Name(
+        "a line of signing keys begins: the first of all, or because the key was lost or a backup restored",
+        ("key", "reason", "epoch"),
+        ("detail", *_BY),
+    ),
+    "audit.sealed": Name(
+        "a checkpoint: everything before it, signed (`count` rows since the one before)",
+        ("epoch", "key", "next", "count", "open", "within", "signature"),
+        ("policy", "detail"),
     ),
     "audit.lost": Name("rows could not be written (no forward was open for them)", ("count",), ("detail", "reason")),
 }

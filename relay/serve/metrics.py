@@ -216,6 +216,16 @@ class Metrics:
         yield stuck.put(1 if self._retention.failing else 0)
         ballast = Family("relay_audit_ballast", "gauge", "1 if there is a reserve for ends of forwards on a full disk.")
         yield ballast.put(1 if self._record.has_ballast else 0)
+        sealer = self._record.sealer
+        if sealer is not None:
+            at = Family(
+                "relay_audit_sealed_time_seconds", "gauge", "When the last checkpoint was signed, Unix seconds."
+            )
+            yield at.put(sealer.sealed_at)
+            unsealed = Family("relay_audit_unsealed_rows", "gauge", "Audit rows that no checkpoint speaks for yet.")
+            yield unsealed.put(sealer.unsealed)
+            overdue = Family("relay_audit_seal_overdue", "gauge", "1 if a checkpoint should have been signed long ago.")
+            yield overdue.put(1 if sealer.overdue else 0)
         free = Family("relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies.")
         yield free.put(_free(self._state))
 

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from relay.core.anchor import Anchor
 from relay.core.event import LAST, Event
 from relay.core.histogram import Histogram
 from relay.errors import StoreUnavailable
+from relay.serve.sealing import Sealer, Terms
 from relay.store import files
 from relay.store.database import Writer
 from relay.store.strangers import Count
@@ -35,6 +37,10 @@ MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100
 RETRY_SECONDS = 1.0
 BATCH = 1024
 NARROW = "the disk is full: only ends and what takes away are recorded"
+
+
+def _nothing(writer: Writer) -> None:
+    """The errand that only wakes the thread."""
 
 
 @dataclass(slots=True)
@@ -53,12 +59,19 @@ class Recorder:
     """Owns the writer's thread. All methods are called from the loop."""
 
     def __init__(
-        self, path: Path, node: str, written: Callable[[list[Event]], None], commits: Histogram | None = None
+        self,
+        path: Path,
+        node: str,
+        written: Callable[[list[Event]], None],
+        commits: Histogram | None = None,
+        *,
+        terms: Callable[[], Terms] = Terms,
+        sealed: Callable[[Event, Anchor], None] = lambda event, anchor: None,
     ) -> None:
         """Take the writer's lock. Raises StoreUnavailable if another process has it or the database cannot be made.
 
-        `written` is called in the loop with the events of each durable transaction; `commits` is told how long each
-        took, by the thread.
+        `written` is called in the loop with the events of each durable transaction, `sealed` with each row by which
+        the log is sealed; `commits` is told how long each transaction took, by the thread, which asks for the `terms`.
         """
         self._loop = asyncio.get_running_loop()
         self._path = path
@@ -74,6 +87,11 @@ class Recorder:
         self._ballast_at = -1.0  # when it was last tried to make it; -1: never
         self._why_narrow = NARROW
         self._full = False  # the last failure was for want of room
+
+        def tell(event: Event, anchor: Anchor) -> None:
+            self._loop.call_soon_threadsafe(sealed, event, anchor)
+
+        self.sealer = Sealer(path, node, terms, tell, lambda: self._jobs.put(_nothing))
         self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
 
     def open_forwards(self) -> dict[str, Event]:
@@ -152,7 +170,8 @@ class Recorder:
             errands: list[Errand] = []
             questions: list[Errand] = []
             try:
-                job = self._jobs.get(timeout=RETRY_SECONDS if self._kept or self.failing else None)
+                waiting = self._kept or self.failing
+                job = self._jobs.get(timeout=RETRY_SECONDS if waiting else self.sealer.pause())
                 while True:
                     if job is None:
                         over = True
@@ -175,6 +194,8 @@ class Recorder:
                 self._run_errands(errands)
             for ask in questions:
                 ask(self._writer)
+            self.sealer.look(self._writer)
+        self.sealer.finish(self._writer)
         self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
@@ -250,6 +271,7 @@ class Recorder:
             self._tell(batch, "internal error" if batch[0].opening else "")
             return []
         self.failing = ""
+        self.sealer.wrote(len(batch))
         self._tell(batch, "")
         return []
 

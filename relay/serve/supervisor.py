@@ -4,7 +4,8 @@ Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `re
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
 down), `retention` (rows that move to archives), `exporting` (who else is told of each row), `control` (what `relayctl`
 asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
-Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
+Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
+can parse what a stranger sends.
 """
 
 import asyncio
@@ -52,7 +53,7 @@ class Supervisor:
     def __init__(self, site: locate.Site) -> None:
         self._site = site
         self._loop = asyncio.get_running_loop()
-        self._record = Record()
+        self._record = Record(lambda: self._law.settings, lambda: self._law.applied.document.version)
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._record.say)
         self._law = Enactment(site, self._crew, self._record)
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
@@ -369,6 +370,7 @@ class Supervisor:
             "rows_lost": self._record.lost,
             "export": self._export.status(),
             "retention": self._retention.status(),
+            "seal": self._record.seal_status(),
             "zones": self._zones.status(),
             "workers": [
                 {

@@ -388,7 +388,7 @@ _S = Settings()
 
 
 class AuditEntry(_Strict):
-    """How long the audit database keeps what it holds, and who else is told."""
+    """How long the audit database keeps what it holds, how it is sealed, and who else is told."""
 
     keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = Field(
         default=_S.audit_keep_days, description="then rows move to archives, which are kept until they are discarded"
@@ -397,6 +397,18 @@ class AuditEntry(_Strict):
         default=_S.audit_max_size, description="the oldest rows move to archives before it is reached"
     )
     strangers: Annotated[int, _text(_days_kept, "write 30d"), _schema("days", "30d")] = _S.strangers_keep_days
+    seal_rows: Annotated[int, _Count(1, 1_000_000)] = Field(
+        default=_S.audit_seal_rows, description="a signed checkpoint after so many rows"
+    )
+    seal_after: Annotated[float, _duration(1, 3600), _DURATION_SCHEMA] = Field(
+        default=_S.audit_seal_after, description="or so long after the first row that is not sealed"
+    )
+    heartbeat: Annotated[float, _duration(10, 86400), _DURATION_SCHEMA] = Field(
+        default=_S.audit_heartbeat, description="or so long after the last one, though nothing happened"
+    )
+    anchors: Annotated[
+        str, _read(values.anchors), _schema("a path, syslog, or off", "off", "syslog", "/var/log/relay-anchors")
+    ] = Field(default=_S.audit_anchors, description="where the anchor of each checkpoint goes")
     export: Annotated[
         str,
         _read(values.export),
@@ -468,6 +480,10 @@ class SettingsFile(_Strict):
             audit_keep_days=self.audit.keep,
             audit_max_size=self.audit.max_size,
             strangers_keep_days=self.audit.strangers,
+            audit_seal_rows=self.audit.seal_rows,
+            audit_seal_after=self.audit.seal_after,
+            audit_heartbeat=self.audit.heartbeat,
+            audit_anchors=self.audit.anchors,
             audit_export=self.audit.export,
             audit_export_size=self.audit.export_size,
             audit_export_files=self.audit.export_files,

@@ -210,6 +210,17 @@ def window(value: object) -> str:
     return found
 
 
+def anchors(value: object) -> str:
+    """Where the audit log's anchors go: the path of a file, `syslog`, or "" for `off`."""
+    cure = "write off, syslog, or a path like /var/log/relay-anchors"
+    given = text(value, cure)
+    if given in ("off", "syslog"):
+        return "" if given == "off" else given
+    if not _PATH.fullmatch(given) or ".." in given.split("/"):
+        raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
+    return given
+
+
 def export(value: object) -> str:
     """Where events are exported to: a path that ends in .jsonl, `stdout`, or "" for `off`."""
     cure = "write off, stdout, or a path like /var/log/relay/events.jsonl"

@@ -2,7 +2,9 @@
 
 A backup is a gzipped tar: `site/` (relay.yaml, policies, keys), `state/host_keys`, `state/applied`, `state/audit.db` as
 a consistent copy (SQLite's backup, so a running relay is no obstacle), `state/archive` as it belongs to that copy, and
-last a `manifest.json` with the SHA-256 of each file. It holds the private host keys: mode 0600.
+last a `manifest.json` with the SHA-256 of each file. It holds the private host keys: mode 0600. It never holds the key
+that signs the audit log (audit_key): whoever had a copy could write the log anew from there on. So a restored log goes
+on with a new key, and says so.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -75,8 +77,13 @@ def make(site: Path, state: Path, file: Path, version: str) -> Contents:
     return contents
 
 
-def restore(file: Path, site: Path, state: Path) -> tuple[Contents, tuple[Path, ...]]:
+def restore(
+    file: Path, site: Path, state: Path, unpacked: Callable[[Contents, Path], None] = lambda contents, state: None
+) -> tuple[Contents, tuple[Path, ...]]:
     """Bring site and state back from `file`; what was there is moved aside: (what it held, where that is now).
+
+    `unpacked` is given the state, database and all, when it is whole and lies beside its place still: what it writes
+    into it comes with it, or not at all.
 
     Everything is unpacked and checked beside its place first, so a broken backup changes nothing. Raises
     InputRejected for a file that is no whole backup, StoreUnavailable while a relay runs on that state.
@@ -87,6 +94,8 @@ def restore(file: Path, site: Path, state: Path) -> tuple[Contents, tuple[Path, 
     try:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=state) as scratch:
             contents = _unpack(file, Path(scratch))
+            (Path(scratch) / "state").mkdir(mode=0o700, exist_ok=True)
+            unpacked(contents, Path(scratch) / "state")
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             _give(Path(scratch) / "state", state)
             site.mkdir(mode=0o750, parents=True, exist_ok=True)

@@ -115,6 +115,12 @@ class Writer:
             opened = [row_of(columns).event for columns in found]
         return {str(event.fields["forward"]): event for event in opened}
 
+    def open_count(self) -> int:
+        """How many forwards have no closing row. Raises StoreUnavailable."""
+        with self._guard() as database:
+            (count,) = database.execute("SELECT count(*) FROM open_forwards").fetchone()
+            return int(count)
+
     def head(self) -> tuple[int, str]:
         """Number and hash of the last row: (0, GENESIS) when there is none. Raises StoreUnavailable."""
         with self._guard() as database:

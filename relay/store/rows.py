@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from relay.core.chain import GENESIS, Row, compact
 from relay.core.event import Event
-from relay.errors import StoreUnavailable
+from relay.errors import RowDamaged
 from relay.store import dictionary
 
 PLACED = "e.connection, e.forward, e.client_port, e.sent, e.received, e.duration"
@@ -32,15 +32,15 @@ def base_of(database: sqlite3.Connection) -> tuple[int, str]:
     return (int(found["base_seq"]), found["base_hash"].hex()) if len(found) == 2 else (0, GENESIS)
 
 
-def damaged(seq: object, error: Exception) -> StoreUnavailable:
+def damaged(seq: int, error: Exception) -> RowDamaged:
     """A row that cannot be put together again."""
-    return StoreUnavailable(
-        f"row {seq} of the audit database is damaged: {error}", "relayctl restore FILE brings a backup back"
+    return RowDamaged(
+        seq, f"row {seq} of the audit database is damaged: {error}", "relayctl restore FILE brings a backup back"
     )
 
 
 def row_of(columns: Sequence[Any]) -> Row:
-    """A row as ROW selects it. Raises StoreUnavailable for one that cannot be put together again."""
+    """A row as ROW selects it. Raises RowDamaged for one that cannot be put together again."""
     seq, id, time, node, name, schema, who, target, *placed, rest, digest, prev = columns
     try:
         event_id = dictionary.told(id)
@@ -81,7 +81,7 @@ class Lines:
         self._orders: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def line(self, columns: Sequence[Any]) -> Line:
-        """Raises StoreUnavailable for a row that cannot be put together again."""
+        """Raises RowDamaged for one that cannot be put together again."""
         (
             seq,
             id,

@@ -50,9 +50,9 @@ async def answered(recorder: Recorder, one: Event, *, is_opening: bool = True) -
 
 
 def rows(path: Path) -> list[str]:
-    """The ids of all rows."""
+    """The ids of all rows, but for those by which the log is sealed."""
     with Reader(path) as reader:
-        return [row.event.id for row in reader.after(0, 10_000)]
+        return [row.event.id for row in reader.after(0, 10_000) if not row.event.name.startswith("audit.")]
 
 
 async def test_an_answer_means_that_the_row_can_be_read(tmp_path: Path) -> None:
