@@ -52,8 +52,7 @@ class Question:
     def is_called(self, name: str) -> bool:
         """Whether an event of this name may answer."""
         if (self.name or name) != name or (name == SEALED and not self.name):
-            # a checkpoint a minute says nothing about anybody; `audit verify` is for those
-            return False
+            return False  # a checkpoint a minute says nothing about anybody; `audit verify` is for those
         return not self.verdict or name in (ALLOWED if self.verdict == "allowed" else DENIED)
 
     def is_of(self, fields: Mapping[str, Value]) -> bool:

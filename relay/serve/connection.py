@@ -7,8 +7,7 @@ and a test compares them with what is installed.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 import asyncssh
@@ -34,8 +33,9 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits
-from relay.serve import algorithms, windows
+from relay.serve import algorithms, settled, windows
 from relay.serve.pipe import Pipe
+from relay.serve.settled import Unawaited
 
 TOUCHED = [
     "_auth_complete",
@@ -54,6 +54,7 @@ TOUCHED = [
     "_process_global_request",
     "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
     "_process_kexinit",
+    "_recv_data",
     "_rekey_bytes_sent",
     "_send_disconnect",
     "_send_kexinit",
@@ -73,6 +74,7 @@ LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 CHANNEL_PACKET = 1 << 15
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
+LOGIN_READ = 1 << 11  # bytes of a stranger: a flood of small packets costs as much as a key exchange then
 READ = 1 << 16  # bytes of one client that are read per turn of the loop (asyncio reads four times as many)
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
@@ -104,6 +106,9 @@ class Owner(Protocol):
 
     async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Whether this key is known (empty message: the mere offer) or has signed."""
+
+    def in_turn(self, job: Callable[[], None]) -> None:
+        """Do it when there is time for those who have not proven a key."""
 
     def bug(self, error: BaseException | None) -> None:
         """An exception of ours ended the connection."""
@@ -177,10 +182,9 @@ class Connection(SSHServerConnection):
         super().__init__(loop, options)
         self._protocol_factory = lambda: owner
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
-        self._server_host_keys = OrderedDict(
-            (alg, key) for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"
-        )
-        self._server_host_key_algs = list(self._server_host_keys)
+        if options.server_host_keys.pop(b"ssh-rsa", None) is not None:
+            self._server_host_key_algs = list(options.server_host_keys)
+        self._close_event = Unawaited()  # type: ignore[assignment]  # all of an event that is used
         self.pipes: set[Pipe] = set()
         self.ended = False
         self.exchanged = False  # a key exchange has begun: that is what costs time
@@ -191,6 +195,7 @@ class Connection(SSHServerConnection):
         self._beat: asyncio.TimerHandle | None = None
         self._full = False  # the client's TCP connection takes no more
         self._choked = False  # we do not read from the client
+        self._in_line = False  # what was read of a stranger waits for its turn
         self._login_packets = LOGIN_PACKETS
         self._login_bytes = LOGIN_BYTES
         self._rekey_timer: asyncio.TimerHandle | None = None
@@ -198,11 +203,13 @@ class Connection(SSHServerConnection):
         self._proofs = 4  # of host keys that one client may ask for
         self._bytes_in = 0  # since the last key exchange
         self._rekeys = Bucket(REKEYS_PER_SECOND, REKEYS_AT_ONCE)
+        if not hasattr(type(self), "_options"):  # the first one
+            settled.share(self, options)
 
     def connection_made(self, transport: Any) -> None:
         """The client's TCP connection. It is read in small pieces, so that no client holds up the others."""
         if hasattr(transport, "max_size"):
-            transport.max_size = READ
+            transport.max_size = LOGIN_READ
         super().connection_made(transport)
 
     @property
@@ -229,6 +236,23 @@ class Connection(SSHServerConnection):
             self._transport is not None and self._transport.get_write_buffer_size() > WAITING_OUTPUT
         ):
             self._choke()
+
+    def _recv_data(self) -> None:
+        """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
+        if self._auth_complete:
+            super()._recv_data()
+        elif not self._in_line and self._transport is not None:
+            self._in_line = True
+            self.owner.in_turn(self._my_turn)
+            if self._in_line:
+                self._choke()
+
+    def _my_turn(self) -> None:
+        self._in_line = False
+        if self._transport is not None:
+            super()._recv_data()
+            if self._choked:
+                self._unchoke()
 
     def _finish_recv_packet(self, pkttype: int, seq: int, _task: Any = None, is_async: bool = False) -> None:
         try:
@@ -262,15 +286,13 @@ class Connection(SSHServerConnection):
                 await asyncio.sleep(wait)
                 if self._transport is None:
                     return
-        theirs = SSHPacket(packet.get_full_payload())
-        theirs.get_bytes(17)
-        kex, host_key = theirs.get_namelist(), theirs.get_namelist()
-        for _ in range(8):
-            theirs.get_string()
-        follows = theirs.get_boolean()
+        payload = packet.get_full_payload()
         await super()._process_kexinit(_type, _id, packet)
-        ours = self._kex_algs[0], (self._server_host_key_algs or [b""])[0]
-        self._ignore_first_kex = follows and (kex[:1], host_key[:1]) != ([ours[0]], [ours[1]])
+        if payload[-5]:  # first_kex_packet_follows; a reserved number comes behind it
+            theirs = SSHPacket(payload)
+            theirs.get_bytes(17)
+            guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
+            self._ignore_first_kex = guessed != [self._kex_algs[0], (self._server_host_key_algs or [b""])[0]]
 
     # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
 
@@ -415,6 +437,8 @@ class Connection(SSHServerConnection):
 
     def start_keepalive(self) -> None:
         """Begin to ask a silent client whether it is there (asyncssh would set a timer anew for every packet)."""
+        if self._transport is not None and hasattr(self._transport, "max_size"):  # no stranger any more
+            self._transport.max_size = READ
         self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
 
     def _beat_now(self) -> None:

@@ -36,6 +36,9 @@ MOST_OPENINGS = 4096  # waiting at once; later ones are refused at once: at 10,0
 MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100 MB); then the oldest but closings go
 RETRY_SECONDS = 1.0
 BATCH = 1024
+# Seconds that rows nobody waits for wait for company: a log-in's row goes with its first forward's, and the rows of
+# its end are one transaction. What an opening waits for is never longer for it, and workers keep what is not durable.
+GATHER_SECONDS = 0.02
 NARROW = "the disk is full: only ends and what takes away are recorded"
 
 
@@ -172,18 +175,20 @@ class Recorder:
             try:
                 waiting = self._kept or self.failing
                 job = self._jobs.get(timeout=RETRY_SECONDS if waiting else self.sealer.pause())
+                until = time.monotonic() + GATHER_SECONDS
                 while True:
                     if job is None:
                         over = True
                     elif isinstance(job, _Job):
                         jobs.append(job)
+                        until = 0.0 if job.opening else until
                     elif isinstance(job, _Question):
                         questions.append(job.ask)
                     else:
                         errands.append(job)
                     if over or len(jobs) >= BATCH:
                         break
-                    job = self._jobs.get_nowait()
+                    job = self._jobs.get(timeout=max(until - time.monotonic(), 0.0) if jobs else 0.0)
             except queue.Empty:
                 pass
             if not jobs and not self._kept and self.failing:  # a second has passed: does it work again?
