@@ -19,6 +19,7 @@ WHO = ("person", "login", "credential", "fingerprint", "expires", "client", "cli
 TARGET = ("asked", "zone", "address", "port", "rule", "rule_at", "policy")
 IDS = ("connection", "forward")
 NUMBERS = ("client_port", "sent", "received", "duration")
+_ABSENT = object()  # a field that is None is another text
 SAME = 1  # in place of a forward's id that is the event's own
 _SHARED = frozenset(("worker", "reason", "obstacle", "kind"))  # few different words: what repeats, and is stored once
 _SMALL = frozenset(("forwards", "count"))  # numbers that are small nearly always
@@ -30,6 +31,14 @@ def part(fields: Mapping[str, Value], keys: tuple[str, ...]) -> str | None:
     """The canonical text of those of `keys` that `fields` has, None when it has none."""
     chosen = {key: fields[key] for key in keys if key in fields}
     return compact(chosen) if chosen else None
+
+
+def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tuple[object, ...]:
+    """What tells two parts apart before their text is made: the same place is the same text."""
+    get = fields.get
+    values = [get(key, _ABSENT) for key in keys]
+    # 1 equals True, and its text does not
+    return table, *((value, type(value)) if isinstance(value, bool) else value for value in values)
 
 
 def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
