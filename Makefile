@@ -1,11 +1,16 @@
-# `make` alone says what there is. Tests in parallel: JOBS=4. More for pytest: ARGS="-k target".
+# `make` alone says what there is. Tests side by side: JOBS=4. More for pytest: ARGS="-k target".
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-JOBS ?= 2
+# The tests start some thousand processes from this tree: its modules are compiled once, not each time
+unexport PYTHONDONTWRITEBYTECODE
+CORES := $(shell nproc)
+# most of the whole suite waits for what it has started, so two for each core; what is quick computes
+JOBS ?= $(shell expr 2 \* $(CORES))
+quick fuzz coverage: JOBS = $(CORES)
 ARGS ?=
 BIN_ := .venv/bin
-PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup
+PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' $(MAKEFILE_LIST)
@@ -31,16 +36,24 @@ quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no 
 	$(PYTEST) -m 'not system and not slow' $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy and the layers
+	@$(MAKE) --no-print-directory -j $(CORES) --output-sync=target lint-text lint-types lint-layers
+
+lint-text:
 	$(BIN_)/ruff check .
 	$(BIN_)/ruff format --check .
+
+lint-types:
 	$(BIN_)/mypy
+
+lint-layers:
 	$(BIN_)/lint-imports
 
 fuzz: .venv/.installed-dev ## every parser with 20,000 examples each, new ones every time; then a relay with 100 random lives
 	RELAY_HYPOTHESIS=fuzz $(PYTEST) -m 'not system and not slow' --timeout 3600 $(ARGS)
 	RELAY_HYPOTHESIS=fuzz $(BIN_)/python -m pytest -q -n 0 -s tests/serve/test_interleavings.py
 
-soak: .venv/.installed-dev ## half an hour of random load, kills, reloads and hand-overs; then nothing may have leaked (MINUTES=5)
+soak: .venv/.installed-dev ## 1,000 kills of the audit log's writer, then half an hour of random load, kills, reloads and hand-overs; then nothing may have leaked (MINUTES=5)
+	$(BIN_)/python -m tests.store.crashes 1000
 	$(BIN_)/python tools/soak.py $(or $(MINUTES),30) $(ARGS)
 
 coverage: .venv/.installed-dev ## which lines and branches of relay/core no test reaches
@@ -49,8 +62,11 @@ coverage: .venv/.installed-dev ## which lines and branches of relay/core no test
 load: .venv/.installed-dev ## the load that the relay is to hold, each figure with pass or miss (ARGS=idle: that alone)
 	$(BIN_)/python bench/load.py $(ARGS)
 
-bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host
-	$(BIN_)/python bench/compare.py $(ARGS)
+bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host, into docs/benchmarks.md (ARGS=--growth: that part)
+	$(BIN_)/python bench/compare.py --write docs/benchmarks.md $(ARGS)
+
+bench-quick: .venv/.installed ## the same in two minutes, printed only
+	$(BIN_)/python bench/compare.py --quick $(ARGS)
 
 install: ## into /opt/relay/VERSION with the link `current`, and /usr/local/bin/relayctl (sudo make install)
 	@tools/install.sh
@@ -73,4 +89,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help lab demo demo-stop test quick lint fuzz soak coverage load bench install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick lint lint-text lint-types lint-layers fuzz soak coverage load bench bench-quick install uninstall units venv clean

@@ -1,34 +1,43 @@
 """How does this relay compare with OpenSSH's sshd as a jump host, on this machine, now?
 
-    python bench/compare.py [--quick] [--write docs/benchmarks.md]
+    python bench/compare.py [--quick] [--beside] [--growth] [--guard] [--work] [--write docs/benchmarks.md]
 
-Both run side by side on 127.0.0.1 and are measured in turns with real ssh clients; prints a Markdown table.
-Takes about five minutes, --quick under two. Every process that it starts ends with it.
+Both run side by side on 127.0.0.1 and are measured in turns with real ssh clients; prints Markdown tables: beside
+each other, with the goals; as they grow; and what bench/guard.py and bench/work.py say of the relay alone. All of it
+takes about ten minutes, --quick two. Every process that it starts ends with it.
 """
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import floor
+import growth
 import jumphosts
 import machine
 import measures
-from jumphosts import JumpHost
+import streams
+from figures import Table, at_least, at_most, plus
+from jumphosts import CIPHERS, JumpHost
 from processes import Started
+from target import target
 
-BEGIN, END = "<!-- compare.py begins -->", "<!-- compare.py ends -->"
-EVEN = 0.05  # a ratio nearer to 1 than this is called even, and so is one that the runs' spread explains
-NOISE, NOISE_P99 = 0.15, 0.30  # what sshd differs by from a second sshd, measured with this script
 QUIET = 0.7  # a load above this before anything is measured: others compete for the cores
 BUSY = (
     "- **others used the machine at the same time**: throughput and latencies are worse for both than on a quiet one, "
-    "and their ratios rough; CPU per GB, log-ins per CPU second and memory bear it better"
+    "and their ratios rough; CPU per GB and per log-in and memory bear it better"
 )
+WAYS = {False: "down", True: "up"}  # target to client, client to target
+STREAMS = 4
+CPU_GOALS = {False: at_most(0.75), True: at_most(0.9)}
+SET_UP = "forward set-up on an open connection p50, ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,180 +48,218 @@ class Size:
     runs: int = 5
     logins: int = 100
     people: tuple[int, ...] = (0, 20, 200)
-    seconds: float = 8.0  # of echoes, each time
+    idle: int = 200
+    seconds: float = 6.0  # of echoes, each time
+    echoes: int = 3  # runs of all latencies
     setups: int = 200
+    calls: int = 20_000  # of the route guard
+    steps: growth.Steps = field(default_factory=growth.Steps)
 
 
-QUICK = Size(bytes=128 << 20, runs=3, logins=30, people=(0, 20), seconds=3.0, setups=60)
+QUICK = Size(
+    bytes=128 << 20,
+    runs=3,
+    logins=30,
+    people=(0, 20),
+    idle=50,
+    seconds=1.5,
+    echoes=1,
+    setups=60,
+    calls=2000,
+    steps=growth.Steps((1, 10), 2.0, (1, 10), 20, (100,), (10, 1000), 2000, 2),
+)
+LEAST = Size(
+    bytes=4 << 20,
+    runs=1,
+    logins=5,
+    people=(0, 2),
+    idle=4,
+    seconds=0.2,
+    echoes=1,
+    setups=5,
+    calls=200,
+    steps=growth.Steps((1, 2), 0.2, (1, 2), 2, (4,), (10,), 100, 1),
+)
 
 
-@dataclass(slots=True)
-class Figure:
-    """One line of the table: per jump host the values of its runs."""
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What is compared, and with what."""
 
-    name: str
-    more_is_better: bool
-    digits: int
-    values: dict[str, list[float]] = field(default_factory=dict)
+    started: Started
+    sshd: JumpHost
+    relay: JumpHost
+    single: JumpHost  # the relay with one worker: for who shares it
+    echo: int  # targets
+    bulk: int
+    size: Size
 
-    def add(self, jump: JumpHost, value: float) -> None:
-        """One run's value."""
-        self.values.setdefault(jump.name, []).append(value)
-
-    def middle(self, name: str) -> float | None:
-        """The median, None if it could not be measured."""
-        return statistics.median(self.values[name]) if self.values.get(name) else None
-
-    def cell(self, name: str) -> str:
-        """Median and, of several runs, the least and the greatest."""
-        middle = self.middle(name)
-        if middle is None:
-            return "not readable"
-        text = f"{middle:.{self.digits}f}"
-        found = self.values[name]
-        return f"{text} ({min(found):.{self.digits}f}-{max(found):.{self.digits}f})" if len(found) > 1 else text
-
-    def ratio(self) -> float | None:
-        """The relay's median over sshd's."""
-        sshd, relay = self.middle("sshd"), self.middle("relay")
-        return relay / sshd if sshd and relay is not None else None
-
-    def better(self) -> str:
-        """Who is better, in one word."""
-        ratio = self.ratio()
-        if ratio is None:
-            return "?"
-        among = self._among("sshd", "relay") + self._among("relay", "sshd")
-        noise = NOISE_P99 if " p99" in self.name else NOISE
-        if abs(ratio - 1) <= (noise if among else EVEN) or among == 2:
-            return "even"
-        return "relay" if (ratio > 1) == self.more_is_better else "sshd"
-
-    def _among(self, name: str, other: str) -> bool:
-        """Whether one's median lies between the least and the greatest of the other's runs."""
-        middle = self.middle(name)
-        return middle is not None and min(self.values[other]) <= middle <= max(self.values[other])
+    def turns(self, runs: int) -> list[tuple[str, JumpHost]]:
+        """Who is measured when: in turns, so that a busy minute of the machine meets both."""
+        both = [self.sshd, self.relay]
+        return [(f"{run + 1}/{runs}", jump) for run in range(runs) for jump in (both if run % 2 else both[::-1])]
 
 
-class Table:
-    """The figures in the order in which they were first named."""
-
-    def __init__(self) -> None:
-        self._figures: dict[str, Figure] = {}
-
-    def add(self, jump: JumpHost, name: str, value: float | None, *, more: bool = False, digits: int = 2) -> None:
-        """One run's value of the figure `name`; None: it could not be read."""
-        figure = self._figures.setdefault(name, Figure(name, more, digits))
-        if value is not None:
-            figure.add(jump, value)
-
-    def lines(self) -> list[str]:
-        """The Markdown table, then who is better at what."""
-        found = ["| | sshd | this relay | relay / sshd | better |", "|---|---|---|---|---|"]
-        for figure in self._figures.values():
-            ratio = figure.ratio()
-            shown = f"{ratio:.2f}" if ratio is not None else "-"
-            cells = (figure.name, figure.cell("sshd"), figure.cell("relay"), shown, figure.better())
-            found.append(f"| {' | '.join(cells)} |")
-        found.append("")
-        for who, words in (
-            ("sshd", "**sshd is better at**"),
-            ("relay", "**The relay is better at**"),
-            ("even", "Even"),
-        ):
-            named = [
-                f"{figure.name} ({figure.ratio():.2f})" for figure in self._figures.values() if figure.better() == who
-            ]
-            found += [f"{words}: {'; '.join(named) or 'nothing measured here'}.", ""]
-        return found
-
-
-def measure(started: Started, hosts: list[JumpHost], echo: int, bulk: int, size: Size) -> Table:
-    """Everything, each figure in turns, so that a busy minute of the machine meets both."""
+def beside(at: Field) -> list[str]:
+    """Both beside each other, with the goals; and beside the floor."""
     table = Table()
-    # memory first: as they start, before bulk streams have grown anything
-    for jump in hosts:
-        for people, (mib, count) in zip(size.people, measures.memory(started, jump, echo, size.people), strict=True):
-            table.add(jump, f"memory in all with {people} connected, MiB", mib, digits=1)
-            say(f"{jump.name} with {people} connected: {mib and round(mib, 1)} MiB in {count} processes")
-    for run in range(size.runs):
-        for jump in hosts if run % 2 else hosts[::-1]:
-            for up in (False, True):
-                way = "up (client to target)" if up else "down (target to client)"
-                speed, cpu = measures.throughput(started, jump, bulk, size.bytes, up=up)
-                table.add(jump, f"throughput {way}, MiB/s", speed, more=True, digits=0)
-                table.add(jump, f"jump host's CPU {way}, s/GB", cpu)
-                say(f"{jump.name} run {run + 1}/{size.runs} {way}: {speed:.0f} MiB/s, {cpu:.2f} s/GB")
-    for run in range(size.runs):
-        for jump in hosts if run % 2 else hosts[::-1]:
-            rate, spent = measures.logins(started, jump, echo, max(size.logins // size.runs, 5))
-            table.add(jump, "log-ins with a forward per CPU second", rate, more=True, digits=0)
-            table.add(jump, "start of ssh to the target's first byte, ms", statistics.median(spent), digits=0)
-            say(f"{jump.name} run {run + 1}/{size.runs}: {rate:.0f} log-ins per CPU second")
-    for run in range(min(size.runs, 3)):
-        for jump in hosts if run % 2 else hosts[::-1]:
-            latency(started, jump, (echo, bulk), size, table)
-            say(f"{jump.name} run {run + 1}/{min(size.runs, 3)}: latencies done")
-    for jump in hosts:
-        mib, count = measures.memory(started, jump, echo, (0,))[0]
-        table.add(jump, "memory in all with 0 connected after all this, MiB", mib, digits=1)
-        say(f"{jump.name} in the end: {mib and round(mib, 1)} MiB in {count} processes")
-    return table
+    memory(at, table)  # first: as they start, before bulk streams have grown anything
+    least = throughput(at, table)
+    for run, jump in at.turns(at.size.runs):
+        cpu, _, spent = measures.logins(at.started, jump, at.echo, max(at.size.logins // at.size.runs, 5))
+        table.add(jump, "CPU of a log-in with a forward, ms", cpu, digits=1, goal=at_most(0.2))
+        table.add(jump, "start of ssh to the target's first byte, ms", statistics.median(spent), digits=0)
+        say(f"{jump.name} run {run}: {cpu:.1f} ms of CPU for a log-in")
+    syncs = []
+    for run, jump in at.turns(at.size.echoes):
+        syncs.append(floor.sync(at.relay.home / "state"))
+        latency(at, jump, table)
+        say(f"{jump.name} run {run}: latencies done")
+    table[SET_UP].goal = plus(statistics.median(syncs), "a sync of this disk")
+    for jump in (at.sshd, at.relay):
+        [(size, _)] = measures.memory(at.started, jump, at.echo, (0,))
+        table.add(jump, "memory in all with 0 connected after all this, MiB", size, digits=1)
+    return [*table.lines(), "", *least, "", *table.verdicts()]
 
 
-def latency(started: Started, jump: JumpHost, targets: tuple[int, int], size: Size, table: Table) -> None:
-    """Forward set-up and echoes: idle, beside another's bulk stream, and beside one's own."""
+def memory(at: Field, table: Table) -> None:
+    """With people who have one forward open each, and of one who is logged in and has none; and the CPU of doing so."""
+    for jump in (at.sshd, at.relay):
+        found = measures.memory(at.started, jump, at.echo, at.size.people)
+        for people, (size, count) in zip(at.size.people, found, strict=True):
+            table.add(jump, f"memory in all with {people} connected, MiB", size, digits=1)
+            say(f"{jump.name} with {people} connected: {size and round(size, 1)} MiB in {count} processes")
+        # of the one relay that nobody has used: another would have memory left over to reuse
+        before, after = measures.idle(at.single if jump is at.relay else jump, (0, at.size.idle))
+        each = (after - before) * 1024 / at.size.idle if before is not None and after is not None else None
+        table.add(jump, "memory of an idle connection, KiB", each, digits=1, goal=at_most(0.01))
+        rest = measures.at_rest(jump, at.size.seconds)
+        table.add(jump, "CPU at rest with nobody connected, ms per second", rest, digits=1)
 
-    def both(name: str, spent: list[float]) -> None:
+
+def throughput(at: Field, table: Table) -> list[str]:
+    """Both ways, both ciphers, one stream and several; gives the table of the floor measured in the same runs."""
+    proxy = floor.Proxy(at.started, at.bulk)
+    least: dict[tuple[bool, str], list[float]] = {}
+    clients: dict[tuple[bool, str], list[float]] = {}
+    for run, jump in at.turns(at.size.runs):
+        for up, way in WAYS.items():
+            moved = proxy.cost(at.size.bytes, up=up)
+            for cipher in CIPHERS:
+                found = measures.throughput(at.started, jump, at.bulk, at.size.bytes, up=up, cipher=cipher)
+                of = f"{way}, {cipher}"
+                table.add(jump, f"throughput {of}, MiB/s", found.speed, more=True, digits=0, goal=at_least(1.3))
+                table.add(jump, f"jump host's CPU {of}, s/GB", found.cpu, goal=CPU_GOALS[up])
+                clients.setdefault((up, cipher), []).append(found.client)
+                sealed = floor.cipher(int(cipher[3:6]), up=up)
+                least.setdefault((up, cipher), []).append(moved + sealed)
+            found = measures.throughput(at.started, jump, at.bulk, at.size.bytes // 2, up=up, streams=STREAMS)
+            of = f"{way}, {STREAMS} streams over all workers"
+            table.add(jump, f"throughput {of}, MiB/s", found.speed, more=True, digits=0, goal=at_least(1.3))
+            table.add(jump, f"jump host's CPU {of}, s/GB", found.cpu, goal=at_most(0.8))
+            say(f"{jump.name} run {run} {way}: {STREAMS} streams {found.speed:.0f} MiB/s, {found.cpu:.2f} s/GB")
+    lines = ["| CPU, s/GB | the floor | sshd / floor | relay / floor | the ssh client |", "|---|---|---|---|---|"]
+    for (up, cipher), found_least in least.items():
+        middle = statistics.median(found_least)
+        figure = table[f"jump host's CPU {WAYS[up]}, {cipher}, s/GB"]
+        multiples = (f"{(figure.middle(name) or 0) / middle:.1f}" for name in ("sshd", "relay"))
+        client = statistics.median(clients[up, cipher])
+        lines.append(f"| {WAYS[up]}, {cipher} | {middle:.2f} | {' | '.join(multiples)} | {client:.2f} |")
+    return lines
+
+
+def latency(at: Field, jump: JumpHost, table: Table) -> None:
+    """Forward set-up; and echoes where the bulk streams beside them are on the same worker."""
+
+    def both(name: str, spent: list[float], late: float | None = None) -> None:
         table.add(jump, f"{name} p50, ms", measures.centile(spent, 50))
-        table.add(jump, f"{name} p99, ms", measures.centile(spent, 99))
+        table.add(jump, f"{name} p99, ms", measures.centile(spent, 99), goal=at_most(late) if late else None)
 
-    echo, bulk = targets
-    shared = measures.Shared(started, jump, echo, bulk)
+    shared = streams.Shared(at.started, jump, at.echo, at.bulk)
     try:
-        both("forward set-up on an open connection", measures.setup(shared, size.setups))
-        with measures.tunnel(started, jump, echo) as at:
-            both("echo, idle", measures.echoes(at, size.seconds))
-        with measures.others_bulk(started, jump, bulk), measures.tunnel(started, jump, echo) as at:
-            both("echo beside another's bulk stream", measures.echoes(at, size.seconds))
-        both("echo beside one's own bulk stream", measures.own_bulk_echoes(started, shared, size.seconds))
+        both("forward set-up on an open connection", measures.setup(shared, at.size.setups))
+    finally:
+        shared.close()
+    host = at.single if jump is at.relay else jump
+    with streams.tunnel(at.started, host, at.echo) as idle:
+        both("echo, idle", measures.echoes(idle, at.size.seconds), 1.2)
+    for count in (1, 8):
+        found = measures.crowd(at.started, host, (at.echo, at.bulk), count, at.size.seconds)
+        both(f"echo beside {count} bulk stream{'s' if count > 1 else ''} of others", found.echoes, 1.0)
+    shared = streams.Shared(at.started, host, at.echo, at.bulk)
+    try:
+        both("echo beside one's own bulk stream", measures.own_bulk_echoes(at.started, shared, at.size.seconds))
     finally:
         shared.close()
 
 
-def report(table: Table, size: Size, seconds: float, loads: tuple[float, float]) -> str:
-    """The whole section: machine, table, verdict, and how it was measured."""
-    return "\n".join(
-        [
-            *machine.described(),
-            f"- when: {time.strftime('%Y-%m-%d', time.gmtime())}, in {seconds / 60:.1f} minutes; load before "
-            f"{loads[0]:.1f}, after {loads[1]:.1f} (0 before means that nobody else used the machine)",
-            *(() if loads[0] < QUIET else (BUSY,)),
-            "",
-            *table.lines(),
-            f"Medians (least-greatest) of {size.runs} runs in turns, three for the latencies, of "
-            f"{size.bytes >> 20} MiB each way; p50 and p99 are of one run's {size.seconds:.0f} s. Real `ssh -W` and "
-            "`ssh -L`, aes128-gcm, curve25519, Ed25519 keys, everything on 127.0.0.1: client, target and jump host "
-            "share the cores, so throughput is what the whole chain gave and CPU per GB is the jump host's own. CPU "
-            "and memory (PSS, shared pages counted once) are sums over the whole process tree. One GB is 10^9 bytes. "
-            "*Even*: within 5 %, or within 15 % (p99: 30 %, so much does sshd differ from a second sshd here) if a "
-            "median lies among the other's runs, or each median does.",
-            "",
-            "To be fair to sshd: it ran unprivileged with `UsePAM no`, `AllowTcpForwarding local` and `MaxSessions 0` "
-            "(without which a key that may forward may also run commands); with PAM its log-ins cost more. To be fair "
-            "to the relay: it judged every forward against its policy, asked the kernel for the route, and had a row "
-            "durable on disk before each was confirmed, which sshd does not do at all; that is in the set-up times.",
-        ]
-    )
+def beside_section(at: Field) -> list[str]:
+    """The comparison, and how it was measured."""
+    size = at.size
+    return [
+        *beside(at),
+        "",
+        f"Medians (least-greatest) of {size.runs} runs in turns, {size.echoes} for the latencies, of "
+        f"{size.bytes >> 20} MiB each way (each of {STREAMS} streams: {size.bytes >> 21}); p50 and p99 are of one "
+        f"run's {size.seconds:g} s. Real `ssh -W` and `ssh -L`, curve25519, Ed25519 keys, aes128-gcm where nothing "
+        "else is said, everything on 127.0.0.1: client, target and jump host share the cores, so throughput is what "
+        "the whole chain gave and CPU is the jump host's own. CPU and memory (PSS, shared pages counted once) are sums "
+        "over the whole process tree. One GB is 10^9 bytes. An echo beside others' streams shares one worker with them "
+        "(a relay with `workers: 1`); an idle connection is logged in and has nothing open. *Even*: within 5 %, or "
+        "within 15 % (p99: 30 %, so much does sshd differ from a second sshd here) if a median lies among the other's "
+        "runs, or each median does. Goals judge the medians.",
+        "",
+        "The floor is what nobody can avoid: moving the bytes through a plain TCP proxy without any cryptography, and "
+        "AES-GCM by `cryptography` over packets of 32 KiB, both measured in the same runs. The ssh client's own CPU is "
+        "there because no jump host makes one stream faster than its client is.",
+        "",
+        "To be fair to sshd: it ran unprivileged with `UsePAM no`, `AllowTcpForwarding local` and `MaxSessions 0` "
+        "(without which a key that may forward may also run commands); with PAM its log-ins cost more. To be fair "
+        "to the relay: it judged every forward against its policy, asked the kernel for the route, and had a row "
+        "durable on disk before each was confirmed, which sshd does not do at all; that is in the set-up times. "
+        "Limits of both that hold off many people at one address were raised.",
+    ]
 
 
-def write(path: Path, section: str) -> None:
-    """Put the section between its markers in `path`, keeping what stands around them."""
-    text = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in text or END not in text:
-        text += f"\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{section}\n{END}{rest.partition(END)[2]}")
+def growth_section(at: Field) -> list[str]:
+    """As they grow."""
+    table, hosts, targets = Table(), (at.sshd, at.relay), (at.echo, at.bulk)
+    growth.Growth(at.started, hosts, targets, at.size.steps, say, table).measure()
+    return [
+        *table.lines(),
+        "",
+        f"Each step once, for {at.size.steps.seconds:g} s or {at.size.steps.logins} log-ins (start-up: median of "
+        f"{at.size.steps.starts}); everything as above. Downloads are connections of their own without end. "
+        "Many ssh clients at once want more CPU than the jump host does: what is per second is what the whole "
+        "machine gave. A forward that is opened waits for its row on the disk.",
+    ]
+
+
+def printed(program: str, *options: str) -> list[str]:
+    """What another program of the bench prints; a bound that is broken is in its words."""
+    command = [sys.executable, str(Path(__file__).with_name(program)), *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if not done.stdout:
+        raise SystemExit(f"{program} failed (exit {done.returncode})")
+    return done.stdout.splitlines()
+
+
+SECTIONS: dict[str, Callable[[Field], list[str]]] = {
+    "beside": beside_section,
+    "growth": growth_section,
+    "guard": lambda at: printed("guard.py", "--calls", str(at.size.calls)),
+    "work": lambda at: printed("work.py"),
+}
+
+
+def write(path: Path, name: str, section: str) -> None:
+    """Put a section between its markers in `path`, keeping what stands around them."""
+    begin, end = f"<!-- {name} begins -->", f"<!-- {name} ends -->"
+    text = path.read_text() if path.exists() else "# Benchmarks\n"
+    if begin not in text or end not in text:
+        text += f"\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    path.write_text(f"{before}{begin}\n{section}\n{end}{rest.partition(end)[2]}")
 
 
 def say(text: str) -> None:
@@ -221,39 +268,43 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """Start both, measure, print, end both."""
+    """Start all, measure, print, end all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer runs, under two minutes")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this Markdown file")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_const", dest="size", const=QUICK, help="fewer runs, in two minutes")
+    size.add_argument("--least", action="store_const", dest="size", const=LEAST, help="does it run? No figure counts")
+    for name in SECTIONS:
+        parser.add_argument(f"--{name}", action="append_const", dest="only", const=name, help="this part only")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this Markdown file")
     options = parser.parse_args()
-    size = QUICK if options.quick else Size()
-    load, start = machine.load(), time.monotonic()
+    others = machine.load()  # later it is our own, too
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # thousands of idle people are this process's sockets
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, Started() as started:
         home = Path(directory)
         home.chmod(0o755)  # sshd runs as another user when we are root
         jumphosts.make_key(home / "key")
-        echo, bulk = (target(started) for _ in range(2))
-        hosts = [
-            jumphosts.start_sshd(started, home / "sshd", home / "key"),
-            jumphosts.start_relay(started, home / "relay", home / "key", (echo, bulk)),
-        ]
-        table = measure(started, hosts, echo, bulk, size)
-        for jump in hosts:
+        echo, bulk = target(started), target(started)
+        relay = jumphosts.start_relay(started, home / "relay", home / "key", (echo, bulk))
+        single = jumphosts.start_relay(started, home / "single", home / "key", (echo, bulk), workers=1)
+        sshd = jumphosts.start_sshd(started, home / "sshd", home / "key")
+        at = Field(started, sshd, relay, single, echo, bulk, options.size or Size())
+        for name in options.only or SECTIONS:
+            load, start = machine.load(), time.monotonic()
+            lines = SECTIONS[name](at)
+            when = (
+                f"- when: {time.strftime('%Y-%m-%d', time.gmtime())}, in {(time.monotonic() - start) / 60:.1f} minutes"
+            )
+            when += f"; load before {load:.1f}, after {machine.load():.1f}"
+            busy = [BUSY] if others > QUIET and name != "work" else []  # what is counted does not depend on it
+            section = "\n".join([*machine.described(), when, *busy, "", *lines])
+            print(section, flush=True)
+            if options.write:
+                write(options.write, name, section)
+                say(f"{name}: written to {options.write}")
+        for jump in (sshd, relay, single):
             measures.settle(jump)  # sshd's processes end when their clients are gone, not with the listener
-    section = report(table, size, time.monotonic() - start, (load, machine.load()))
-    print(section)
-    if options.write:
-        write(options.write, section)
-        say(f"written to {options.write}")
     return 0
-
-
-def target(started: Started) -> int:
-    """Start one target; gives its port."""
-    program = str(Path(__file__).with_name("target.py"))
-    process = started.start([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    return int(process.stdout.readline())
 
 
 if __name__ == "__main__":

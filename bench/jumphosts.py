@@ -14,9 +14,9 @@ from processes import Started
 
 # The same for both: AES-GCM (chacha is ten times as dear in Python), and one key exchange that every version of both
 # knows, so that a log-in is compared with a log-in and not one exchange with another.
+CIPHERS = ("aes128-gcm", "aes256-gcm")
 CLIENT = (
     "-F", "none", "-T",
-    "-c", "aes128-gcm@openssh.com",
     "-o", "KexAlgorithms=curve25519-sha256",
     "-o", "StrictHostKeyChecking=no",
     "-o", "UserKnownHostsFile=/dev/null",
@@ -50,6 +50,18 @@ MaxStartups 1000:30:1000
 LogLevel INFO
 """
 
+# The bench is one person at one address, thousands of times; sshd above has its limits raised too.
+SETTINGS = """\
+listen: ["127.0.0.1:{port}"]
+workers: {workers}
+limits:
+  unauthenticated_per_source: 400
+  unauthenticated_per_network: 400
+  handshakes: 1000
+  connections_per_person: 10000
+  connections_per_key: 10000
+"""
+
 POLICY = """\
 zones:
   here: {{networks: [127.0.0.0/8], interface: lo}}
@@ -60,17 +72,24 @@ rules:
 
 @dataclass(frozen=True, slots=True)
 class JumpHost:
-    """A running jump host: how to reach it, and the root of its process tree."""
+    """A running jump host: how to reach it, its first process, and its files."""
 
     name: str
-    pid: int
+    process: subprocess.Popen[bytes]
     port: int
     key: Path
     user: str
+    home: Path
 
-    def ssh(self, *arguments: str) -> list[str]:
+    @property
+    def pid(self) -> int:
+        """The root of its processes."""
+        return self.process.pid
+
+    def ssh(self, *arguments: str, cipher: str = CIPHERS[0]) -> list[str]:
         """The command line of a real ssh to it."""
-        return ["ssh", *CLIENT, "-i", str(self.key), "-p", str(self.port), "-l", self.user, *arguments, "127.0.0.1"]
+        there = ["-i", str(self.key), "-p", str(self.port), "-l", self.user]
+        return ["ssh", *CLIENT, "-c", f"{cipher}@openssh.com", *there, *arguments, "127.0.0.1"]
 
 
 def free_port() -> int:
@@ -96,10 +115,11 @@ def sshd_program() -> str:
 
 def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
     """OpenSSH's sshd, not as root: as daemon if the bench is root, else as whoever we are."""
-    home.mkdir(mode=0o755)
     port = free_port()
-    make_key(home / "host")
-    shutil.copy(key.with_suffix(".pub"), home / "authorized_keys")
+    if not home.exists():  # else it was started before
+        home.mkdir(mode=0o755)
+        make_key(home / "host")
+        shutil.copy(key.with_suffix(".pub"), home / "authorized_keys")
     (home / "config").write_text(SSHD.format(port=port, home=home))
     command = [sshd_program(), "-D", "-e", "-f", str(home / "config")]
     user = pwd.getpwuid(os.geteuid()).pw_name
@@ -112,16 +132,17 @@ def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
     log = (home / "log").open("wb")
     process = started.start(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     await_banner(process, port, home / "log")
-    return JumpHost("sshd", process.pid, port, key, user)
+    return JumpHost("sshd", process, port, key, user, home)
 
 
-def start_relay(started: Started, home: Path, key: Path, targets: tuple[int, ...]) -> JumpHost:
-    """This relay with a site of its own: one person, one zone on lo, one rule; everything else is the default."""
-    home.mkdir(mode=0o700)
+def start_relay(
+    started: Started, home: Path, key: Path, targets: tuple[int, ...], workers: str | int = "auto"
+) -> JumpHost:
+    """This relay with a site of its own: one person, one zone on lo, one rule; limits as above, else the defaults."""
     port = free_port()
-    for name in ("keys", "policies"):
-        (home / name).mkdir(mode=0o700)
-    (home / "relay.yaml").write_text(f'listen: ["127.0.0.1:{port}"]\n')
+    for directory in (home, home / "keys", home / "policies"):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    (home / "relay.yaml").write_text(SETTINGS.format(port=port, workers=workers))
     (home / "policies" / "bench.yaml").write_text(POLICY.format(ports=", ".join(map(str, targets))))
     shutil.copy(key.with_suffix(".pub"), home / "keys" / "bench.pub")
     for path in home.rglob("*.*"):
@@ -131,7 +152,7 @@ def start_relay(started: Started, home: Path, key: Path, targets: tuple[int, ...
     checkout = Path(__file__).resolve().parents[1]
     process = started.start(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=checkout)
     await_banner(process, port, home / "log")
-    return JumpHost("relay", process.pid, port, key, "bench")
+    return JumpHost("relay", process, port, key, "bench", home)
 
 
 def await_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -145,6 +166,6 @@ def await_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> None
                     return
         except OSError:
             pass
-        time.sleep(0.1)
+        time.sleep(0.01)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
     raise SystemExit(f"{process.args!r} does not answer on port {port}:\n{tail}")

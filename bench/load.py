@@ -10,14 +10,19 @@ cold     200 real `ssh -J` at the moment in which the relay starts: none fails
 refused  10,000 refused opens on 20 connections: memory stays as it was
 
 The besiegers come from loopback addresses, and nothing is exempt from penalties. They run on the same cores as the
-relay, at the lowest priority, since in life they would bring their own.
+relay; in life they would bring their own, so they run when a core has nothing else to do (SCHED_IDLE). What they cost
+the machine all the same is measured too: the same echoes while they besiege another door. Echoes are timed by a
+process of their own, since threads of one process wait for each other.
 """
 
 import argparse
+import compileall
 import contextlib
 import itertools
+import json
 import os
 import resource
+import select
 import selectors
 import socket
 import statistics
@@ -33,9 +38,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from processes import memory
+from processes import cpu_now, memory
 
 from relay.serve import control
+from relay.serve.listeners import BACKLOG
 from tests.openssh.lan import HERE, Lan, Sshd
 from tests.relay_process import POLICY, Relay, echo_server
 from tests.serve import hostile
@@ -45,6 +51,7 @@ EXEMPT_NOBODY = "penalties: {exempt: []}\n"
 SILENT, FLOODS, EXCHANGES = 5000, 100, 500
 LOGINS = 4  # per second, half of them from where a key was proven lately
 ECHO_EVERY = 0.02
+INSIDE = 500  # connections that the decoy keeps, as many as a relay does
 
 # ---- the besiegers: processes of their own, one loop each
 
@@ -71,6 +78,7 @@ class Siege:
 
     def run(self, report: Callable[[str], None]) -> None:
         """Until nobody listens."""
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         os.set_blocking(0, False)
         began = said = time.monotonic()
         started = 0
@@ -156,34 +164,95 @@ def _packet(payload: bytes) -> bytes:
 
 
 @contextlib.contextmanager
+def beside(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """This program once more, doing something else until its standard input ends."""
+    command = [sys.executable, __file__, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
 def besieged(port: int, sources: dict[str, int]) -> Iterator[dict[str, str]]:
     """All three kinds; what each says of itself, once a second."""
     said: dict[str, str] = {}
-    running = []
 
     def listen(kind: str, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
             said[kind] = line.strip()
 
-    for kind, count in sources.items():
-        command = ["nice", "-n", "19", sys.executable, __file__, "--besiege", kind, str(port), str(count)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        thread = threading.Thread(target=listen, args=(kind, process), daemon=True)
-        thread.start()
-        running.append(process)
-    try:
+    with contextlib.ExitStack() as stack:
+        for kind, count in sources.items():
+            process = stack.enter_context(beside("--besiege", kind, str(port), str(count)))
+            threading.Thread(target=listen, args=(kind, process), daemon=True).start()
         yield said
-    finally:
-        for process in running:
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in running:
+
+
+def knock(port: int, key_file: str) -> None:
+    """Log in LOGINS times a second, every other time from a new address, until nobody listens; then say how it went."""
+    key = load_key(Path(key_file))
+    times: dict[str, list[float]] = {"usual": [], "new": []}
+    failures: dict[str, list[str]] = {"usual": [], "new": []}
+
+    def once(kind: str, source: str) -> None:
+        began = time.perf_counter()
+        try:
+            with Client(port, source=source, seconds=30) as client:
+                client.login("alice", key)
+                times[kind].append(time.perf_counter() - began)
+        except Exception as error:
+            failures[kind].append(f"from {source}: {error!r} after {time.perf_counter() - began:.1f} s")
+
+    with ThreadPoolExecutor(16) as pool:
+        for number in itertools.count():
+            new = number % 2
+            source = f"127.200.{number // 250 % 250}.{1 + number % 250}" if new else "127.0.0.1"
+            pool.submit(once, "new" if new else "usual", source)
+            if select.select([0], [], [], 1 / LOGINS)[0]:
+                break
+    print(json.dumps({"times": times, "failures": failures}), flush=True)
+
+
+def decoy() -> None:
+    """A door that takes what comes and answers nothing: what besiegers cost a machine by themselves."""
+    selector = selectors.DefaultSelector()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listener.setblocking(False)
+    print(listener.getsockname()[1], flush=True)
+    selector.register(0, selectors.EVENT_READ)
+    selector.register(listener, selectors.EVENT_READ)
+    inside: dict[int, socket.socket] = {}
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj == 0:
+                return
             try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                if key.fileobj is listener:
+                    sock = listener.accept()[0]
+                    sock.setblocking(False)
+                    inside[sock.fileno()] = sock
+                    selector.register(sock, selectors.EVENT_READ)
+                    if len(inside) > INSIDE:  # as a relay does, it sends the oldest away
+                        _leave(selector, inside.pop(next(iter(inside))))
+                elif key.fd in inside and not inside[key.fd].recv(2048):  # else it was sent away a moment ago
+                    _leave(selector, inside.pop(key.fd))
+            except OSError:
+                continue
+
+
+def _leave(selector: selectors.BaseSelector, sock: socket.socket) -> None:
+    selector.unregister(sock)
+    sock.close()
 
 
 # ---- what is measured
@@ -208,6 +277,7 @@ class Bench:
         """A relay with a site of its own."""
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             one = Relay(Path(directory), policy, settings)
+            one.listener.listen(BACKLOG)  # as it does itself; a dropped SYN comes again after a second
             try:
                 yield one.start() if start else one
             finally:
@@ -229,40 +299,49 @@ class Bench:
             number, channel = client.open("remote", port)
             self._echoes(client, number, channel, 2)
             idle = self._echoes(client, number, channel, self.seconds / 2)
-            print(f"      idle echo p50 {_ms(idle, 50)} ms, p99 {_ms(idle, 99)} ms")
+            with beside("--decoy") as door:
+                assert door.stdout is not None
+                with besieged(int(door.stdout.readline()), sources):
+                    time.sleep(5)  # until the silent ones are all there
+                    elsewhere = self._echoes(client, number, channel, self.seconds / 2)
             with besieged(one.port, sources) as said:
-                time.sleep(5)  # until the silent ones are all there
-                logins: dict[str, list[float]] = {"127.0.0.1": [], "new": []}
-                failures: list[str] = []
-                over = threading.Event()
-                knocking = threading.Thread(target=self._knock, args=(one, logins, failures, over))
-                knocking.start()
-                loaded = self._echoes(client, number, channel, self.seconds)
-                over.set()
-                knocking.join()
-                figures = control.call(one.state, {"do": "limits"})
+                time.sleep(5)
+                before = self._spent(one)
+                began = time.monotonic()
+                with beside("--knock", str(one.port), str(one.key)) as knocking:
+                    loaded = self._echoes(client, number, channel, self.seconds)
+                    spent = [
+                        (now - then) / (time.monotonic() - began)
+                        for now, then in zip(self._spent(one), before, strict=True)
+                    ]
+                    figures = control.call(one.state, {"do": "limits"})
+                    assert knocking.stdin is not None
+                    assert knocking.stdout is not None
+                    knocking.stdin.close()
+                    told = json.loads(knocking.stdout.readline())
                 for kind, line in sorted(said.items()):
                     print(f"      {kind}: {line}")
-            used = ", ".join(f"{row['limit']} {row['used']}/{row['most']}" for row in figures.get("limits", [])[:5])
-            print(f"      at the door: {used}")
-            print(f"      echo under load p50 {_ms(loaded, 50)} ms, p99 {_ms(loaded, 99)} ms")
-            for where, times in logins.items():
-                print(
-                    f"      {len(times)} log-ins from {'the usual place' if where != 'new' else 'new places'}: "
-                    f"p50 {_ms(times, 50)} ms, p95 {_ms(times, 95)} ms, longest {max(times, default=0) * 1000:.0f} ms"
-                )
-            usual = [failure for failure in failures if "127.0.0.1" in failure]
-            self.verdict("log-ins from the usual place that failed", len(usual), 0, "")
-            self.verdict("log-in from the usual place, p95", _quantile(logins["127.0.0.1"], 95), 1, "s")
-            new = [failure for failure in failures if failure not in usual]
-            if anywhere:
-                self.verdict("log-ins from new addresses that failed", len(new), 0, "")
-                self.verdict("log-in from a new address, p95", _quantile(logins["new"], 95), 1, "s")
-            else:
-                print(f"      {len(new)} of {len(new) + len(logins['new'])} log-ins from new addresses failed")
+        used = ", ".join(f"{row['limit']} {row['used']:g}/{row['most']:g}" for row in figures.get("limits", [])[:5])
+        print(f"      at the door: {used}")
+        print(f"      of a core: supervisor {spent[0]:.0%}, workers {' '.join(f'{one:.0%}' for one in spent[1:])}")
+        for name, echoes in (("idle", idle), ("siege of another door", elsewhere), ("siege", loaded)):
+            print(f"      echo, {name}: p50 {_ms(echoes, 50)}, p90 {_ms(echoes, 90)}, p99 {_ms(echoes, 99)} ms")
+        for kind, where in (("usual", "the usual place"), ("new", "new addresses")):
+            times, failures = told["times"][kind], told["failures"][kind]
+            print(
+                f"      {len(times)} log-ins from {where}: p50 {_ms(times, 50)} ms, p95 {_ms(times, 95)} ms, "
+                f"longest {max(times, default=0) * 1000:.0f} ms; {len(failures)} failed"
+            )
             for failure in failures[:3]:
                 print(f"      {failure}")
-            self.verdict("echo under siege, p99 / idle p99", _quantile(loaded, 99) / _quantile(idle, 99), 2, "times")
+            if kind == "usual" or anywhere:
+                self.verdict(f"log-ins from {where} that failed", len(failures), 0, "")
+                self.verdict(f"log-in from {where}, p95", _quantile(times, 95), 1, "s")
+        self.verdict("echo under siege, p99 / idle p99", _quantile(loaded, 99) / _quantile(idle, 99), 2, "times")
+        self.verdict("the same / siege of another door", _quantile(loaded, 99) / _quantile(elsewhere, 99), 2, "times")
+
+    def _spent(self, one: Relay) -> list[float]:
+        return [cpu_now([pid]) for pid in (one.pid, *one.worker_pids())]
 
     def _echoes(self, client: Client, number: int, channel: int, seconds: float) -> list[float]:
         times = []
@@ -279,31 +358,13 @@ class Bench:
             time.sleep(ECHO_EVERY)
         return times
 
-    def _knock(self, one: Relay, logins: dict[str, list[float]], failures: list[str], over: threading.Event) -> None:
-        key = load_key(one.key)
-
-        def once(source: str, times: list[float]) -> None:
-            began = time.perf_counter()
-            try:
-                with Client(one.port, source=source, seconds=30) as client:
-                    client.login("alice", key)
-                    times.append(time.perf_counter() - began)
-            except Exception as error:
-                failures.append(f"from {source}: {error!r} after {time.perf_counter() - began:.1f} s")
-
-        with ThreadPoolExecutor(16) as pool:
-            for number in itertools.count():
-                new = number % 2
-                source = f"127.200.{number // 250 % 250}.{1 + number % 250}" if new else "127.0.0.1"
-                pool.submit(once, source, logins["new" if new else "127.0.0.1"])
-                if over.wait(1 / LOGINS):
-                    return
-
     # ---- idle
 
     def idle(self) -> None:
         """2,000 who are logged in."""
         policy = POLICY.replace("allow: [alice]", "allow: [alice, bob]")
+        # as an installed relay is: what is compiled at each start leaves a megabyte of holes in each process
+        compileall.compile_dir(Path(__file__).resolve().parents[1] / "relay", quiet=1)
         with self.relay("limits: {handshakes: 1000}\n", policy) as one:
             one.person("bob")
             one.ctl("reload")
@@ -405,12 +466,20 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", metavar="siege|botnet|idle|cold|refused")
     parser.add_argument("--seconds", type=float, default=20.0, help="of siege")
     parser.add_argument("--besiege", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--knock", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--decoy", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if chosen.besiege:
         kind, port, sources = chosen.besiege
         Siege(kind, int(port), int(sources)).run(lambda line: print(line, flush=True))
+        return
+    if chosen.knock:
+        knock(int(chosen.knock[0]), chosen.knock[1])
+        return
+    if chosen.decoy:
+        decoy()
         return
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, load before {load:.1f} (others' work counts against the relay here)")

@@ -41,7 +41,8 @@ def load() -> float:
 def described() -> list[str]:
     """Lines of a Markdown list."""
     kib = int(Path("/proc/meminfo").read_text().split()[1])
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("asyncssh", "cryptography"))
+    found = {one.name.lower(): one.version for one in metadata.distributions()}
+    packages = ", ".join(f"{name} {found[name]}" for name in ("asyncssh", "cryptography", "uvloop") if name in found)
     return [
         f"- machine: {processor()}, {len(os.sched_getaffinity(0))} cores, {kib / 1024 / 1024:.0f} GiB, "
         f"{platform.system()} {platform.release()} ({platform.machine()})",

@@ -1,82 +1,37 @@
 """The single measurements of the comparison: each takes a jump host and gives numbers, all with real ssh clients."""
 
 import contextlib
-import fcntl
-import os
-import select
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import processes
-from jumphosts import JumpHost, free_port
+from jumphosts import CIPHERS, JumpHost
 from processes import Started
+from streams import PATIENCE, Shared, Tunnel, downloads, tunnel
 
-PATIENCE = 60.0  # seconds for anything that should take one
-CHUNK = memoryview(bytes(1 << 20))
-PIPE = 1 << 20
-
-
-class Tunnel:
-    """One `ssh -W` through a jump host to a target, with the target's own words (see target.py)."""
-
-    def __init__(self, started: Started, jump: JumpHost, port: int) -> None:
-        self._started = started
-        command = jump.ssh("-W", f"127.0.0.1:{port}")
-        self.process = started.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
-        for end in (self._in, self._out):
-            with contextlib.suppress(OSError):  # over the user's share of pipe pages: the usual 64 KiB do as well
-                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE)
-
-    def say(self, line: str) -> None:
-        """Send one line to the target."""
-        os.write(self._in, line.encode() + b"\n")
-
-    def take(self, count: int) -> None:
-        """Read exactly `count` bytes. Raises SystemExit if they do not come."""
-        while count > 0:
-            if not select.select([self._out], [], [], PATIENCE)[0]:
-                raise SystemExit(f"no byte within {PATIENCE:.0f} s, {count} to come")
-            got = len(os.read(self._out, min(count, PIPE)))
-            if not got:
-                raise SystemExit(f"the tunnel ended, {count} bytes to come (ssh exit {self.process.poll()})")
-            count -= got
-
-    def give(self, count: int) -> None:
-        """Write exactly `count` bytes."""
-        while count > 0:
-            count -= os.write(self._in, CHUNK[: min(count, len(CHUNK))])
-
-    def close(self) -> None:
-        """End this ssh."""
-        self._started.end(self.process)
+from tests.serve import hostile
+from tests.serve.hostile import Client, load_key
 
 
-@contextlib.contextmanager
-def tunnel(started: Started, jump: JumpHost, port: int) -> Iterator[Tunnel]:
-    """A tunnel whose target has answered once."""
-    made = Tunnel(started, jump, port)
-    try:
-        made.say("ping")
-        made.take(1)
-        yield made
-    finally:
-        made.close()
+class Carried(NamedTuple):
+    """What moving bytes through a jump host gave and took."""
+
+    speed: float  # MiB/s, of all streams together
+    cpu: float  # of the jump host, seconds per GB
+    client: float  # of the ssh clients, seconds per GB
 
 
-def throughput(started: Started, jump: JumpHost, port: int, size: int, *, up: bool) -> tuple[float, float]:
-    """(MiB/s, the jump host's CPU seconds per GB) for `size` bytes one way through an established forward."""
-    with tunnel(started, jump, port) as at:
-        pids = processes.tree(jump.pid)
-        before, start = processes.cpu_now(pids), time.perf_counter()
+def throughput(
+    started: Started, jump: JumpHost, port: int, size: int, *, up: bool, cipher: str = CIPHERS[0], streams: int = 1
+) -> Carried:
+    """`size` bytes one way through each of so many connections at once, which are there before."""
+
+    def carry(at: Tunnel) -> None:
         if up:
             at.say(f"put {size}")
             at.give(size)
@@ -84,23 +39,71 @@ def throughput(started: Started, jump: JumpHost, port: int, size: int, *, up: bo
         else:
             at.say(f"get {size}")
             at.take(size)
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(streams) as pool:
+        tunnels = [stack.enter_context(tunnel(started, jump, port, cipher)) for _ in range(streams)]
+        ours, theirs = [at.process.pid for at in tunnels], processes.tree(jump.pid)
+        start, before = time.perf_counter(), (processes.cpu_now(theirs), processes.cpu_now(ours))
+        list(pool.map(carry, tunnels))
         seconds = time.perf_counter() - start
-        cpu = processes.cpu_now(pids) - before
-    return size / seconds / (1 << 20), cpu / (size / 1e9)
+        after = (processes.cpu_now(theirs), processes.cpu_now(ours))
+    gigabytes = streams * size / 1e9
+    cpu, client = ((now - then) / gigabytes for now, then in zip(after, before, strict=True))
+    return Carried(streams * size / seconds / (1 << 20), cpu, client)
 
 
-def logins(started: Started, jump: JumpHost, port: int, count: int) -> tuple[float, list[float]]:
-    """(log-ins with a forward per CPU second of the jump host, ms of each from the start of ssh to the first byte)."""
-    settle(jump)
-    before = processes.cpu_with_ended(processes.tree(jump.pid))
-    spent = []
-    for _ in range(count):
-        start = time.perf_counter()
+def logins(
+    started: Started, jump: JumpHost, port: int, count: int, at_once: int = 1
+) -> tuple[float, float, list[float]]:
+    """(jump host's CPU ms of a log-in with a forward, log-ins per second, ms of each from start to first byte)."""
+
+    def visit(_: int) -> float:
+        begin = time.perf_counter()
         with tunnel(started, jump, port):
-            spent.append((time.perf_counter() - start) * 1000)
+            return (time.perf_counter() - begin) * 1000
+
+    settle(jump)
+    before, start = processes.cpu_with_ended(processes.tree(jump.pid)), time.perf_counter()
+    with ThreadPoolExecutor(at_once) as pool:
+        spent = list(pool.map(visit, range(count)))
+    seconds = time.perf_counter() - start
     settle(jump)
     cpu = processes.cpu_with_ended(processes.tree(jump.pid)) - before
-    return count / max(cpu, 0.01), spent
+    return cpu * 1000 / count, count / seconds, spent
+
+
+def openings(jump: JumpHost, port: int, at_once: int, seconds: float) -> tuple[float, list[float]]:
+    """(forwards opened per second, ms that each waited for its confirmation), never more than `at_once` unanswered.
+
+    Up to ten connections, whose clients are threads of this process; each forward is closed when it is there.
+    """
+    key, connections = load_key(jump.key), min(at_once, 10)
+
+    def open_on(client: Client) -> list[float]:
+        asked: dict[int, float] = {}
+        spent: list[float] = []
+        while True:
+            while len(asked) < at_once // connections and time.perf_counter() < over:
+                number, packet = client.ask("127.0.0.1", port)
+                asked[number] = time.perf_counter()
+                client.send(packet)
+            if not asked:
+                return spent
+            answer = client.expect(hostile.OPEN_CONFIRMATION, hostile.OPEN_FAILURE)
+            if answer[0] == hostile.OPEN_FAILURE:
+                raise SystemExit(f"{jump.name} refuses a forward: {answer[9:]!r}")
+            ours, theirs = (int.from_bytes(answer[at : at + 4], "big") for at in (1, 5))
+            spent.append((time.perf_counter() - asked.pop(ours)) * 1000)
+            client.send(bytes([hostile.CLOSE]) + hostile.uint32(theirs))
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(connections) as pool:
+        clients = [stack.enter_context(Client(jump.port, seconds=PATIENCE)) for _ in range(connections)]
+        for client in clients:
+            client.login(jump.user, key)
+        over = (begin := time.perf_counter()) + seconds
+        spent = [one for found in pool.map(open_on, clients) for one in found]
+        took = time.perf_counter() - begin
+    return len(spent) / took, spent
 
 
 def settle(jump: JumpHost, patience: float = 10.0) -> None:
@@ -114,6 +117,34 @@ def settle(jump: JumpHost, patience: float = 10.0) -> None:
             return
         last = now
         time.sleep(0.3)
+
+
+def at_rest(jump: JumpHost, seconds: float) -> float:
+    """The jump host's CPU in milliseconds a second while nobody does anything."""
+    settle(jump)
+    pids = processes.tree(jump.pid)
+    before, start = processes.cpu_now(pids), time.perf_counter()
+    time.sleep(seconds)
+    return (processes.cpu_now(pids) - before) * 1000 / (time.perf_counter() - start)
+
+
+def idle(jump: JumpHost, counts: tuple[int, ...]) -> list[float | None]:
+    """MiB in all with so many connections that are logged in and have nothing open (clients are in this process)."""
+    key = load_key(jump.key)
+    found: list[float | None] = []
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+
+        def enter(_: int) -> None:
+            stack.enter_context(Client(jump.port, seconds=PATIENCE)).login(jump.user, key)
+
+        have = 0
+        for count in counts:
+            list(pool.map(enter, range(count - have)))
+            have = count
+            settle(jump)
+            found.append(processes.memory(processes.tree(jump.pid)))
+    settle(jump)
+    return found
 
 
 def memory(started: Started, jump: JumpHost, port: int, people: tuple[int, ...]) -> list[tuple[float | None, int]]:
@@ -154,51 +185,27 @@ def echoes(at: Tunnel, seconds: float) -> list[float]:
     return spent
 
 
-@contextlib.contextmanager
-def others_bulk(started: Started, jump: JumpHost, port: int) -> Iterator[None]:
-    """Another person's endless download through the same jump host."""
-    process = started.start(jump.ssh("-W", f"127.0.0.1:{port}"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    assert process.stdin is not None
-    process.stdin.write(b"get 1000000000000\n")
-    process.stdin.flush()
-    time.sleep(1)  # so that it runs at its full speed before anything is measured
-    try:
-        yield
-    finally:
-        started.end(process)
+class Crowd(NamedTuple):
+    """What so many downloads at once gave and took, and an echo beside them."""
+
+    carried: Carried
+    echoes: list[float]  # ms
 
 
-class Shared:
-    """One ssh with two forwarded ports: to the echoing target and to the bulk one."""
+def crowd(started: Started, jump: JumpHost, targets: tuple[int, int], count: int, seconds: float) -> Crowd:
+    """An echo (target 0) beside so many downloads (target 1), all at once."""
+    echo, bulk = targets
+    with tunnel(started, jump, echo) as at, downloads(started, jump, bulk, count) as clients:
+        theirs = processes.tree(jump.pid)
 
-    def __init__(self, started: Started, jump: JumpHost, echo: int, bulk: int) -> None:
-        self._started = started
-        self.echo, self.bulk = free_port(), free_port()
-        ways = [f"-L127.0.0.1:{self.echo}:127.0.0.1:{echo}", f"-L127.0.0.1:{self.bulk}:127.0.0.1:{bulk}"]
-        self.process = started.start(jump.ssh("-N", *ways), stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.ask(b"ping\n").close()
-                return
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise SystemExit(f"ssh -N to {jump.name} does not forward") from None
-                time.sleep(0.02)
+        def now() -> tuple[float, float, float]:
+            return processes.written(clients), processes.cpu_now(theirs), processes.cpu_now(clients)
 
-    def ask(self, line: bytes) -> socket.socket:
-        """A new forward to the echoing target that has answered `line` with its dot."""
-        sock = socket.create_connection(("127.0.0.1", self.echo), PATIENCE)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(line)
-        if sock.recv(1) != b".":
-            sock.close()
-            raise ConnectionError("the forward ended")
-        return sock
-
-    def close(self) -> None:
-        """End this ssh."""
-        self._started.end(self.process)
+        start, before = time.perf_counter(), now()
+        spent = echoes(at, seconds)
+        took = time.perf_counter() - start
+        moved, cpu, client = (later - then for later, then in zip(now(), before, strict=True))
+    return Crowd(Carried(moved / took / (1 << 20), cpu / (moved / 1e9), client / (moved / 1e9)), spent)
 
 
 def setup(at: Shared, count: int) -> list[float]:

@@ -64,6 +64,15 @@ def memory(pids: list[int]) -> float | None:
     return kib / 1024
 
 
+def written(pids: list[int]) -> int:
+    """Bytes that these processes have written by write(2): for an ssh that downloads, its output and a little more."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/io").read_text().partition("wchar:")[2].split()[0])
+    return total
+
+
 class Started:
     """Every process that the bench starts, so that exactly these are ended, whatever happens."""
 

@@ -11,8 +11,11 @@ import argparse
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import threading
+
+from processes import Started
 
 CHUNK = memoryview(os.urandom(1 << 20))
 
@@ -59,6 +62,13 @@ def drain(port: int) -> None:
         sock.sendall(b"get 1000000000000\n")
         while sock.recv_into(room):
             pass
+
+
+def target(started: Started) -> int:
+    """Start one; gives its port."""
+    process = started.start([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    return int(process.stdout.readline())
 
 
 def main() -> None:

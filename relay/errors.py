@@ -48,6 +48,14 @@ class StoreUnavailable(RelayError):
     """The audit database cannot be written or read now: disk full, locked by another writer, damaged."""
 
 
+class RowDamaged(StoreUnavailable):
+    """One row of the audit log cannot be put together again; the others may be read all the same."""
+
+    def __init__(self, seq: int, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.seq = seq
+
+
 class NobodyAnswers(RelayError):
     """No supervisor listens on the control socket."""
 

@@ -220,7 +220,11 @@ class Soak:
         while time.monotonic() < deadline and not (self._inside == 0 and self._is_home()):
             time.sleep(0.1)
         if not self._is_home():
-            self.faults.append(f"after {HOME_SECONDS:g} s not everybody is home: {self._status()}")
+            said = [line for line in self.relay.log().splitlines() if "worker" in line][-8:]
+            self.faults.append(
+                f"after {HOME_SECONDS:g} s not everybody is home: {self._inside} inside, processes "
+                f"{self.relay.worker_pids()}, status {self._status()}, log {said}"
+            )
         counts = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in self._pids()}
         for pid, count in counts.items():
             kind = "supervisor" if pid == self.relay.pid else "worker"

@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -12,23 +13,31 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_text
-from relay.cli.output import json_option, table
+from relay.cli import Context, audit_live, audit_table, audit_text, audit_verify
+from relay.cli.audit_archive import archive
+from relay.cli.audit_report import digest, report
+from relay.cli.output import json_option, progress
 from relay.core import ids
 from relay.core.event import NAMES
+from relay.core.flat import clock
 from relay.core.question import Question
 from relay.core.rules import Network
 from relay.core.text import escape
+from relay.core.total import BY
 from relay.errors import InputRejected, RelayError
+from relay.review import groups as grouping
 from relay.review import search as searching
 from relay.review import story as telling
 from relay.review import tail as following
 from relay.review.instant import instant
+from relay.review.whole import Whole
+from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _TIMEZONE = re.compile(r"""^timezone:[ \t]+(["']?)([A-Za-z0-9._/+-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 _VERSION = re.compile(r"[0-9a-f]{4,64}")  # of a policy; it becomes a file's name here
+USUAL_LIMIT = 100  # lines: some screens
 _LATE_SECONDS = 60  # strangers' counters are written every ten; a disk may be slow
 
 
@@ -41,7 +50,13 @@ def audit() -> None:
       relayctl audit search --person alice --since 7d
       relayctl audit tail -f
       relayctl audit show 0k3v9x2m4qz
+      relayctl audit verify
     """
+
+
+audit.add_command(audit_verify.verify)
+audit.add_command(audit_verify.anchor)
+audit.add_command(audit_verify.rows)
 
 
 def _filters(command: _Command) -> _Command:
@@ -66,36 +81,68 @@ def _filters(command: _Command) -> _Command:
 
 @audit.command()
 @_filters
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), help="The newest so many: 100 unless said.")
+@click.option("--group-by", "by", type=click.Choice(BY), help="Sums instead of lines: who did how much.")
+@click.option("--top", type=click.IntRange(1, 1_000_000), help="With --group-by: the first so many groups.")
+@click.option("--order", type=click.Choice(grouping.ORDERS), help="With --group-by: most of this first.")
+@click.option("--format", "shape", type=click.Choice(["table", "json", "csv"]), help="table unless said.")
 @json_option
 @click.pass_obj
-def search(context: Context, /, limit: int, as_json: bool, **filters: str | None) -> int:
-    """List what happened, newest last.
+def search(
+    context: Context,
+    /,
+    *,
+    limit: int | None,
+    by: str | None,
+    top: int | None,
+    order: str | None,
+    shape: str | None,
+    as_json: bool,
+    **filters: str | None,
+) -> int:
+    """List what happened, newest last, or with --group-by what it comes to.
 
-    A forward is one line from opening to end. Times without an offset are in the site's time zone.
+    A forward is one line from opening to end. Times without an offset are in the site's time zone. In sums a forward
+    counts where it was opened, its bytes and its time where it ended.
 
     \b
     Example:
       relayctl audit search --target 192.168.1.50 --since 2026-10-01 --until 2026-10-07
-      relayctl audit search --from 203.0.113.0/24 --verdict denied --json
+      relayctl audit search --from 203.0.113.0/24 --verdict denied --format csv
+      relayctl audit search --since 30d --group-by person --top 10 --order bytes
     """
+    if as_json and shape not in (None, "json"):
+        raise click.UsageError(f"--json and --format {shape} are two shapes; leave one out")
+    if by is None and (top is not None or order):
+        raise click.UsageError(f"{'--top' if top else '--order'} is about groups; add --group-by person")
+    if by is not None and limit is not None:
+        raise click.UsageError("--limit counts lines, and --group-by has none; --top counts groups")
+    shape = "json" if as_json else shape or "table"
     site = context.site()
     zone = _zone(site.path)
     question = _question(filters, zone)
-    with Reader(site.state / FILE) as reader:
-        found = searching.search(reader, question, limit)
+    with _log(site.state) as rows:
+        if by is not None:
+            with progress("adding up") as advance:
+                sums = grouping.groups(
+                    rows,
+                    question,
+                    by,
+                    day=lambda us: clock(us, zone)[:10],
+                    order=order or "",
+                    top=top,
+                    progress=advance,
+                )
+            if not sums.count:
+                raise _nothing(rows, question)
+            audit_table.groups(sums, by, shape, zone)
+            return 0
+        found = searching.search(rows, question, limit or USUAL_LIMIT)
         if not found:
-            raise _nothing(reader, question)
-    if as_json:
-        for entry in found:
-            click.echo(json.dumps(audit_text.dated(entry.as_json())))
-        return 0
-    table(
-        [f"time ({zone})", "person", "client", "what", "target", "outcome", "sent", "received", "duration", "id"],
-        [audit_text.cells(entry, zone) for entry in found],
-    )
-    if len(found) == limit:
-        click.echo(f"the newest {limit}; --limit asks for more", err=True)
+            raise _nothing(rows, question)
+    audit_table.entries(found, shape, zone)
+    if shape == "table" and len(found) == (limit or USUAL_LIMIT):
+        click.echo(f"the newest {len(found)}; --limit asks for more", err=True)
     return 0
 
 
@@ -108,6 +155,8 @@ def search(context: Context, /, limit: int, as_json: bool, **filters: str | None
 def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters: str | None) -> int:
     """Show the last events, one line each, and follow them.
 
+    On a terminal in columns as wide as the window, with colours and a rule at midnight; in a pipe as plain lines.
+
     \b
     Example:
       relayctl audit tail -f
@@ -116,13 +165,14 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters
     site = context.site()
     zone = _zone(site.path)
     question = _question(filters, zone)
-    with Reader(site.state / FILE) as reader:
-        head = reader.head()
-        for row in following.newest(reader, question, lines):
-            audit_text.print_row(row, zone, as_json)
+    with _log(site.state) as rows:
+        head = rows.head()
+        show = audit_live.printer(zone, as_json)
+        for row in following.newest(rows, question, lines):
+            show(row)
         if follow:
-            for row in following.follow(reader, question, head, time.sleep):
-                audit_text.print_row(row, zone, as_json)
+            for row in following.follow(rows, question, head, time.sleep):
+                show(row)
     return 0
 
 
@@ -138,10 +188,10 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
       relayctl audit show 0k3v9x2m4qz
     """
     site = context.site()
-    with Reader(site.state / FILE) as reader:
-        story = telling.story(reader, id.strip()[:200], lambda version: _texts(site.state, version))
+    with _log(site.state) as rows:
+        story = telling.story(rows, id.strip()[:200], lambda version: _texts(site.state, version))
         if story is None:
-            raise _unknown(reader, id.strip())
+            raise _unknown(rows, id.strip())
     if as_json:
         click.echo(json.dumps(audit_text.story_json(story), indent=2))
     elif story.rows:
@@ -149,6 +199,13 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
     else:
         audit_text.tell_stranger(story, _zone(site.path))
     return 0
+
+
+@contextmanager
+def _log(state: Path) -> Iterator[Whole]:
+    """The whole log of a relay: its database, and what was archived before."""
+    with Reader(state / FILE) as reader:
+        yield Whole(reader, Archives(state))
 
 
 # ---- what was asked
@@ -237,11 +294,11 @@ def _zone(site: Path) -> tzinfo:
     return UTC
 
 
-def _nothing(reader: Reader, question: Question) -> RelayError:
+def _nothing(rows: Whole, question: Question) -> RelayError:
     if question.person:
         import difflib
 
-        persons = reader.persons()
+        persons = rows.persons()
         if question.person not in persons:
             near = difflib.get_close_matches(question.person, persons, n=1)
             return RelayError(
@@ -254,11 +311,11 @@ def _nothing(reader: Reader, question: Question) -> RelayError:
     return RelayError("nothing in the audit log answers this", hint)
 
 
-def _unknown(reader: Reader, id: str) -> RelayError:
+def _unknown(rows: Whole, id: str) -> RelayError:
     shown = escape(id, 40)
-    near = reader.nearest(id.lower())
+    near = rows.nearest(id.lower())
     try:
-        made = audit_text.clock(ids.made_at(ids.parse(id)), UTC)[:19]
+        made = clock(ids.made_at(ids.parse(id)), UTC)[:19]
     except InputRejected as error:
         hint = error.hint
     else:
@@ -279,3 +336,8 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
             return telling.history(lines)
     except OSError:
         return None
+
+
+audit.add_command(archive)
+audit.add_command(report)
+audit.add_command(digest)

@@ -41,7 +41,8 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
     """Bring a backup back.
 
     The relay must be stopped and the site's directory must exist (relayctl init DIR makes one). What is there is moved
-    aside, not deleted. Clients find the same host keys afterwards.
+    aside, not deleted. Clients find the same host keys afterwards. The audit log goes on with a new signing key, which
+    is printed: no backup holds the old one.
 
     \b
     Example:
@@ -49,18 +50,29 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
       sudo relayctl restore /root/relay-2026-11-23.tar.gz
     """
     from relay.cli import record
+    from relay.store import audit_key, sealed
     from relay.store import backup as backups
+    from relay.store.database import FILE
 
     site = ctx.site(announce=True)
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on; say --yes")
     if not yes:
         click.confirm(f"replace what is in {site.path} and {site.state}", abort=True)
-    contents, moved = backups.restore(file, site.path, site.state)
+    keys: list[str] = []
+
+    def unpacked(contents: backups.Contents, state: Path) -> None:
+        made = datetime.fromtimestamp(contents.made, UTC).isoformat()
+        row = record.event("backup.restored", {"file": str(file), "detail": f"made {made}"})
+        signer = sealed.begin(
+            site.state, state / FILE, node=record.NODE, reason="restored", event=record.event, before=[row]
+        )
+        keys.append(signer.public)
+
+    contents, moved = backups.restore(file, site.path, site.state, unpacked)
+    # what the log that was moved aside would have gone on with: nobody shall sign for it any more
+    audit_key.erase(site.state, keep=keys)
     for path in moved:
         click.echo(f"moved aside: {path}")
     click.echo(f"restored {len(contents.files)} files, saved by version {contents.version}")
-    made = datetime.fromtimestamp(contents.made, UTC).isoformat()
-    problem = record.record(site, "backup.restored", {"file": str(file), "detail": f"made {made}"})
-    if problem:
-        click.echo(f"relayctl: done, but not on record: {problem}", err=True)
+    click.echo(f"audit key {keys[0]} signs from here on: keep it elsewhere, beside the first one")

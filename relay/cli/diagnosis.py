@@ -12,16 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from relay.cli.output import size
+from relay.core import archive
+from relay.core.archive import Standing
 from relay.core.settings import Settings
 from relay.core.text import escape
 from relay.errors import RelayError, SiteInvalid
 from relay.serve import algorithms, control
 from relay.site import locate, survey
 from relay.site.locate import Site
-from relay.store import host_keys
+from relay.store import archiving, audit_key, host_keys, sealed
+from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
 
 State = Literal["ok", "warning", "fault"]
+LONG_LOG = 64 << 20  # bytes of SQLite's log; the relay keeps it at one MiB unless somebody holds it
 LITTLE_ROOM = 200 << 20  # bytes free below which the audit log's disk is a warning: a busy month
 SECONDS = 5.0  # for anything that is asked of another process
 
@@ -44,7 +49,8 @@ def look(site: Site) -> Iterator[Finding]:
     yield from _files(found)
     yield from _guarded("host keys", lambda: _host_keys(site))
     yield from _guarded("clock", lambda: _clock(site))
-    yield from _guarded("database", lambda: _database(site))
+    yield from _guarded("database", lambda: _database(site, settings))
+    yield from _guarded("audit key", lambda: _audit_key(site))
     try:
         status = control.call(site.state, {"do": "status"}, timeout=SECONDS)
     except RelayError as error:
@@ -76,7 +82,7 @@ def _modes(site: Site) -> Iterator[Finding]:
         yield Finding("modes", "fault", f"{path} {why}", f"chmod go-w {path}")
     if site.state.exists():
         mode = site.state.stat().st_mode & 0o777
-        if mode & 0o077:
+        if mode & 0o027:  # reviewers may be let in by their group (docs/audit.md)
             yield Finding("modes", "fault", f"{site.state} has mode {mode:o}", f"chmod 700 {site.state}")
             return
     if not wrong:
@@ -125,20 +131,71 @@ def _clock(site: Site) -> Iterator[Finding]:
         yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
-def _database(site: Site) -> Iterator[Finding]:
+def _database(site: Site, settings: Settings) -> Iterator[Finding]:
     path = site.state / FILE
     if not path.exists():
         yield Finding("database", "warning", f"{path} is not there yet", "it is made at the first start")
         return
-    room = os.statvfs(site.state)
-    free = room.f_bavail * room.f_frsize
+    disk = os.statvfs(site.state)
+    free = disk.f_bavail * disk.f_frsize
     if free < LITTLE_ROOM:
         yield Finding(
             "database", "warning", f"only {free >> 20} MiB are free below {site.state}", f"df -h {site.state}"
         )
     with Reader(path) as reader:
-        rows = reader.head()
-    yield Finding("database", "ok", f"{rows} rows, {path.stat().st_size >> 10} KiB")
+        head, (base, _), room = reader.head(), reader.base(), reader.room()
+        due = archiving.standing(reader, archive.retention(settings), time.time_ns() // 1000)
+        opened = reader.oldest_open()
+    most = settings.audit_max_size
+    bound = f" of {size(most)}" if most else ""
+    yield Finding("database", "ok", f"{head - base} rows, {size(room.used)}{bound}")
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size > LONG_LOG:
+        grown = f"its log has grown to {size(log.stat().st_size)}: some program reads it and does not let go"
+        yield Finding("database", "warning", grown, f"fuser -v {path}")
+    if most and room.used > most:
+        held = f"forward {opened[1]} is open since row {opened[0]}" if opened else "see archives below"
+        yield Finding("database", "warning", f"it is larger than max_size: {held}", "relayctl audit archive --dry-run")
+    yield from _archives(site, due, settings)
+
+
+def _archives(site: Site, due: Standing, settings: Settings) -> Iterator[Finding]:
+    """What has left the database, and what will next."""
+    archives = Archives(site.state)
+    entries = [entry for entry in archives.entries() if entry.kept]
+    for entry in entries:
+        archives.present(entry)
+    rows, total = sum(entry.rows for entry in entries), sum(entry.bytes for entry in entries)
+    told = f"{len(entries)} archives, {rows} rows, {size(total)}; " if entries else "none yet; "
+    wanted = archive.wanted(archive.retention(settings), due)
+    soon = (
+        f"rows up to {wanted} are due now"
+        if wanted > due.base
+        else f"rows go there after {settings.audit_keep_days} days"
+    )
+    yield Finding("archives", "ok", told + soon)
+
+
+def _audit_key(site: Site) -> Iterator[Finding]:
+    """Whether the key is here that the audit log has announced for its next checkpoint."""
+    path = site.state / FILE
+    if not path.exists():
+        return
+    keys = audit_key.seen(site.state)  # before the log is read: a running relay may seal between
+    with Reader(path) as reader:
+        at = sealed.standing(reader)
+    if keys is None:
+        yield Finding("audit key", "warning", "it cannot be seen whether it is here", "run it as root")
+    elif not at.key:
+        yield Finding("audit key", "warning", "nothing is signed yet", "relayctl serve signs within a minute")
+    elif at.key not in keys and not any(epoch < at.epoch for epoch in keys.values()):
+        what = (
+            f"the key of epoch {at.epoch}, which is to sign next, is not here: it was lost, or newer rows are missing"
+        )
+        yield Finding("audit key", "fault", what, "relayctl audit verify; the next start begins with a new key")
+    else:
+        rows = at.head - at.sealed
+        yield Finding("audit key", "ok", f"epoch {at.epoch}; {rows} rows are not yet sealed")
 
 
 def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -> Iterator[Finding]:
@@ -159,8 +216,35 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         yield Finding(
             "database", "fault", f"rows cannot be written, so forwards are refused: {status['database']}", "df -h"
         )
+    kept = status.get("retention", {})
+    if kept.get("failing"):
+        yield Finding(
+            "archives",
+            "fault",
+            f"old rows stay in the database: {escape(str(kept['failing']), 300)}",
+            escape(str(kept.get("hint", "")), 200) or "relayctl audit archive",
+        )
+    elif kept.get("held"):
+        yield Finding("archives", "warning", f"old rows wait: {escape(str(kept['held']), 300)}")
+    if kept.get("ballast") is False and not status.get("database"):
+        yield Finding("database", "warning", "there is no ballast for ends of forwards on a full disk", "df -h")
+    seal = status.get("seal", {})
+    if seal.get("overdue"):
+        why = escape(str(seal.get("problem") or "no reason is known"), 300)
+        what = f"no checkpoint is signed, {seal.get('unsealed')} rows wait for one: {why}"
+        yield Finding("audit key", "fault", what, f"df -h; ls -l STATE/{audit_key.DIRECTORY}; journalctl -u relay")
+    if seal.get("anchors"):
+        what = f"anchors do not get out: {escape(str(seal['anchors']), 300)}"
+        yield Finding("audit key", "warning", what, "look at `audit: {anchors}` in relay.yaml, and who may write there")
     if status.get("rows_lost"):
         yield Finding("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
+    export = status.get("export") or {}
+    if export.get("problem"):
+        what = f"export to {escape(str(export.get('where')), 120)}: {escape(str(export['problem']), 200)}"
+        yield Finding("export", "fault", f"{what}; {export.get('behind')} rows wait", "journalctl -u relay")
+    elif export.get("where"):
+        what = f"to {escape(str(export['where']), 120)}, sent up to row {export.get('sent')}"
+        yield Finding("export", "ok", f"{what}, {export.get('behind')} wait")
     listening, wanted = set(status.get("listening", [])), set(settings.listen)
     if listening == wanted:
         yield Finding("sockets", "ok", f"listening at {' '.join(sorted(listening))}")

@@ -27,7 +27,8 @@ def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
     """Make a new site.
 
     Writes relay.yaml, policies/ with zones proposed from the kernel's routes over overlay interfaces, keys/, JSON
-    Schemas for editors, and a host key. What exists is kept: running it again only adds what is missing.
+    Schemas for editors, a host key, and the first key that signs the audit log: keep what is printed of it elsewhere,
+    audit verify asks for it one day. What exists is kept: running it again only adds what is missing.
 
     \b
     Example:
@@ -50,6 +51,7 @@ def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
         done += sites.give(path, owner)
     site = locate.find(str(path), {})
     done += _state(site.state, host_keys)
+    done += _audit_key(site.state)
     for line in done:
         click.echo(line)
     steps = [*units.NEXT_STEPS] if systemd else []
@@ -125,3 +127,18 @@ def _state(state: Path, files: tuple[Path, ...]) -> list[str]:
     keys = host_keys.ensure(state)
     taken = "took over" if files else "made"
     return done + [f"{'kept' if key.fingerprint in before else taken} host key {key.fingerprint}" for key in keys]
+
+
+def _audit_key(state: Path) -> list[str]:
+    """The key that signs the audit log, announced in its first row; one that is there is left to the relay."""
+    from relay.cli import record
+    from relay.store import sealed
+    from relay.store.database import FILE
+
+    if (state / FILE).exists():
+        return []
+    try:
+        signer = sealed.begin(state, state / FILE, node=record.NODE, reason="init", event=record.event)
+    except (RelayError, OSError) as error:  # a relay that starts makes it
+        return [f"no audit key yet: {error}"]
+    return [f"made audit key {signer.public}", f"  keep it elsewhere: relayctl audit verify --key {signer.public}"]

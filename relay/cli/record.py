@@ -12,6 +12,7 @@ from relay.serve import control
 from relay.site.locate import Site
 from relay.store.database import FILE, Writer
 
+NODE = "relay"  # what a command calls this relay in a row that it writes itself: it does not compile the site
 SLOT = 511  # of ids: no worker has it, and only one writer makes ids at a time
 _IDS = Ids(SLOT)  # one for all rows of a command: two made within a tick would else be one id, and one row
 
@@ -43,9 +44,9 @@ def record(site: Site, name: str, fields: Mapping[str, Value], why: str = "") ->
 def _write(site: Site, events: list[Event]) -> str:
     try:
         site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        writer = Writer(site.state / FILE, "relay")
+        writer = Writer(site.state / FILE, NODE)
         try:
-            writer.append(events)
+            writer.append_last(events)
         finally:
             writer.close()
     except RelayError as error:

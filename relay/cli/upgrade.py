@@ -136,6 +136,36 @@ def _check(command: list[str], site: "Site") -> None:
         raise RelayError(f"the check did not end: {error}", "nothing was changed; the relay goes on") from None
     if status:
         raise RelayError("the new version would not take this site", "nothing was changed; the relay goes on")
+    _reads(command, site)
+
+
+def _reads(command: list[str], site: "Site") -> None:
+    """Whether it reads the audit log as well: a step back over a change of the database's format does not.
+
+    Raises RelayError. A database of a former format is not asked about: whoever serves next converts it.
+    """
+    from relay.errors import StoreUnavailable
+    from relay.store.database import FILE, Reader
+
+    try:
+        with Reader(site.state / FILE) as reader:
+            reader.head()
+    except StoreUnavailable:
+        return
+    done = subprocess.run(  # noqa: S603 - as above
+        [*command, "--site", str(site.path), "audit", "tail", "-n", "0"],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=CHECK_SECONDS,
+    )
+    if done.returncode:
+        raise RelayError(
+            f"the new version cannot read the audit log: {_last(done.stderr)}",
+            f"nothing was changed. If you must: relayctl backup, stop the relay, move {site.state / FILE} away",
+        )
 
 
 def _restart(unit: str) -> None:

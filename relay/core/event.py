@@ -81,8 +81,18 @@ FIELDS: Mapping[str, Field] = {
     "pid": Field("number", "process id of the supervisor"),
     "algorithm": Field("text", "of the host key"),
     "source": Field("text", "an IPv4 address or IPv6 /64 where connections ended without a proven key"),
-    "until": Field("number", "when it ends by itself, Unix seconds"),
+    "until": Field("number", "when it ends by itself, or time of the latest row in the archive; Unix seconds"),
     "refused": Field("number", "connections that were turned away meanwhile"),
+    "first": Field("number", "number of the first row in the archive"),
+    "last": Field("number", "number of the last row in the archive"),
+    "digest": Field("text", "SHA-256 of the file, in hexadecimal"),
+    "since": Field("number", "time of the earliest row in the archive, Unix seconds"),
+    "epoch": Field("number", "number of the checkpoint; each is signed by a key of its own"),
+    "key": Field("text", "public key (Ed25519, 32 bytes in base64) that signs this checkpoint, or will sign the next"),
+    "next": Field("text", "public key that will sign the next checkpoint"),
+    "open": Field("number", "forwards without a closing row"),
+    "within": Field("number", "seconds within which the next checkpoint follows while the relay serves"),
+    "signature": Field("text", "Ed25519, 64 bytes in base64, over the row before and this one without the signature"),
 }
 
 _CONNECTION = ("connection", "person", "fingerprint", "client")
@@ -160,8 +170,36 @@ NAMES: Mapping[str, Name] = {
         ("kind", "reason"),
         ("person", "fingerprint", "client", "count", "detail"),
     ),
+    "audit.archived": Name(
+        "a range of rows stands in an archive, proven; only then it leaves the database",
+        ("file", "first", "last", "count", "digest", "since", "until"),
+        _BY,
+    ),
+    "audit.discarded": Name(
+        "an archive is given up for good",
+        ("file", "first", "last", "count", "digest", "since", "until"),
+        ("detail", *_BY),
+    ),
+    "audit.key": Name(
+        "a line of signing keys begins: the first of all, or because the key was lost or a backup restored",
+        ("key", "reason", "epoch"),
+        ("detail", *_BY),
+    ),
+    "audit.sealed": Name(
+        "a checkpoint: everything before it, signed (`count` rows since the one before)",
+        ("epoch", "key", "next", "count", "open", "within", "signature"),
+        ("policy", "detail"),
+    ),
     "audit.lost": Name("rows could not be written (no forward was open for them)", ("count",), ("detail", "reason")),
 }
+
+# What is recorded even in the last room that the disk has: ends, and whatever takes away. All else waits in memory.
+LAST = frozenset(
+    (
+        *("forward.closed", "connection.closed", "connection.killed", "key.revoked", "key.removed", "key.frozen"),
+        *("host_key.retired", "zone.down", "site.applied", "server.stopped", "audit.lost"),
+    )
+)
 
 _KINDS: Mapping[str, type] = {"text": str, "number": int, "truth": bool}
 
@@ -189,12 +227,16 @@ def check(event: Event) -> tuple[str, ...]:
 
 def bounded(event: Event) -> Event:
     """`event` as it can be stored: texts cut to LONGEST_TEXT, lone surrogates (no UTF-8 has them) written out."""
+    if all(map(_is_plain, event.fields)) and all(map(_is_plain, event.fields.values())):  # nearly always
+        return event
     fields = {
         _bounded(key): _bounded(value) if isinstance(value, str) else value for key, value in event.fields.items()
     }
-    if fields == event.fields:
-        return event
     return Event(event.id, event.time, event.name, fields)
+
+
+def _is_plain(value: Value) -> bool:
+    return not isinstance(value, str) or (len(value) <= LONGEST_TEXT and value.isascii())
 
 
 def _bounded(text: str) -> str:

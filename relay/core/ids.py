@@ -11,6 +11,11 @@ LENGTH = 11
 SLOTS = 512
 _EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
 _TICK_US = 31.25
+# to the digits that int() knows; all other letters to none of them
+_DIGITS = dict.fromkeys(range(128), "!") | {
+    ord(letter): digit for letter, digit in zip(ALPHABET, "0123456789abcdefghijklmnopqrstuv", strict=True)
+}
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _MISREAD = str.maketrans({"o": "0", "i": "1", "l": "1"})
 
 
@@ -35,6 +40,35 @@ def parse(text: str) -> str:
     if len(canonical) != LENGTH or any(letter not in ALPHABET for letter in canonical):
         raise InputRejected(f"{text[:40]!r} is not an id", f"an id has {LENGTH} letters and digits, like 0k3v9x2m4qz")
     return canonical
+
+
+def packed(id: str) -> bytes | None:
+    """A canonical id in seven bytes that sort as it does; None for any other text."""
+    if len(id) != LENGTH or not id.isascii():
+        return None
+    try:
+        return int(id.translate(_DIGITS), 32).to_bytes(7, "big")
+    except ValueError:
+        return None
+
+
+def unpacked(data: bytes) -> str:
+    """The id that `packed` made these seven bytes of."""
+    number = int.from_bytes(data, "big")
+    return (
+        _PAIRS[number >> 45 & 1023]
+        + _PAIRS[number >> 35 & 1023]
+        + _PAIRS[number >> 25 & 1023]
+        + _PAIRS[number >> 15 & 1023]
+        + _PAIRS[number >> 5 & 1023]
+        + ALPHABET[number & 31]
+    )
+
+
+def beginning(text: str) -> tuple[bytes, bytes] | None:
+    """The least and the greatest packed id that begins with `text`; None when no id does."""
+    least, greatest = packed(text.ljust(LENGTH, "0")), packed(text.ljust(LENGTH, "z"))
+    return None if least is None or greatest is None else (least, greatest)
 
 
 def made_at(canonical: str) -> int:

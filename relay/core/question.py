@@ -4,12 +4,14 @@
 nothing else.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from relay.core.chain import Row
 from relay.core.event import Value
 from relay.core.rules import Address, Network
+from relay.core.seal import SEALED
 
 ALLOWED = ("forward.opened", "forward.closed")
 DENIED = ("forward.denied", "request.refused")
@@ -30,7 +32,7 @@ class Question:
     until: int | None = None  # exclusive
     verdict: str = ""  # "allowed", "denied"
     name: str = ""
-    text: str = ""  # in any text of the row, A and a alike
+    text: str = ""  # in any text of the row, A and a alike; ids are matched from their beginning
 
     def names(self) -> tuple[str, ...]:
         """The event names that can answer; empty: any."""
@@ -45,24 +47,29 @@ class Question:
             return False
         if self.until is not None and event.time >= self.until:
             return False
-        if self.name and event.name != self.name:
-            return False
-        if self.verdict and event.name not in (ALLOWED if self.verdict == "allowed" else DENIED):
-            return False
+        return self.is_called(event.name) and self.is_of(fields) and self.reaches(fields) and self._says(row)
+
+    def is_called(self, name: str) -> bool:
+        """Whether an event of this name may answer."""
+        if (self.name or name) != name or (name == SEALED and not self.name):
+            return False  # a checkpoint a minute says nothing about anybody; `audit verify` is for those
+        return not self.verdict or name in (ALLOWED if self.verdict == "allowed" else DENIED)
+
+    def is_of(self, fields: Mapping[str, Value]) -> bool:
+        """Whether person, key and client are those asked for."""
         if self.person and fields.get("person") != self.person:
             return False
         if self.fingerprint and not str(fields.get("fingerprint") or "").startswith(full_fingerprint(self.fingerprint)):
             return False
-        if self.client is not None and not _within(fields.get("client"), self.client):
-            return False
+        return self.client is None or _within(fields.get("client"), self.client)
+
+    def reaches(self, fields: Mapping[str, Value]) -> bool:
+        """Whether the target is the one asked for."""
         if self.to is not None and not _within(fields.get("address"), self.to):
             return False
-        return self._is_target(fields.get("asked"), fields.get("address"), fields.get("port")) and self._says(row)
-
-    def _is_target(self, asked: Value, address: Value, port: Value) -> bool:
+        asked, port = fields.get("asked"), fields.get("port")
         if self.host or self.address is not None:
-            host = host_of(asked)
-            judged = address if isinstance(address, str) else None
+            host, judged = host_of(asked), fields.get("address")
             wanted = self.host.lower() if self.host else str(self.address)
             if host != wanted and (self.address is None or judged != str(self.address)):
                 return False
@@ -72,8 +79,22 @@ class Question:
         if not self.text:
             return True
         needle = lowered(self.text)
-        values = (row.event.id, row.event.name, *row.event.fields.values())
+        fields = row.event.fields
+        if any(lowered(id).startswith(needle) for id in _ids(row)):
+            return True
+        values = (row.event.name, *(value for key, value in fields.items() if key not in _ID_FIELDS))
         return any(needle in lowered(value) for value in values if isinstance(value, str))
+
+
+_ID_FIELDS = ("connection", "forward")
+
+
+def _ids(row: Row) -> Iterator[str]:
+    yield row.event.id
+    for key in _ID_FIELDS:
+        value = row.event.fields.get(key)
+        if isinstance(value, str):
+            yield value
 
 
 def full_fingerprint(prefix: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay import durable
 from relay.core.text import escape
 from relay.errors import NotPermitted, RelayError
 
@@ -64,26 +65,15 @@ def look(path: str | Path) -> Seen | None:
 
 def put(path: str | Path, wanted: Seen | None) -> None:
     """Make `path` what is wanted, at one moment and durably; None: remove it. Raises NotPermitted when it cannot be."""
-    place, fresh = Path(path), _fresh(path)
+    place = Path(path)
     try:
         if wanted is None:
-            fresh.unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                place.unlink()
+            durable.beside(place).unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
+            durable.sync(place.parent)
         else:
-            fresh.unlink(missing_ok=True)
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(wanted.content)
-                file.flush()
-                if (wanted.uid, wanted.gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), wanted.uid, wanted.gid)
-                os.fchmod(file.fileno(), wanted.mode)
-                os.fsync(file.fileno())
-            fresh.rename(place)
-        _sync(place.parent)
+            durable.replace(place, wanted.content, wanted.mode, lambda descriptor: _own(descriptor, wanted))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
         if wanted is None and isinstance(error, FileNotFoundError | NotADirectoryError):
             return  # its directory is not there either
         raise NotPermitted(f"{place}: {error.strerror}", "is its file system full, or mounted read-only?") from None
@@ -92,11 +82,7 @@ def put(path: str | Path, wanted: Seen | None) -> None:
 def sweep(path: str | Path) -> None:
     """Remove what a crash within `put` has left beside `path`."""
     with contextlib.suppress(OSError):
-        _fresh(path).unlink()
-
-
-def _fresh(path: str | Path) -> Path:
-    return Path(path).with_name(f".{Path(path).name}.relay-new")
+        durable.beside(Path(path)).unlink()
 
 
 def missing_directories(paths: Iterable[str]) -> tuple[str, ...]:
@@ -115,7 +101,7 @@ def make_directories(paths: Iterable[str]) -> None:
         try:
             with contextlib.suppress(FileExistsError):
                 Path(path).mkdir(mode=0o755)
-            _sync(Path(path).parent)
+            durable.sync(Path(path).parent)
         except OSError as error:
             raise NotPermitted(f"{path}: {error.strerror}", "is its file system mounted read-only?") from None
 
@@ -125,7 +111,7 @@ def remove_directories(paths: Iterable[str]) -> None:
     for path in sorted(paths, key=len, reverse=True):
         with contextlib.suppress(OSError):
             Path(path).rmdir()
-            _sync(Path(path).parent)
+            durable.sync(Path(path).parent)
 
 
 def unified(name: str, before: str | None, after: str | None) -> list[str]:
@@ -164,9 +150,6 @@ def _lines(text: str | None) -> list[str]:
     return [line if line.replace("\t", "").isprintable() else escape(line, 500) for line in lines]
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _own(descriptor: int, wanted: Seen) -> None:
+    if (wanted.uid, wanted.gid) != (os.geteuid(), os.getegid()):
+        os.fchown(descriptor, wanted.uid, wanted.gid)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay import durable
 from relay.core.keys import fingerprint
 from relay.errors import NotPermitted, RelayError
 
@@ -105,24 +106,8 @@ def read(path: Path) -> bytes:
 def replace(path: Path, data: bytes) -> None:
     """Make `data` the file's content, durably, or change nothing. Raises NotPermitted or RelayError."""
     path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        try:
-            # a leftover of a killed command with this process's number is in nobody's way
-            temporary.unlink(missing_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            _own(temporary, path.parent)
-            temporary.chmod(MODE)
-            temporary.rename(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+        durable.replace(path, data, MODE, lambda descriptor: _own(descriptor, path.parent))
     except OSError as error:
         raise complaint(path, error) from None
 
@@ -142,7 +127,7 @@ def give_reserve_back(directory: Path) -> bool:
     try:
         os.truncate(path, 0)
         path.unlink()
-        sync(directory)
+        durable.sync(directory)
     except OSError:
         return False
     return True
@@ -173,7 +158,7 @@ def append(path: Path, text: str) -> None:
             raise
     finally:
         os.close(descriptor)
-    sync(path.parent)
+    durable.sync(path.parent)
 
 
 def comment_out(directory: Path, seen: Seen) -> None:
@@ -181,15 +166,6 @@ def comment_out(directory: Path, seen: Seen) -> None:
     descriptor = os.open(directory / Path(seen.file).name, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.pwrite(descriptor, b"#", seen.offset)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync(directory: Path) -> None:
-    """Make what changed in the directory itself durable (fsync(2)). Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -211,7 +187,7 @@ def _read(path: Path) -> bytes:
         return file.read(_MOST_BYTES)
 
 
-def _own(path: Path, directory: Path) -> None:
+def _own(path: Path | int, directory: Path) -> None:
     """What root makes belongs to whom the directory belongs to; everybody else's keeps at least its group."""
     found = directory.stat()
     with contextlib.suppress(PermissionError):

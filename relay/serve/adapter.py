@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import itertools
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from relay.serve.connection import Connection
 from relay.serve.forward import Forward, NotOpened
 from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
+from relay.serve.settled import settle
 
 if TYPE_CHECKING:
     from relay.serve.worker import Worker
@@ -172,6 +173,7 @@ class Adapter(asyncssh.SSHServer):
         self.identity = Identity(self.key.person, self.key.fingerprint, self.source, "key", touched, verified)
         self._unknown.clear()
         self._connection.start_keepalive()
+        settle(self._connection)
         self._worker.authenticated(self)
         self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
         self.judge_key()  # the law may have changed since the signature
@@ -190,6 +192,10 @@ class Adapter(asyncssh.SSHServer):
         if self._broken:
             return "junk"
         return "timeout" if self._timed_out else "silent"
+
+    def in_turn(self, job: Callable[[], None]) -> None:
+        """Do it when there is time for those who have not proven a key."""
+        self._worker.lobby.work(job)
 
     # ---- what a known person asks for
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay import durable
 from relay.core import keyring as keyrings
 from relay.core import snapshot
 from relay.core.keyring import Keyring
 from relay.core.settings import Settings, settings_from_json
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
-from relay.serve import whole
 from relay.site.keyring import read
 from relay.site.locate import Site
 
@@ -182,9 +182,9 @@ class Applied:
         if self.document.text:
             old = history / f"{self.document.version}.jsonl"
             if not old.exists():
-                whole.replace(old, self.document.text)
-            whole.replace(directory / CURRENT, self.document.text)
-        whole.replace(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+                durable.replace(old, self.document.text)
+            durable.replace(directory / CURRENT, self.document.text)
+        durable.replace(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
         for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
             path.unlink(missing_ok=True)
 
@@ -192,7 +192,7 @@ class Applied:
         """Keep the applied keys; not on a full disk: then a restart reads the files, which say the same or less."""
         try:
             (self.site.state / DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
-            whole.replace(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+            durable.replace(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
         except OSError:
             return
 

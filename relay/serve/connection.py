@@ -8,8 +8,7 @@ The private members of asyncssh that this touches are listed in `contract`; one 
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import asyncssh
@@ -31,13 +30,14 @@ from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits
-from relay.serve import algorithms, windows
+from relay.serve import algorithms, settled, windows
 from relay.serve.channel import Channel
 from relay.serve.frame import Frame
 from relay.serve.gcm import Seal, Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
+from relay.serve.settled import Unawaited
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
@@ -49,6 +49,7 @@ LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
+LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
 REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
@@ -79,6 +80,9 @@ class Owner(Protocol):
 
     async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Whether this key is known (empty message: the mere offer) or has signed."""
+
+    def in_turn(self, job: Callable[[], None]) -> None:
+        """Do it when there is time for those who have not proven a key."""
 
     def bug(self, error: BaseException | None) -> None:
         """An exception of ours ended the connection."""
@@ -130,10 +134,9 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         self.unseal: Unseal | None = None
         self._protocol_factory = lambda: owner
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
-        self._server_host_keys = OrderedDict(
-            (alg, key) for alg, key in options.server_host_keys.items() if alg != b"ssh-rsa"
-        )
-        self._server_host_key_algs = list(self._server_host_keys)
+        if options.server_host_keys.pop(b"ssh-rsa", None) is not None:
+            self._server_host_key_algs = list(options.server_host_keys)
+        self._close_event = Unawaited()  # type: ignore[assignment]  # all of an event that is used
         self.pipes: set[Pipe] = set()
         self.ended = False
         self.exchanged = False  # a key exchange has begun: that is what costs time
@@ -144,6 +147,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         self._beat: asyncio.TimerHandle | None = None
         self._full = False  # the client's TCP connection takes no more
         self._choked = False  # we do not read from the client
+        self._in_line = False  # what was read of a stranger waits for its turn
         self._login_packets = LOGIN_PACKETS
         self._login_bytes = LOGIN_BYTES
         self._rekey_timer: asyncio.TimerHandle | None = None
@@ -151,6 +155,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         self._proofs = 4  # of host keys that one client may ask for
         self._bytes_in = 0  # since the last key exchange
         self._rekeys = Bucket(REKEYS_PER_SECOND, REKEYS_AT_ONCE)
+        if not hasattr(type(self), "_options"):  # the first one
+            settled.share(self, options)
 
     @property
     def owner(self) -> Owner:
@@ -164,7 +170,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
-        return self._intake.room(self._reader.share)
+        return self._intake.room(self._reader.share if self._auth_complete else LOGIN_READ)
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
@@ -266,6 +272,23 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if wire:
             transport.write(bytes(wire))
 
+    def _recv_data(self) -> None:
+        """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
+        if self._auth_complete:
+            super()._recv_data()
+        elif not self._in_line and self._transport is not None:
+            self._in_line = True
+            self.owner.in_turn(self._my_turn)
+            if self._in_line:
+                self._choke()
+
+    def _my_turn(self) -> None:
+        self._in_line = False
+        if self._transport is not None:
+            super()._recv_data()
+            if self._choked:
+                self._unchoke()
+
     def _finish_recv_packet(self, pkttype: int, seq: int, _task: Any = None, is_async: bool = False) -> None:
         try:
             if not self._auth_complete:
@@ -298,15 +321,13 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
                 await asyncio.sleep(wait)
                 if self._transport is None:
                     return
-        theirs = SSHPacket(packet.get_full_payload())
-        theirs.get_bytes(17)
-        kex, host_key = theirs.get_namelist(), theirs.get_namelist()
-        for _ in range(8):
-            theirs.get_string()
-        follows = theirs.get_boolean()
+        payload = packet.get_full_payload()
         await super()._process_kexinit(_type, _id, packet)
-        ours = self._kex_algs[0], (self._server_host_key_algs or [b""])[0]
-        self._ignore_first_kex = follows and (kex[:1], host_key[:1]) != ([ours[0]], [ours[1]])
+        if payload[-5]:  # first_kex_packet_follows; a reserved number comes behind it
+            theirs = SSHPacket(payload)
+            theirs.get_bytes(17)
+            guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
+            self._ignore_first_kex = guessed != [self._kex_algs[0], (self._server_host_key_algs or [b""])[0]]
 
     # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
 

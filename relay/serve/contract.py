@@ -46,7 +46,6 @@ CONNECTION = (
     "_send_disconnect",
     "_send_kexinit",
     "_server_host_key_algs",
-    "_server_host_keys",
     "_session_id",
     "_transport",
 )

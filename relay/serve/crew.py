@@ -312,7 +312,8 @@ class Crew:
         taken = {member.slot for member in self.members.values()} | reserved
         if isinstance(wanted, int) and wanted not in taken:
             return wanted
-        return next(slot for slot in range(1, SLOTS - 1) if slot not in taken)
+        # the last ones are the command line's, the checkpoints' and the archives'
+        return next(slot for slot in range(1, SLOTS - 3) if slot not in taken)
 
     def _gone(self, link: Link) -> None:
         self._strangers.discard(link)

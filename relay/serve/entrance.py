@@ -15,14 +15,16 @@ from typing import Any
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits, Settings
-from relay.serve.admission import Door, Guest, Line, Standing
+from relay.serve.admission import Door
 from relay.serve.bans import Bans
 from relay.serve.crew import Crew, Member
 from relay.serve.farewell import Farewells
+from relay.serve.hearing import AVAILABLE, Hearing
+from relay.serve.line import Guest, Line, Standing
 from relay.serve.penalties import counted_as
 from relay.serve.record import Record
 
-ACCEPTS = 64  # per turn of the loop and listener
+ACCEPTS = 16  # per turn of the loop and listener: a millisecond, in which nobody's opening row is answered
 LINE_SECONDS = 0.5  # how often the line is looked at
 IDLE_SECONDS = 10.0  # who has not proven a key by then gives way to one that waits; touching a key takes a while
 SLOW_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
@@ -52,6 +54,7 @@ class Entrance:
         self._settings = settings
         self._door = Door()
         self._line = Line(random.SystemRandom().randrange, self._standing)
+        self._hearing = Hearing()
         self._visits: dict[str, Visit] = {}
         self._crowded_out: set[str] = set()  # had to go while they logged in: a crowd of others gets nobody penalised
         self._slow: dict[str, str] = {}  # penalised source -> its one connection
@@ -94,6 +97,7 @@ class Entrance:
         self.stop()
         for sock in self.sockets:
             sock.close()
+        self._hearing.close()
         for guest in self._line.clear():
             guest.sock.close()
         self._farewells.close()
@@ -162,7 +166,8 @@ class Entrance:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._pause(listener, NO_ROOM_SECONDS)
                 break
-            guest = Guest(sock, str(peer[0]).split("%", maxsplit=1)[0], int(peer[1]), self._loop.time())
+            address = str(peer[0]).split("%", maxsplit=1)[0]
+            guest = Guest(sock, address, int(peer[1]), self._loop.time(), spoke=not AVAILABLE)
             guest.source = self._source(guest.address)
             self._welcome(guest)
         self._move_line()
@@ -177,6 +182,8 @@ class Entrance:
 
     def _welcome(self, guest: Guest) -> None:
         out = self._line.join(guest, self._settings().limits)
+        if out is not guest and not guest.spoke:
+            self._hearing.listen(guest)
         if out is not None:
             self._turn_away(out, "line-full" if out.source != guest.source else "source-full")
 
@@ -186,10 +193,13 @@ class Entrance:
     def _standing(self, source: str) -> Standing:
         if self.bans.remaining(source):
             return Standing.PENALISED
-        return Standing.PROVEN if self.bans.lately(source) else Standing.PLAIN
+        if self.bans.lately(source):
+            return Standing.PROVEN
+        return Standing.FAILED if self.bans.failed_lately(source) else Standing.PLAIN
 
     def _turn_away(self, guest: Guest, kind: str) -> None:
         """Close it, counted, and told why where there is room for that."""
+        self._hearing.forget(guest)
         self.turned_away += 1
         left = self.bans.remaining(guest.source)
         number = self._record.make_id()
@@ -212,6 +222,8 @@ class Entrance:
         if self._moving is not None:
             self._moving.cancel()
             self._moving = None
+        for guest in self._hearing.heard():
+            self._line.spoke(guest)
         while len(self._line):
             limits, now = self._settings().limits, self._loop.time()
             self._handshakes.change(now, limits.handshakes, limits.handshakes)
@@ -224,13 +236,13 @@ class Entrance:
             if self._crew.least_loaded() is None:
                 self._moving = self._loop.call_later(NO_WORKER_SECONDS, self._move_line)
                 return
-            guest = self._line.next(lambda source: self._may(source, limits, now))  # noqa: B023 - called at once
-            if guest is None:
+            first = self._line.next(lambda source: self._may(source, limits, now))  # noqa: B023 - called at once
+            if first is None:
                 return  # whoever leaves, and the look at the line twice a second, moves it on
-            if _gone([guest]):
-                self._lost_patience(guest)
+            if _gone([first]):
+                self._lost_patience(first)
             else:
-                self._let_in(guest, limits, now)
+                self._let_in(first, limits, now)
 
     def _may(self, source: str, limits: Limits, now: float) -> bool:
         if not self._door.room(source, limits):
@@ -239,11 +251,13 @@ class Entrance:
 
     def _lost_patience(self, guest: Guest) -> None:
         """The client has gone while it waited."""
+        self._hearing.forget(guest)
         guest.sock.close()
         self._record.stranger("no-key", guest.address, guest.port)
         self.bans.failed(guest.address, guest.source, "silent")
 
     def _let_in(self, guest: Guest, limits: Limits, now: float) -> None:
+        self._hearing.forget(guest)
         member = self._crew.least_loaded()
         if member is None:  # only at a hand-over: all workers are being replaced, the client tries again
             guest.sock.close()
@@ -285,6 +299,8 @@ class Entrance:
             await asyncio.sleep(LINE_SECONDS)
             now, limits = self._loop.time(), self._settings().limits
             self.bans.lapse()
+            if not len(self._line):
+                continue
             for source in self._line.sources():
                 self._line.judge_again(source)
             for guest in self._line.late(lambda source: self._edge(source, limits, now)):  # noqa: B023 - called at once

@@ -96,8 +96,8 @@ class Forwards:
             self._record.note("connection.closed", {**who, "reason": "worker-lost"})
 
     async def settle_orphans(self) -> None:
-        """Forwards that an earlier supervisor left open, for ever: their workers join again, or are gone."""
-        while True:
+        """Forwards that an earlier supervisor left open, until none is left: their workers join again, or are gone."""
+        while self._orphans:
             await asyncio.sleep(LOOK_SECONDS)
             for forward, worker in tuple(self._orphans.items()):
                 if forward in self.slots.held:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from relay import durable
 from relay.core.event import Event, Value
 from relay.core.settings import Limits
-from relay.serve import whole
 from relay.serve.admission import Guests, Slots
 from relay.serve.control import Answer
 from relay.serve.crew import Crew, Member
@@ -238,7 +238,7 @@ class Governor:
 def _write(file: Path, value: object) -> str:
     """Write it whole or not at all; what went wrong, "" when nothing did."""
     try:
-        whole.replace(file, json.dumps(value).encode())
+        durable.replace(file, json.dumps(value).encode())
     except OSError as error:
         return error.strerror or "cannot be written"
     return ""

@@ -21,7 +21,7 @@ class Journal:
     """Lines for the administrator."""
 
     def __init__(self) -> None:
-        self._lines: queue.Queue[str] = queue.Queue(WAITING)
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # bounded in `_put`: one thread fills it
         self._throttle = Throttle(PER_SECOND, BURST)
         self._strangers = Throttle(STRANGERS_PER_SECOND, STRANGERS_BURST)
         threading.Thread(target=self._run, name="journal", daemon=True).start()
@@ -47,10 +47,8 @@ class Journal:
             time.sleep(0.01)
 
     def _put(self, line: str) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            return  # nobody reads stderr; the audit log has it all
+        if self._lines.qsize() < WAITING:  # else nobody reads stderr; the audit log has it all
+            self._lines.put(line)
 
     def _run(self) -> None:
         while True:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relay import durable
 from relay.core.event import Event
-from relay.serve import whole
 
 Answer = Callable[[str], None]  # "" when the row is durable
 
@@ -20,7 +20,7 @@ MOST_BYTES = 256 << 20  # twice what a worker keeps at most
 
 def leave(path: Path, events: Sequence[Any]) -> None:
     """Write the events, as they go over the link. Raises OSError; then the next supervisor knows only what is open."""
-    whole.replace(path, "".join(json.dumps(event) + "\n" for event in events).encode())
+    durable.replace(path, "".join(json.dumps(event) + "\n" for event in events).encode())
 
 
 def take(run: Path, record: Callable[[Event, Answer | None], None], say: Callable[[str], None]) -> None:

@@ -17,6 +17,8 @@ from relay.core.rules import Network
 from relay.core.settings import Penalties as Rules
 from relay.serve.admission import source_of
 
+FAILED_SECONDS = 60.0  # for so long a source stands behind those that have not failed; a person tries again by then
+
 
 @dataclass(slots=True)
 class Penalty:
@@ -39,6 +41,7 @@ class Penalties:
     def __init__(self) -> None:
         self._table: OrderedDict[str, Penalty] = OrderedDict()  # the one that failed last comes last
         self._proven: OrderedDict[str, float] = OrderedDict()
+        self._failed: OrderedDict[str, float] = OrderedDict()
         self.forgotten: list[Penalty] = []  # penalised ones that the bound has pushed out, for the caller to take
 
     def failed(self, address: str, source: str, why: str, rules: Rules, now: float) -> Penalty | None:
@@ -46,6 +49,10 @@ class Penalties:
         amount = {"failed": rules.failed, "silent": rules.silent, "timeout": rules.timeout, "junk": rules.junk}.get(why)
         if not amount or self.lately(source, rules, now) or exempt(address, rules.exempt):
             return None
+        self._failed.pop(source, None)
+        self._failed[source] = now
+        while len(self._failed) > rules.sources:
+            self._failed.popitem(last=False)
         penalty = self._table.get(source)
         if penalty is None or penalty.until <= now:
             while len(self._table) >= rules.sources:
@@ -75,6 +82,11 @@ class Penalties:
         at = self._proven.get(source)
         return at is not None and now - at <= rules.lately
 
+    def failed_lately(self, source: str, now: float) -> bool:
+        """Whether a connection from there ended unproven in the last minute, and none has proven a key since."""
+        at = self._failed.get(source)
+        return at is not None and now - at <= FAILED_SECONDS
+
     def remaining(self, source: str, now: float) -> float:
         """Seconds for which the source is penalised; 0: it is not."""
         penalty = self._table.get(source)
@@ -86,6 +98,7 @@ class Penalties:
 
     def lift(self, source: str) -> Penalty | None:
         """Forget what the source has gathered; the penalty that this ends, None if it was not penalised."""
+        self._failed.pop(source, None)
         penalty = self._table.pop(source, None)
         return penalty if penalty is not None and penalty.begun is not None else None
 

@@ -46,6 +46,7 @@ with workers from OLDEST on, and tells all others to `stop`: whom it cannot tell
 """
 
 import asyncio
+import itertools
 import json
 import os
 import socket
@@ -81,13 +82,19 @@ class Link:
         self._held = 0
         self._law = 0
         self._more: asyncio.Handle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._blocked = False  # it goes on when the socket has room
         self._deaf = False  # the peer takes nothing more; what it has sent is still read
         self.open = True
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
-        """Send one frame, now or when there is room. `descriptor` is duplicated; the caller keeps its own."""
+        """Send one frame, with the others of this turn of the loop; `descriptor` is duplicated.
+
+        A log-in is half a dozen messages: each by itself would be a system call and a turn of the other end's loop.
+        The caller keeps its own descriptor.
+        """
         if not self.open or self._deaf:
             return
         frame = memoryview(encode(message))
@@ -95,31 +102,31 @@ class Link:
         self._held += len(frame)
         if self._held > HELD + self._law:
             self.close()
-        elif len(self._out) == 1:
-            self._flush()
+        else:
+            self._flush_soon()
 
     def send_law(self, frames: Sequence[bytes]) -> None:
         """Send ready frames of a compiled document. They are shared by all links, so they do not count as held."""
         if not self.open or self._deaf:
             return
-        idle = not self._out
         size = sum(map(len, frames))
         self._law += size  # an upper bound of what of them still waits: it is taken back when nothing does
         self._held += size
         self._out.extend((memoryview(frame), None) for frame in frames)
-        if idle:
-            self._flush()
+        self._flush_soon()
 
     def close(self) -> None:
         """Give the link up; `lost` is called from the loop."""
         if not self.open:
             return
+        self._flush()  # the last words
         self.open = False
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        if self._more is not None:
-            self._more.cancel()
+        for handle in (self._more, self._soon):
+            if handle is not None:
+                handle.cancel()
         self._forget()
         for descriptor in self._fds:
             if descriptor >= 0:
@@ -142,15 +149,21 @@ class Link:
                 os.close(descriptor)
         self._out.clear()
 
+    def _flush_soon(self) -> None:
+        if self._soon is None and not self._blocked:
+            self._soon = self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        self._soon = None
         while self._out:
-            frame, descriptor = self._out[0]
+            frames, descriptor = self._next()
             try:
                 if descriptor is None:
-                    sent = self._sock.send(frame)
+                    sent = self._sock.sendmsg(frames)
                 else:
-                    sent = socket.send_fds(self._sock, [frame], [descriptor])
+                    sent = socket.send_fds(self._sock, frames, [descriptor])
             except (BlockingIOError, InterruptedError):
+                self._blocked = True
                 self._loop.add_writer(self._sock.fileno(), self._writable)
                 return
             except OSError:
@@ -159,13 +172,23 @@ class Link:
             self._held -= sent
             if descriptor is not None:
                 os.close(descriptor)  # it went with the first byte
-            if sent == len(frame):
-                self._out.popleft()
-            else:
-                self._out[0] = (frame[sent:], None)
+                self._out[0] = (frames[0], None)
+            while self._out and sent >= len(self._out[0][0]):
+                sent -= len(self._out.popleft()[0])
+            if sent:
+                self._out[0] = (self._out[0][0][sent:], None)
         self._law = 0
 
+    def _next(self) -> tuple[list[memoryview], int | None]:
+        """What goes out with one system call: a frame with its descriptor, or the frames up to the next such one."""
+        frame, descriptor = self._out[0]
+        if descriptor is not None:
+            return [frame], descriptor
+        plain = itertools.takewhile(lambda one: one[1] is None, self._out)
+        return [frame for frame, _ in itertools.islice(plain, _TURN)], None
+
     def _writable(self) -> None:
+        self._blocked = False
         self._loop.remove_writer(self._sock.fileno())
         self._flush()
 

@@ -8,26 +8,40 @@ import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
 from relay.core import journal as lines
+from relay.core import seal
+from relay.core.anchor import Anchor
 from relay.core.event import Event, Value
 from relay.core.ids import Ids
+from relay.core.settings import Settings
+from relay.errors import StoreUnavailable
+from relay.serve.anchors import Anchors
 from relay.serve.counts import Counts
 from relay.serve.journal import Journal
 from relay.serve.recorder import Answer, Recorder
+from relay.serve.sealing import Sealer, Terms
+from relay.store.database import Writer
 from relay.store.strangers import Tally, veiled
 
+_Found = TypeVar("_Found")
+
 STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
+ANCHOR_SECONDS = 1.0  # for the last anchors to get out when the database is closed
 PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
 
 
 class Record:
     """Everything that is written down. Before `open` and after `close` events are dropped (there is no database)."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Callable[[], Settings], policy: Callable[[], str]) -> None:
+        """`settings` and the version of the `policy` are those in force."""
         self.journal = Journal()
         self.say = self.journal.say
         self.counts = Counts()
+        self.anchors = Anchors(lambda: settings().audit_anchors, self.say)
+        self._settings, self._policy = settings, policy
         self._loop = asyncio.get_running_loop()
         self._ids = Ids(0)
         self._recorder: Recorder | None = None
@@ -36,7 +50,7 @@ class Record:
 
     def open(self, path: Path, node: str) -> dict[str, Event]:
         """Take the writer's lock and begin; openings without a closing row. Raises StoreUnavailable."""
-        recorder = Recorder(path, node, self._written, self.counts.commits)
+        recorder = Recorder(path, node, self._written, self.counts.commits, terms=self._terms, sealed=self._sealed)
         self._salt = recorder.salt
         self._tally = Tally(self._salt)
         unclosed = recorder.open_forwards()
@@ -49,6 +63,8 @@ class Record:
         if self._recorder is not None:
             self._recorder.strangers(self._tally.take())
             await self._recorder.close()
+            await asyncio.sleep(0)  # the last checkpoint's anchor is told to the loop
+            await asyncio.to_thread(self.anchors.flush, ANCHOR_SECONDS)
 
     def now_us(self) -> int:
         """UTC microseconds."""
@@ -72,6 +88,35 @@ class Record:
     def lost(self) -> int:
         """Rows that could not be recorded at all."""
         return self._recorder.lost if self._recorder is not None else 0
+
+    @property
+    def has_ballast(self) -> bool:
+        """Whether there is a reserve for the rows that must be written on a full disk."""
+        return self._recorder is not None and self._recorder.has_ballast
+
+    async def ask(self, errand: Callable[[Writer], _Found]) -> _Found:
+        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
+        if self._recorder is None:
+            raise StoreUnavailable("the audit database is closed")
+        return await self._recorder.ask(errand)
+
+    @property
+    def sealer(self) -> Sealer | None:
+        """What makes the checkpoints; None while there is no database."""
+        return self._recorder.sealer if self._recorder is not None else None
+
+    def seal_status(self) -> dict[str, Value | float]:
+        """How the log is sealed, for `doctor`."""
+        sealer = self.sealer
+        if sealer is None:
+            return {}
+        return {
+            "at": sealer.sealed_at,
+            "unsealed": sealer.unsealed,
+            "overdue": sealer.overdue,
+            "problem": sealer.problem,
+            "anchors": self.anchors.problem,
+        }
 
     def note(self, name: str, fields: Mapping[str, Value]) -> None:
         """Record something of the supervisor's own."""
@@ -123,6 +168,17 @@ class Record:
         """Find out soon whether rows can be written (`failing`), though nobody writes any."""
         if self._recorder is not None:
             self._recorder.probe()
+
+    def _terms(self) -> Terms:
+        settings = self._settings()
+        return Terms(settings.audit_seal_rows, settings.audit_seal_after, settings.audit_heartbeat, self._policy())
+
+    def _sealed(self, event: Event, anchor: Anchor) -> None:
+        """A checkpoint, or the first key of a line; the journal has no line a minute about checkpoints."""
+        self.counts.written((event,))
+        self.anchors.put(anchor)
+        if event.name == seal.KEY:
+            self.journal.event(lines.line(event))
 
     def _written(self, events: list[Event]) -> None:
         self.counts.written(events)

@@ -2,9 +2,13 @@
 
 The loop never waits for the disk. Openings are answered when their transaction is on the disk, or at once with
 "busy" while the database cannot be written; everything else is kept, bounded, and written when it can be.
+
+When the disk is full the ballast (store.ballast) is given up, and what it makes room for is for ends and what takes
+away only (event.LAST), until there is room for a new one. So nobody is let in by the last free page.
 """
 
 import asyncio
+import errno
 import queue
 import sys
 import threading
@@ -13,13 +17,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from relay.core.event import Event
+from relay.core.anchor import Anchor
+from relay.core.event import LAST, Event
 from relay.core.histogram import Histogram
 from relay.errors import StoreUnavailable
+from relay.serve.sealing import Sealer, Terms
+from relay.store import files
 from relay.store.database import Writer
 from relay.store.strangers import Count
 
+_Found = TypeVar("_Found")
 Errand = Callable[[Writer], object]  # done by the thread between two groups of rows
 Answer = Callable[[str], None]  # called in the loop: "" when durable, else why it never will be
 
@@ -27,6 +36,14 @@ MOST_OPENINGS = 4096  # waiting at once; later ones are refused at once: at 10,0
 MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100 MB); then the oldest but closings go
 RETRY_SECONDS = 1.0
 BATCH = 1024
+# Seconds that rows nobody waits for wait for company: a log-in's row goes with its first forward's, and the rows of
+# its end are one transaction. What an opening waits for is never longer for it, and workers keep what is not durable.
+GATHER_SECONDS = 0.02
+NARROW = "the disk is full: only ends and what takes away are recorded"
+
+
+def _nothing(writer: Writer) -> None:
+    """The errand that only wakes the thread."""
 
 
 @dataclass(slots=True)
@@ -36,26 +53,49 @@ class _Job:
     opening: bool
 
 
+@dataclass(slots=True)
+class _Question:
+    ask: Errand
+
+
 class Recorder:
     """Owns the writer's thread. All methods are called from the loop."""
 
     def __init__(
-        self, path: Path, node: str, written: Callable[[list[Event]], None], commits: Histogram | None = None
+        self,
+        path: Path,
+        node: str,
+        written: Callable[[list[Event]], None],
+        commits: Histogram | None = None,
+        *,
+        terms: Callable[[], Terms] = Terms,
+        sealed: Callable[[Event, Anchor], None] = lambda event, anchor: None,
     ) -> None:
         """Take the writer's lock. Raises StoreUnavailable if another process has it or the database cannot be made.
 
-        `written` is called in the loop with the events of each durable transaction; `commits` is told how long each
-        took, by the thread.
+        `written` is called in the loop with the events of each durable transaction, `sealed` with each row by which
+        the log is sealed; `commits` is told how long each transaction took, by the thread, which asks for the `terms`.
         """
         self._loop = asyncio.get_running_loop()
+        self._path = path
         self._writer = Writer(path, node)
         self._written = written
         self._commits = commits or Histogram()
-        self._jobs: queue.SimpleQueue[_Job | Errand | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Question | Errand | None] = queue.SimpleQueue()
         self._openings = 0
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
         self.failing = ""  # why rows cannot be written now; "" when they can
         self.lost = 0
+        self.has_ballast = True  # the thread's word: rows of every kind may be written
+        self._ballast_at = -1.0  # when it was last tried to make it; -1: never
+        self._why_narrow = NARROW
+        self._closed = False
+        self._full = False  # the last failure was for want of room
+
+        def tell(event: Event, anchor: Anchor) -> None:
+            self._loop.call_soon_threadsafe(sealed, event, anchor)
+
+        self.sealer = Sealer(path, node, terms, tell, lambda: self._jobs.put(_nothing))
         self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
 
     def open_forwards(self) -> dict[str, Event]:
@@ -91,12 +131,39 @@ class Recorder:
         """Delete strangers' counters older than `days`."""
         self._jobs.put(lambda writer: writer.prune(now_us, days))
 
+    async def ask(self, errand: Callable[[Writer], _Found]) -> _Found:
+        """What the thread finds out or does with the writer, between two groups of rows.
+
+        Raises what it raises; StoreUnavailable while rows cannot be written.
+        """
+        if self._closed:
+            raise StoreUnavailable("the audit database is closed")
+        done: asyncio.Future[_Found] = self._loop.create_future()
+
+        def tell(found: Any, error: Exception | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error is not None else done.set_result(found)
+
+        def run(writer: Writer) -> None:
+            found, failed = None, None
+            try:
+                if self.failing:
+                    raise StoreUnavailable(self.failing, "df -h")
+                found = errand(writer)
+            except Exception as error:  # the asker's, not the thread's
+                failed = error
+            self._loop.call_soon_threadsafe(tell, found, failed)
+
+        self._jobs.put(_Question(run))
+        return await done
+
     def probe(self) -> None:
         """Find out whether rows can be written now: `failing` tells in a moment."""
         self._jobs.put(lambda writer: writer.probe())
 
     async def close(self) -> None:
         """Write what waits, then let the database go."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, 10.0)
 
@@ -104,21 +171,28 @@ class Recorder:
 
     def _run(self) -> None:
         over = False
+        self._has_room()
         while not over:
             jobs: list[_Job] = []
             errands: list[Errand] = []
+            questions: list[Errand] = []
             try:
-                job = self._jobs.get(timeout=RETRY_SECONDS if self._kept or self.failing else None)
+                waiting = self._kept or self.failing
+                job = self._jobs.get(timeout=RETRY_SECONDS if waiting else self.sealer.pause())
+                until = time.monotonic() + GATHER_SECONDS
                 while True:
                     if job is None:
                         over = True
                     elif isinstance(job, _Job):
                         jobs.append(job)
+                        until = 0.0 if job.opening else until
+                    elif isinstance(job, _Question):
+                        questions.append(job.ask)
                     else:
                         errands.append(job)
                     if over or len(jobs) >= BATCH:
                         break
-                    job = self._jobs.get_nowait()
+                    job = self._jobs.get(timeout=max(until - time.monotonic(), 0.0) if jobs else 0.0)
             except queue.Empty:
                 pass
             if not jobs and not self._kept and self.failing:  # a second has passed: does it work again?
@@ -127,21 +201,67 @@ class Recorder:
             self._write(jobs)
             if not self.failing:
                 self._run_errands(errands)
+            for ask in questions:
+                ask(self._writer)
+            if self.failing:  # the last room on a full disk is for ends
+                self.sealer.hold(self.failing)
+            else:
+                self.sealer.look(self._writer)
+        self.sealer.finish(self._writer)
         self._writer.close()
 
     def _write(self, jobs: list[_Job]) -> None:
         """Write what was kept, oldest first, then `jobs`; what cannot be written is kept, openings are refused."""
+        if not self._has_room():
+            self._write_last(jobs)
+            return
         left: list[_Job] = []
         while self._kept and not left:
             chunk = [self._kept.popleft() for _ in range(min(BATCH, len(self._kept)))]
             left = self._store(chunk)
             self._kept.extendleft(reversed(left))
         left = jobs if left else self._store(jobs)
-        if left:
-            self._tell([job for job in left if job.opening], self.failing)
-            self._kept.extend(job for job in left if not job.opening)
-            while len(self._kept) > MOST_KEPT:
-                self._drop_one()
+        if left and self._full:
+            self._writer.ballast.release()
+            self.has_ballast = False
+            self._why_narrow = NARROW
+            self._write_last(left)
+        elif left:
+            self._keep(left)
+
+    def _keep(self, jobs: list[_Job]) -> None:
+        self._tell([job for job in jobs if job.opening], self.failing)
+        self._kept.extend(job for job in jobs if not job.opening)
+        while len(self._kept) > MOST_KEPT:
+            self._drop_one()
+
+    def _write_last(self, jobs: list[_Job]) -> None:
+        """Write only what may have the last room; all else is kept, openings are refused."""
+        self.failing = self._why_narrow
+        self._keep(jobs)
+        last = [job for job in self._kept if job.event.name in LAST]
+        if last:
+            left = [job for start in range(0, len(last), BATCH) for job in self._store(last[start : start + BATCH])]
+            written = {id(job) for job in last} - {id(job) for job in left}
+            self._kept = deque(job for job in self._kept if id(job) not in written)
+        self.failing = self._why_narrow
+
+    def _has_room(self) -> bool:
+        """Whether the ballast is there; it is made when there is room for it, which is looked for once a second."""
+        if self.has_ballast and self._ballast_at >= 0:
+            return True
+        now = time.monotonic()
+        if self._ballast_at >= 0 and now - self._ballast_at < RETRY_SECONDS:
+            return False
+        self._ballast_at = now
+        try:
+            self._writer.ballast.make()
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._why_narrow = NARROW if full else f"the audit log's ballast cannot be made: {error.strerror}"
+        self.has_ballast = self._writer.ballast.held
+        self.failing = "" if self.has_ballast else self._why_narrow
+        return self.has_ballast
 
     def _store(self, batch: list[_Job]) -> list[_Job]:
         """Write the batch and tell who asked; gives back those that cannot be written now."""
@@ -153,6 +273,7 @@ class Recorder:
             self._commits.observe(time.monotonic() - began)
         except StoreUnavailable as error:
             self.failing = error.what
+            self._full = files.is_full(self._path, error)
             return batch
         except Exception as error:  # one row that the store cannot take must not stop the others, nor speak for them
             if len(batch) > 1:
@@ -162,6 +283,7 @@ class Recorder:
             self._tell(batch, "internal error" if batch[0].opening else "")
             return []
         self.failing = ""
+        self.sealer.wrote(len(batch))
         self._tell(batch, "")
         return []
 

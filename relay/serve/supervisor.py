@@ -2,10 +2,16 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `control` (what `relayctl` asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is
-told). Here they are put together.
-Standard library only (a contract of the linter): it stays small, and nothing here can parse what a stranger sends.
+down), `retention` (rows that move to archives), `exporting` (who else is told of each row), `control` (what `relayctl`
+asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
+Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
+can parse what a stranger sends.
 """
+
+from relay.serve import omissions
+
+if __name__ == "__main__":  # not where a test imports this
+    omissions.leave_out_tls()
 
 import asyncio
 import contextlib
@@ -25,12 +31,14 @@ from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
+from relay.serve.exporting import Exporting
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.metrics import Metrics
 from relay.serve.protocol import Message
 from relay.serve.pulse import Pulse
 from relay.serve.record import Record
+from relay.serve.retention import Retention
 from relay.serve.roll import Roll
 from relay.serve.succession import Predecessor
 from relay.serve.tenure import Tenure
@@ -50,7 +58,7 @@ class Supervisor:
     def __init__(self, site: locate.Site) -> None:
         self._site = site
         self._loop = asyncio.get_running_loop()
-        self._record = Record()
+        self._record = Record(lambda: self._law.settings, lambda: self._law.applied.document.version)
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._record.say)
         self._law = Enactment(site, self._crew, self._record)
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
@@ -69,6 +77,7 @@ class Supervisor:
             self._crew, self._record, lambda: self._law.settings.limits, slots=slots, governor=self._governor
         )
         self._roll = Roll(self._crew, slots, self._record)
+        self._retention = Retention(site.state, self._record, lambda: self._law.settings)
         self._pulse = Pulse(os.environ, self._crew.answering, self._record.say)
         self._ready = asyncio.Event()
         self._hung_up = False  # a SIGHUP came, and its reload has not begun
@@ -84,6 +93,7 @@ class Supervisor:
             control=self._control,
             begin=self._begin,
         )
+        self._export = Exporting(site.state, lambda: self._law.settings, self._record.say)
         self._metrics = Metrics(
             site.state,
             record=self._record,
@@ -93,10 +103,13 @@ class Supervisor:
             governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
+            export=lambda: self._export.state,
+            retention=self._retention,
             stopping=self._tenure.over.is_set,
         )
         self._control.talks["take-over"] = self._tenure.hand_over
         self._control.talks["connections"] = self._tenure.talk(self._roll.connections)
+        self._control.talks["archive"] = self._tenure.talk(self._retention.ask)
         self._control.talks["kill"] = self._tenure.talk(self._roll.kill)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -158,6 +171,8 @@ class Supervisor:
             self._zones.run(),
             self._pulse.beat(),
             self._metrics.run(),
+            self._export.run(),
+            self._retention.run(),
         ):
             self._spawn(coroutine)
         await self._tenure.over.wait()
@@ -358,6 +373,9 @@ class Supervisor:
             "connections": sum(len(member.connections) for member in members),
             "database": self._record.failing,
             "rows_lost": self._record.lost,
+            "export": self._export.status(),
+            "retention": self._retention.status(),
+            "seal": self._record.seal_status(),
             "zones": self._zones.status(),
             "workers": [
                 {

@@ -4,12 +4,16 @@ It imports everything it needs before it says hello, and nothing after: it may l
 has replaced its files. It starts no program, opens no listener, and writes no file but its own lock.
 """
 
+from relay.serve import omissions
+
+if __name__ == "__main__":  # not where a test imports this
+    omissions.leave_out()
+
 import asyncio
 import contextlib
 import encodings.idna
 import fcntl
 import gc
-import logging
 import os
 import signal
 import socket
@@ -20,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+from asyncssh.logging import SSHLogger
+from asyncssh.packet import SSHPacketLogger
 
 from relay import __version__
 from relay.core.ids import Ids
@@ -34,6 +40,7 @@ from relay.serve.frame import Frame
 from relay.serve.intake import Intake
 from relay.serve.judging import Judging
 from relay.serve.law import Law
+from relay.serve.lobby import Lobby
 from relay.serve.patience import Patience, Reader
 from relay.serve.portion import Portion
 from relay.serve.protocol import VERSION, Link, Message
@@ -73,6 +80,7 @@ class Worker:
         self.patience = Patience()
         self._intake = Intake()
         self._slow = contract.problem()  # why nothing goes the fast path
+        self.lobby = Lobby(time.monotonic, self.loop.call_soon)
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -283,8 +291,7 @@ class Worker:
         sock.setblocking(False)
         adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
         self.connections[adapter.id] = adapter
-        task = self.loop.create_task(self._accept(adapter, sock), name=f"accept {adapter.id}")
-        self._keep(task)
+        self.lobby.work(lambda: self._keep(self.loop.create_task(self._accept(adapter, sock), name="accept")))
 
     async def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
         try:
@@ -404,9 +411,18 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
 
 
+def _hush() -> None:
+    """Let asyncssh compose no log: a line for each packet, which nobody reads, was a tenth of a log-in's time."""
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        """What matters is recorded by our own code."""
+
+    SSHLogger.log = SSHPacketLogger._log_packet = nothing  # type: ignore[method-assign]  # in this process only
+
+
 def main() -> None:
     """`python -m relay.serve.worker STATE NAME [DESCRIPTOR]`: started by the supervisor only."""
-    logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what matters is recorded by our own code
+    _hush()
     gc.collect()
     gc.freeze()
 

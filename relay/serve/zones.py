@@ -47,9 +47,10 @@ class Zones:
         """Ask for each forward whether its way is still the same, and end it if not."""
         self._addresses.clear()
         answers: dict[_Key, Guard] = {}
-        names = _names()
+        forwards = tuple(self._forwards())
+        names = _names() if forwards else None
         done = 0
-        for forward in tuple(self._forwards()):
+        for forward in forwards:
             if done >= TURN:
                 await asyncio.sleep(0)
                 done, names = 0, _names()  # they may have changed while others had their turn

@@ -28,7 +28,7 @@ _SETTINGS = """\
 # timezone: Asia/Shanghai                 # for `until`, `days` and `hours` of rules; default UTC
 # login: recorded                         # strict: the login name must be the person's
 # limits: {login_grace: 30s, forwards_per_connection: 256, dial_timeout: 10s}
-# audit: {keep: 400d, strangers: 30d}
+# audit: {keep: 400d, max_size: 2GiB, strangers: 30d}
 """
 
 _POLICY = """\

@@ -135,6 +135,15 @@ def _size(low: int, high: int) -> PlainValidator:
     return _read(parse)
 
 
+def _database(value: object) -> int:
+    if value == "none":
+        return 0
+    found = values.size(value)
+    if not 64 << 20 <= found <= 1 << 40:
+        raise InputRejected(f"{value} is out of bounds", "write none, or from 64MiB to 1024GiB")
+    return found
+
+
 def _rate(value: object) -> int:
     if value == "none":
         return 0
@@ -379,10 +388,38 @@ _S = Settings()
 
 
 class AuditEntry(_Strict):
-    """How long the audit database keeps what it holds."""
+    """How long the audit database keeps what it holds, how it is sealed, and who else is told."""
 
-    keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = _S.audit_keep_days
+    keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = Field(
+        default=_S.audit_keep_days, description="then rows move to archives, which are kept until they are discarded"
+    )
+    max_size: Annotated[int, _read(_database), _schema("bytes of the database, or none", "2GiB", "none")] = Field(
+        default=_S.audit_max_size, description="the oldest rows move to archives before it is reached"
+    )
     strangers: Annotated[int, _text(_days_kept, "write 30d"), _schema("days", "30d")] = _S.strangers_keep_days
+    seal_rows: Annotated[int, _Count(1, 1_000_000)] = Field(
+        default=_S.audit_seal_rows, description="a signed checkpoint after so many rows"
+    )
+    seal_after: Annotated[float, _duration(1, 3600), _DURATION_SCHEMA] = Field(
+        default=_S.audit_seal_after, description="or so long after the first row that is not sealed"
+    )
+    heartbeat: Annotated[float, _duration(10, 86400), _DURATION_SCHEMA] = Field(
+        default=_S.audit_heartbeat, description="or so long after the last one, though nothing happened"
+    )
+    anchors: Annotated[
+        str, _read(values.anchors), _schema("a path, syslog, or off", "off", "syslog", "/var/log/relay-anchors")
+    ] = Field(default=_S.audit_anchors, description="where the anchor of each checkpoint goes")
+    export: Annotated[
+        str,
+        _read(values.export),
+        _schema("a path that ends in .jsonl, stdout, or off", "off", "/var/log/relay/events.jsonl", "stdout"),
+    ] = Field(default=_S.audit_export, description="where every event goes as a line of JSON")
+    export_size: Annotated[
+        int, _size(1 << 20, 1 << 40), _schema("bytes with unit", "100MiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$")
+    ] = Field(default=_S.audit_export_size, description="a new file is begun after so much")
+    export_files: Annotated[int, _Count(1, 1000)] = Field(
+        default=_S.audit_export_files, description="old files of the export that are kept"
+    )
 
 
 class SettingsFile(_Strict):
@@ -441,7 +478,15 @@ class SettingsFile(_Strict):
                 **{**dict(self.penalties), "exempt": tuple(str(network) for network in self.penalties.exempt)}
             ),
             audit_keep_days=self.audit.keep,
+            audit_max_size=self.audit.max_size,
             strangers_keep_days=self.audit.strangers,
+            audit_seal_rows=self.audit.seal_rows,
+            audit_seal_after=self.audit.seal_after,
+            audit_heartbeat=self.audit.heartbeat,
+            audit_anchors=self.audit.anchors,
+            audit_export=self.audit.export,
+            audit_export_size=self.audit.export_size,
+            audit_export_files=self.audit.export_files,
         )
 
 

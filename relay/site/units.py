@@ -79,7 +79,8 @@ WatchdogSec=60
 # Workers with open forwards live on when the supervisor is replaced, and drain; only the supervisor is signalled,
 # and workers join its successor. After a stop for good: systemctl kill --signal=TERM relay.service ends open forwards.
 KillMode=process
-TimeoutStartSec=60
+# a database of release 0.1.0 is laid out anew before anything else: a minute or two for a million forwards
+TimeoutStartSec=900
 TimeoutStopSec={patience}
 # one worker that met a client too large for the machine must not take the others with it
 OOMPolicy=continue
@@ -89,7 +90,8 @@ TasksMax=512
 LimitNOFILE=65536
 LimitCORE=0
 
-# What it may write: its state (host keys, audit database, control socket), and nothing else.
+# What it may write: its state (host keys, audit database, control socket), logs for a collector (audit: export), and
+# nothing else.
 {state}
 UMask=0077
 ProtectSystem=strict
@@ -162,7 +164,8 @@ def render(
     if not _USER.fullmatch(user):
         raise InputRejected(f"{user!r} is not a user name", f"use {USER}")
     if state.parent == Path("/var/lib"):
-        holds = f"StateDirectory={state.name}\nStateDirectoryMode=0700"
+        name = state.name
+        holds = f"StateDirectory={name}\nStateDirectoryMode=0700\nLogsDirectory={name}\nLogsDirectoryMode=0750"
     else:
         holds = f"ReadWritePaths={state}"
     service = _SERVICE_TEXT.format(user=user, program=program, site=site, state=holds, patience=math.ceil(stop) + 15)

@@ -1,8 +1,10 @@
 """How are a site and its state saved to one file, and brought back?
 
 A backup is a gzipped tar: `site/` (relay.yaml, policies, keys), `state/host_keys`, `state/applied`, `state/audit.db` as
-a consistent copy (SQLite's backup, so a running relay is no obstacle), and last a `manifest.json` with the SHA-256 of
-each file. It holds the private host keys: mode 0600.
+a consistent copy (SQLite's backup, so a running relay is no obstacle), `state/archive` as it belongs to that copy, and
+last a `manifest.json` with the SHA-256 of each file. It holds the private host keys: mode 0600. It never holds the key
+that signs the audit log (audit_key): whoever had a copy could write the log anew from there on. So a restored log goes
+on with a new key, and says so.
 """
 
 import contextlib
@@ -14,11 +16,12 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from relay.errors import InputRejected, RelayError
+from relay.store import archive, archive_files
 from relay.store.database import FILE
 from relay.store.files import retire_log, take_lock
 
@@ -27,7 +30,7 @@ MANIFEST = "manifest.json"
 MOST_FILES = 50_000
 MOST_BYTES = 64 << 30
 _SITE = ("relay.yaml", "network.yaml", "policies", "keys")
-_STATE = ("host_keys", "applied")
+_STATE = ("host_keys", "applied", archive.DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,16 @@ def make(site: Path, state: Path, file: Path, version: str) -> Contents:
             raise RelayError(f"{file} exists already", "name a new file: a backup is never written over")
         with os.fdopen(descriptor, "wb") as raw:
             with tarfile.open(fileobj=raw, mode="w:gz", format=tarfile.PAX_FORMAT, compresslevel=6) as tar:
-                for name, path in _files(site, state):
-                    _add(tar, name, path.read_bytes(), digests)
-                with _database_copy(state) as copy:
-                    if copy is not None:
-                        _add_file(tar, f"state/{FILE}", copy, digests)
+                with _no_archiving(state):
+                    # the database first: rows that are archived meanwhile are in both then, and not in neither
+                    with _database_copy(state) as copy:
+                        if copy is not None:
+                            _add_file(tar, f"state/{FILE}", copy, digests)
+                    for name, path in _files(site, state):
+                        _add_file(tar, name, path, digests)
                 contents = Contents(version, int(time.time()), digests)
                 manifest = {"format": FORMAT, "version": version, "made": contents.made, "files": digests}
-                _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode(), {})
+                _add(tar, MANIFEST, json.dumps(manifest, indent=1).encode())
             raw.flush()
             os.fsync(raw.fileno())
         temporary.rename(file)
@@ -72,8 +77,13 @@ def make(site: Path, state: Path, file: Path, version: str) -> Contents:
     return contents
 
 
-def restore(file: Path, site: Path, state: Path) -> tuple[Contents, tuple[Path, ...]]:
+def restore(
+    file: Path, site: Path, state: Path, unpacked: Callable[[Contents, Path], None] = lambda contents, state: None
+) -> tuple[Contents, tuple[Path, ...]]:
     """Bring site and state back from `file`; what was there is moved aside: (what it held, where that is now).
+
+    `unpacked` is given the state, database and all, when it is whole and lies beside its place still: what it writes
+    into it comes with it, or not at all.
 
     Everything is unpacked and checked beside its place first, so a broken backup changes nothing. Raises
     InputRejected for a file that is no whole backup, StoreUnavailable while a relay runs on that state.
@@ -84,6 +94,8 @@ def restore(file: Path, site: Path, state: Path) -> tuple[Contents, tuple[Path, 
     try:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=state) as scratch:
             contents = _unpack(file, Path(scratch))
+            (Path(scratch) / "state").mkdir(mode=0o700, exist_ok=True)
+            unpacked(contents, Path(scratch) / "state")
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             _give(Path(scratch) / "state", state)
             site.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -169,21 +181,34 @@ def _database_copy(state: Path) -> Iterator[Path | None]:
             contextlib.closing(sqlite3.connect(f"{(state / FILE).absolute().as_uri()}?mode=ro", uri=True)) as source,
             contextlib.closing(sqlite3.connect(copy)) as target,
         ):
-            source.backup(target, pages=4096, sleep=0.01)  # in steps: a running relay goes on writing
+            # in one step: a relay that writes between two would have it begin anew each time, perhaps for ever; it
+            # goes on writing meanwhile, and its log grows by that much
+            source.backup(target)
             target.execute("PRAGMA journal_mode = DELETE").fetchone()
         yield copy
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes, digests: dict[str, str]) -> None:
+@contextlib.contextmanager
+def _no_archiving(state: Path) -> Iterator[None]:
+    """Nobody moves rows from the database to archives, or deletes an archive, as long as it takes."""
+    if not (state / archive.DIRECTORY).exists():
+        yield
+        return
+    with archive_files.alone(state):
+        yield
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode, entry.mtime = len(data), 0o600 if "host_keys" in name else 0o640, int(time.time())
-    digests[name] = hashlib.sha256(data).hexdigest()
+    entry.size, entry.mode, entry.mtime = len(data), 0o640, int(time.time())
     tar.addfile(entry, io.BytesIO(data))
 
 
 def _add_file(tar: tarfile.TarFile, name: str, path: Path, digests: dict[str, str]) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode, entry.mtime = path.stat().st_size, 0o600, int(time.time())
+    secret = name.startswith((f"state/{FILE}", "state/host_keys/", f"state/{archive.DIRECTORY}/"))
+    mode = 0o600 if secret else 0o640
+    entry.size, entry.mode, entry.mtime = path.stat().st_size, mode, int(time.time())
     with path.open("rb") as file:
         digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)

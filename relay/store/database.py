@@ -11,13 +11,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from relay.core.chain import GENESIS, link
+from relay.core.chain import link
 from relay.core.event import SCHEMA, Event, bounded
 from relay.core.question import host_of
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, files, migrations, strangers
+from relay.store import ballast, conversion, dictionary, files, hours, leaving, migrations, strangers
 from relay.store.files import unavailable
-from relay.store.reader import ROW, Reader, row_of
+from relay.store.reader import Reader
+from relay.store.rows import ROW, base_of, row_of
 
 __all__ = ["FILE", "Reader", "Writer"]
 
@@ -38,7 +39,9 @@ class Writer:
         self._node = node
         self._database: sqlite3.Connection | None = None
         self._head: tuple[int, str] | None = None
-        self._ids: dict[tuple[str, str], int] = {}
+        self._newest_hour: int | None = None
+        self._ids: dict[tuple[object, ...], int] = {}
+        self.ballast = ballast.Ballast(path.with_name(ballast.FILE))
         self._lock = files.take_lock(path)
         try:
             self._open()
@@ -56,32 +59,54 @@ class Writer:
             return
         with self._transaction() as database:
             seq, prev = self._head or _head(database)
+            span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
             for event in map(bounded, events):
-                if not _is_new(database, event, seq + 1):
+                forward = event.fields.get("forward")
+                opening = event.name == "forward.opened" and isinstance(forward, str)
+                if opening and forward != event.id and _is_opened(database, str(forward)):
                     continue
-                seq += 1
-                row = link(self._node, seq, prev, event)
-                prev = row.hash
-                fields = event.fields
-                connection, forward = fields.get("connection"), fields.get("forward")
-                database.execute(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ended = _end(database, forward) if event.name == "forward.closed" else 0
+                if ended is None:
+                    continue
+                row = link(self._node, seq + 1, prev, event)
+                placed = dictionary.columns(event)
+                text, repeats = dictionary.rest(event.fields, placed)
+                done = database.execute(
+                    """INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    ON CONFLICT (id) DO NOTHING""",
                     (
-                        seq,
-                        event.id,
+                        seq + 1,
+                        dictionary.kept(event.id),
                         event.time,
                         self._word(database, "nodes", self._node),
                         self._word(database, "names", event.name),
                         SCHEMA,
                         self._who(database, event),
                         self._target(database, event),
-                        connection if isinstance(connection, str) else None,
-                        forward if isinstance(forward, str) else None,
-                        dictionary.rest(fields),
+                        *placed,
+                        self._rest(database, text) if repeats else text,
                         bytes.fromhex(row.hash),
                     ),
                 )
-        self._head = seq, prev
+                if not done.rowcount:  # there is an event with this id
+                    if ended:
+                        database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, ended))
+                    continue
+                seq, prev = seq + 1, row.hash
+                span.add(seq, event.time)
+                if opening:
+                    database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
+            span.store(database)
+        self._head, self._newest_hour = (seq, prev), span.newest
+
+    def append_last(self, events: Sequence[Event]) -> None:
+        """`append`, for rows that must not wait: where the disk is full the ballast makes room for them."""
+        try:
+            self.append(events)
+        except StoreUnavailable as error:
+            if not files.is_full(self._path, error) or not self.ballast.release():
+                raise
+            self.append(events)
 
     def open_forwards(self) -> dict[str, Event]:
         """The opening event of every forward that has no closing row, by forward id. Raises StoreUnavailable."""
@@ -89,6 +114,12 @@ class Writer:
             found = database.execute(f"{ROW} JOIN open_forwards o ON o.seq = e.seq ORDER BY e.seq").fetchall()
             opened = [row_of(columns).event for columns in found]
         return {str(event.fields["forward"]): event for event in opened}
+
+    def open_count(self) -> int:
+        """How many forwards have no closing row. Raises StoreUnavailable."""
+        with self._guard() as database:
+            (count,) = database.execute("SELECT count(*) FROM open_forwards").fetchone()
+            return int(count)
 
     def head(self) -> tuple[int, str]:
         """Number and hash of the last row: (0, GENESIS) when there is none. Raises StoreUnavailable."""
@@ -114,6 +145,26 @@ class Writer:
         """
         with self._transaction() as database:
             return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
+
+    def forget(self, last: int, hash: str, most: int) -> bool:
+        """Delete up to `most` rows that are archived up to row `last`, which has this hash; False when none is left.
+
+        Raises StoreUnavailable, also when the database does not hold what was archived; then none of them is deleted.
+        """
+        with self._transaction() as database:
+            some = leaving.forget(database, last, hash, most)
+            self._ids.clear()  # entries of the dictionaries went with them
+        return some
+
+    def give_back(self) -> bool:
+        """Give the disk some of what archived rows left free; False when there is none. Raises StoreUnavailable."""
+        with self._guard() as database:
+            return leaving.give_back(database)
+
+    def room(self) -> leaving.Room:
+        """How large the database is. Raises StoreUnavailable."""
+        with self._guard() as database:
+            return leaving.room(database)
 
     def probe(self) -> None:
         """Write a page that says what it said before: whether a row could be written now. Raises StoreUnavailable."""
@@ -149,6 +200,8 @@ class Writer:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            # before a new file's first page is written, or never: pages can be given back to the disk (leaving.py)
+            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StoreUnavailable(f"{self._path} lies where SQLite cannot keep a log: {mode}", "use a local disk")
@@ -156,8 +209,9 @@ class Writer:
             database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}").fetchone()
             database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
             database.execute("PRAGMA trusted_schema = OFF")
+            conversion.convert(database)
             migrations.migrate(database)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             if database is not None:
                 database.close()
             raise unavailable(self._path, error) from error
@@ -177,7 +231,7 @@ class Writer:
 
     def _forget(self) -> None:
         """What was remembered of a transaction that did not come to be."""
-        self._head = None
+        self._head = self._newest_hour = None
         self._ids.clear()
 
     @contextlib.contextmanager
@@ -204,7 +258,7 @@ class Writer:
             yield database
             database.execute("COMMIT")
 
-    def _remember(self, place: tuple[str, str], number: int) -> int:
+    def _remember(self, place: tuple[object, ...], number: int) -> int:
         if len(self._ids) >= _REMEMBERED:
             self._ids.clear()
         self._ids[place] = number
@@ -219,12 +273,13 @@ class Writer:
         return self._remember((table, word), number)
 
     def _who(self, database: sqlite3.Connection, event: Event) -> int | None:
+        place = dictionary.place("who", event.fields, dictionary.WHO)
+        known = self._ids.get(place)
+        if known is not None:
+            return known
         text = dictionary.part(event.fields, dictionary.WHO)
         if text is None:
             return None
-        known = self._ids.get(("who", text))
-        if known is not None:
-            return known
         digest = dictionary.short_digest(text)
         person, fingerprint = event.fields.get("person"), event.fields.get("fingerprint")
         database.execute(
@@ -238,15 +293,16 @@ class Writer:
             ),
         )
         (number,) = database.execute("SELECT id FROM who WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(("who", text), number)
+        return self._remember(place, number)
 
     def _target(self, database: sqlite3.Connection, event: Event) -> int | None:
+        place = dictionary.place("target", event.fields, dictionary.TARGET)
+        known = self._ids.get(place)
+        if known is not None:
+            return known
         text = dictionary.part(event.fields, dictionary.TARGET)
         if text is None:
             return None
-        known = self._ids.get(("target", text))
-        if known is not None:
-            return known
         digest = dictionary.short_digest(text)
         port = event.fields.get("port")
         database.execute(
@@ -260,23 +316,35 @@ class Writer:
             ),
         )
         (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(("target", text), number)
+        return self._remember(place, number)
+
+    def _rest(self, database: sqlite3.Connection, text: str) -> int:
+        known = self._ids.get(("rests", text))
+        if known is not None:
+            return known
+        digest = dictionary.short_digest(text)
+        database.execute("INSERT INTO rests (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
+        (number,) = database.execute("SELECT id FROM rests WHERE digest = ?", (digest,)).fetchone()
+        return self._remember(("rests", text), number)
 
 
 def _head(database: sqlite3.Connection) -> tuple[int, str]:
     last = database.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-    return (last[0], last[1].hex()) if last else (0, GENESIS)
+    return (last[0], last[1].hex()) if last else base_of(database)
 
 
-def _is_new(database: sqlite3.Connection, event: Event, seq: int) -> bool:
-    """Whether `event` is to be recorded as row `seq`; keeps the table of open forwards."""
-    if database.execute("SELECT 1 FROM events WHERE id = ?", (event.id,)).fetchone():
-        return False
-    forward = event.fields.get("forward")
-    if event.name == "forward.opened" and isinstance(forward, str):
-        if database.execute("SELECT 1 FROM events WHERE forward = ? AND name = 1 LIMIT 1", (forward,)).fetchone():
-            return False
-        database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
-    elif event.name == "forward.closed":
-        return database.execute("DELETE FROM open_forwards WHERE forward = ?", (forward,)).rowcount == 1
-    return True
+def _end(database: sqlite3.Connection, forward: object) -> int | None:
+    """A forward is no longer open: the number of its opening row, None when it was not open."""
+    ended = database.execute("DELETE FROM open_forwards WHERE forward = ? RETURNING seq", (forward,)).fetchone()
+    return None if ended is None else int(ended[0])
+
+
+def _is_opened(database: sqlite3.Connection, forward: str) -> bool:
+    id = dictionary.kept(forward)
+    return bool(
+        database.execute(
+            """SELECT 1 FROM events WHERE id = ? AND forward = 1 AND name = 1
+            UNION SELECT 1 FROM events WHERE forward = ? AND forward <> 1 AND name = 1""",
+            (id, id),
+        ).fetchone()
+    )

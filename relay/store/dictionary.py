@@ -1,20 +1,30 @@
 """How are an event's fields laid out in the database, and how do they come together again?
 
-Three parts: who, target, and the rest; the first two repeat and are stored once (see migrations.py). Every field
-comes back exactly as it was, types included, because each part is JSON; the columns beside it are for searching only.
+Who, target and what is left (`rest`) repeat and are stored once each, as JSON; ids shrink to seven bytes; the numbers
+of a forward have columns of their own, so that SQL can add them up. Every field comes back exactly as it was, types
+included: what fits no column stays in the JSON.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from relay.core import ids
 from relay.core.chain import compact
-from relay.core.event import Value
+from relay.core.event import Event, Value
 
 WHO = ("person", "login", "credential", "fingerprint", "expires", "client", "client_version")
 TARGET = ("asked", "zone", "address", "port", "rule", "rule_at", "policy")
-COLUMNS = ("connection", "forward")  # short texts of their own in the row
+IDS = ("connection", "forward")
+NUMBERS = ("client_port", "sent", "received", "duration")
+_ABSENT = object()  # a field that is None is another text
+SAME = 1  # in place of a forward's id that is the event's own
+_SHARED = frozenset(("worker", "reason", "obstacle", "kind"))  # few different words: what repeats, and is stored once
+_SMALL = frozenset(("forwards", "count"))  # numbers that are small nearly always
+_SHARED_LONGEST = 200  # characters; a longer text would not repeat
+_LARGEST = 1 << 63  # SQLite's integers
 
 
 def part(fields: Mapping[str, Value], keys: tuple[str, ...]) -> str | None:
@@ -23,33 +33,79 @@ def part(fields: Mapping[str, Value], keys: tuple[str, ...]) -> str | None:
     return compact(chosen) if chosen else None
 
 
-def rest(fields: Mapping[str, Value]) -> str:
-    """The canonical text of what stands in neither dictionary nor column."""
-    return compact(
-        {
-            key: value
-            for key, value in fields.items()
-            if key not in WHO and key not in TARGET and not (key in COLUMNS and isinstance(value, str))
-        }
+def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tuple[object, ...]:
+    """What tells two parts apart before their text is made: the same place is the same text."""
+    get = fields.get
+    values = [get(key, _ABSENT) for key in keys]
+    # 1 equals True, and its text does not
+    return table, *((value, type(value)) if isinstance(value, bool) else value for value in values)
+
+
+def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
+    """What goes into the columns IDS and NUMBERS; None where the field is absent or stays in the JSON."""
+    fields = event.fields
+    found: list[bytes | str | int | None] = []
+    for key in IDS:
+        value = fields.get(key)
+        found.append(None if not isinstance(value, str) else kept(value))
+    if fields.get("forward") == event.id:
+        found[1] = SAME
+    for key in NUMBERS:
+        value = fields.get(key)
+        found.append(value if type(value) is int and -_LARGEST <= value < _LARGEST else None)
+    return tuple(found)
+
+
+def rest(fields: Mapping[str, Value], placed: Sequence[object]) -> tuple[str, bool]:
+    """The canonical text of what stands elsewhere neither as JSON nor in `placed` (`columns`); whether it repeats."""
+    has = {key for key, value in zip((*IDS, *NUMBERS), placed, strict=True) if value is not None}
+    left = {key: value for key, value in fields.items() if key not in WHO and key not in TARGET and key not in has}
+    text = compact(left)
+    repeats = len(text) <= _SHARED_LONGEST and all(
+        value in ("", None)
+        or (key in _SHARED and isinstance(value, str))
+        or (key in _SMALL and type(value) is int and 0 <= value < 20)
+        for key, value in left.items()
     )
+    return text, repeats
 
 
-def joined(
-    who: str | None, target: str | None, connection: str | None, forward: str | None, other: str
-) -> dict[str, Value]:
-    """The fields as they were. Raises ValueError when one of the texts is no JSON object."""
+def joined(texts: Sequence[str | None], event_id: str, placed: Sequence[bytes | str | int | None]) -> dict[str, Value]:
+    """The fields as they were: `texts` are JSON objects. Raises ValueError when one of them is none."""
     fields: dict[str, Value] = {}
-    for text in (who, target, other):
+    for text in texts:
         if text is not None:
-            loaded = json.loads(text)
-            if not isinstance(loaded, dict):
-                raise ValueError(text[:40])
-            fields.update(loaded)
+            fields.update(_loaded(text))
+    connection, forward, *numbers = placed
     if connection is not None:
-        fields["connection"] = connection
+        fields["connection"] = told(connection)
     if forward is not None:
-        fields["forward"] = forward
+        fields["forward"] = event_id if forward == SAME else told(forward)
+    found = zip(NUMBERS, numbers, strict=True)
+    fields.update((key, value) for key, value in found if isinstance(value, int))
     return fields
+
+
+@lru_cache(maxsize=2048)  # whoever reads many rows meets the same people and targets again: twice as fast
+def _loaded(text: str) -> dict[str, Value]:
+    loaded = json.loads(text)
+    if not isinstance(loaded, dict):
+        raise ValueError(text[:40])
+    return loaded
+
+
+def kept(id: str) -> bytes | str:
+    """An id as the database has it: seven bytes, or the text as it is where it is none of ours."""
+    return ids.packed(id) or id
+
+
+def told(id: object) -> str:
+    """The id again. Raises ValueError for what is none."""
+    if isinstance(id, bytes):
+        return ids.unpacked(id)
+    if isinstance(id, str):
+        return id
+    raise ValueError(f"{id!r} is not an id")
 
 
 def short_digest(text: str) -> bytes:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from relay import durable
 from relay.errors import StoreUnavailable
 
 
@@ -27,6 +28,20 @@ def unavailable(path: Path, error: Exception) -> StoreUnavailable:
     )
 
 
+def is_full(path: Path, error: StoreUnavailable) -> bool:
+    """Whether the disk was too full to write the database at `path`."""
+    cause = error.__cause__
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return True
+    if getattr(cause, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:  # SQLite calls a log's index that cannot grow an error like any other
+        room = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < 64 << 10
+
+
 def create(path: Path) -> None:
     """Make the file with its mode and owner before SQLite does; -wal and -shm take them over from it."""
     try:
@@ -37,16 +52,7 @@ def create(path: Path) -> None:
         give_to_owner(descriptor, path.parent)
     finally:
         os.close(descriptor)
-    sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Make a new name in the directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(path.parent)
 
 
 def give_to_owner(descriptor: int, directory: Path) -> None:

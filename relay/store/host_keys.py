@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay import durable
 from relay.errors import InputRejected, NotPermitted, RelayError
 
 DIRECTORY = "host_keys"
@@ -96,7 +97,7 @@ def retire(state: Path, which: str) -> HostKey:
     name = f"{key.name}-{key.fingerprint[7:15].replace('/', '_').replace('+', '-')}"
     (directory / key.name).rename(retired / name)
     (directory / f"{key.name}.pub").rename(retired / f"{name}.pub")
-    _sync(directory)
+    durable.sync(directory)
     return key
 
 
@@ -150,7 +151,6 @@ def _put(state: Path, key: object) -> HostKey:
     name = next(name for name in (stem, *(f"{stem}-{n}" for n in range(2, 1000))) if not (directory / name).exists())
     _write(directory / name, private, 0o600, state)
     _write(directory / f"{name}.pub", f"{public}\n".encode(), 0o644, state)  # last: it makes the key count
-    _sync(directory)
     return HostKey(name, algorithm, _fingerprint(encoded), public, private)
 
 
@@ -164,32 +164,17 @@ def _text(path: Path, *, secret: bool) -> bytes:
 
 
 def _write(path: Path, data: bytes, mode: int, state: Path) -> None:
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _own(temporary, state)
-        temporary.rename(path)
+        durable.replace(path, data, mode, lambda descriptor: _own(descriptor, state))
     except OSError as error:
         raise RelayError(f"{path}: {error.strerror}", "is there room, and do you run it as root?") from None
 
 
-def _own(path: Path, state: Path) -> None:
+def _own(path: Path | int, state: Path) -> None:
     """What root makes belongs to the owner of the state directory, who serves with it."""
     if os.geteuid() == 0:
         owner = state.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fingerprint(encoded: str) -> str:

@@ -1,11 +1,16 @@
 """What does the audit database look like, and how does an older one get there?
 
 Migrations are numbered and additive within a major version, so that a step back to the program before still
-works on the database after. SQLite's user_version holds major * 1000 + number.
+works on the database after. SQLite's user_version holds major * 1000 + number. A database of format 1 is laid out anew
+(store.conversion), once, when a writer opens it.
 
-What repeats is kept once: who (person, key, client) and target (asked, judged, rule) are dictionaries of canonical
-JSON, with columns and indexes for searching; a row refers to them and keeps only the rest. The hash of a row is over
-the whole text put together again, so a change in a dictionary breaks the chain as a change in a row does.
+What repeats is kept once: who (person, key, client), target (asked, judged, rule) and rests are dictionaries of
+canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven
+bytes each, core.ids). The hash of a row is over the whole text put together again, so a change in a dictionary breaks
+the chain as a change in a row does. A forward takes about 310 bytes in all, opened and closed (bench/store.py).
+
+There is no index on time: rows are written nearly in order of time, so `hours` says where an hour begins, and which of
+its rows came late (hours.py).
 """
 
 import os
@@ -13,11 +18,34 @@ import sqlite3
 
 from relay.errors import StoreUnavailable
 
-MAJOR = 1
-_APPLICATION = 0x52454C41  # "RELA": tells our database from any other SQLite file
+MAJOR = 2
+FORMER = 1  # the format that is converted
+APPLICATION = 0x52454C41  # "RELA": tells our database from any other SQLite file
 
+EVENTS = (
+    """CREATE TABLE events (seq INTEGER PRIMARY KEY, id NOT NULL, time INTEGER NOT NULL,
+        node INTEGER NOT NULL, name INTEGER NOT NULL, schema INTEGER NOT NULL, who INTEGER, target INTEGER,
+        connection, forward, client_port INTEGER, sent INTEGER, received INTEGER, duration INTEGER,
+        rest NOT NULL, hash BLOB NOT NULL)""",
+    # what left neither text of its own nor words in a dictionary: see dictionary.py
+    "CREATE TABLE rests (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, text TEXT NOT NULL)",
+    "CREATE TABLE hours (hour INTEGER PRIMARY KEY, first INTEGER NOT NULL, late INTEGER NOT NULL)",
+)
+INDEXES = (
+    "CREATE UNIQUE INDEX events_id ON events (id)",
+    "CREATE INDEX events_name ON events (name) WHERE name > 2",
+    "CREATE INDEX events_who ON events (who) WHERE who IS NOT NULL",
+    "CREATE INDEX events_target ON events (target) WHERE target IS NOT NULL",
+    # closing rows are found by their forward, and an opening row by its own id (forward 1 stands for that)
+    "CREATE INDEX events_connection ON events (connection) WHERE connection IS NOT NULL AND name <> 2",
+    "CREATE INDEX events_forward ON events (forward) WHERE forward <> 1",
+    # a reason or an obstacle, though it is rare; 20 bytes a forward
+    "CREATE INDEX events_rest ON events (rest) WHERE typeof(rest) = 'integer'",
+    # rows with a text of their own: the few that a search for a text must read
+    "CREATE INDEX events_own ON events (name) WHERE typeof(rest) = 'text'",
+)
 _FIRST = (
-    # salt: of the hashes of strangers' login names
+    # salt: of the hashes of strangers' login names; base_seq, base_hash: the last row that was archived away
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE nodes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     # 1 and 2 are the two that come in masses; the partial index on names leaves them out
@@ -32,15 +60,8 @@ _FIRST = (
         host TEXT, address BLOB, port INTEGER)""",
     "CREATE INDEX target_host ON target (host)",
     "CREATE INDEX target_address ON target (address)",
-    """CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time INTEGER NOT NULL,
-        node INTEGER NOT NULL, name INTEGER NOT NULL, schema INTEGER NOT NULL, who INTEGER, target INTEGER,
-        connection TEXT, forward TEXT, rest TEXT NOT NULL, hash BLOB NOT NULL)""",
-    "CREATE INDEX events_time ON events (time)",
-    "CREATE INDEX events_name ON events (name) WHERE name > 2",
-    "CREATE INDEX events_who ON events (who) WHERE who IS NOT NULL",
-    "CREATE INDEX events_target ON events (target) WHERE target IS NOT NULL",
-    "CREATE INDEX events_connection ON events (connection) WHERE connection IS NOT NULL",
-    "CREATE INDEX events_forward ON events (forward) WHERE forward IS NOT NULL",
+    *EVENTS,
+    *INDEXES,
     # kept in the same transaction as the rows: what is open is known without a scan
     "CREATE TABLE open_forwards (forward TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
     # outside the chain, bounded, pruned: see strangers.py
@@ -67,20 +88,30 @@ def migrate(database: sqlite3.Connection) -> None:
         for statement in statements:
             database.execute(statement)
     if version == 0:
-        database.execute(f"PRAGMA application_id = {_APPLICATION}")
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
         database.execute("INSERT INTO meta VALUES ('salt', ?)", (os.urandom(16),))
     database.execute(f"PRAGMA user_version = {CURRENT}")
     database.execute("COMMIT")
 
 
 def check(database: sqlite3.Connection) -> int:
-    """The database's version, 0 when it is empty. Raises StoreUnavailable when this program cannot use it."""
+    """The database's version, 0 when it is empty. Raises StoreUnavailable when this program cannot use it as it is."""
+    version = found(database)
+    if version // 1000 == FORMER:
+        raise StoreUnavailable(
+            f"the audit database has format {FORMER} still", "it gets format 2 when the relay of this version starts"
+        )
+    return version
+
+
+def found(database: sqlite3.Connection) -> int:
+    """The database's version, of the former format too. Raises StoreUnavailable for what is none of ours."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables and application != _APPLICATION:
+    if tables and application != APPLICATION:
         raise StoreUnavailable("this is not an audit database of the relay", "look at `state:` in relay.yaml")
-    if version and version // 1000 != MAJOR:
+    if version and version // 1000 not in (MAJOR, FORMER):
         raise StoreUnavailable(
             f"the audit database has format {version // 1000}, this program knows format {MAJOR}",
             "use the release of relayctl that wrote it",

@@ -12,48 +12,30 @@ copy     there is a log but its -shm can be neither read nor made (a copy on rea
 """
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from relay.core.chain import GENESIS, Row
-from relay.core.event import Event
+from relay.core import ids
+from relay.core.chain import Row
 from relay.core.question import Question
+from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, migrations
+from relay.store import dictionary, hours, leaving, migrations, sums
 from relay.store.files import unavailable
-from relay.store.query import condition
+from relay.store.habits import Habit, habits
+from relay.store.query import candidates
+from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
 from relay.store.strangers import Count
 
-ROW = """SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, e.connection, e.forward, e.rest, e.hash,
-    (SELECT p.hash FROM events p WHERE p.seq = e.seq - 1)
-    FROM events e LEFT JOIN nodes n ON n.id = e.node LEFT JOIN names m ON m.id = e.name
-    LEFT JOIN who w ON w.id = e.who LEFT JOIN target t ON t.id = e.target"""
+_PAGE = 2000  # rows of one statement: some milliseconds, so that the writer's log can be folded in between
 
 _Stamp = tuple[tuple[int, int, int], ...]
-
-
-def row_of(columns: Sequence[Any]) -> Row:
-    """A row as ROW selects it. Raises StoreUnavailable for one that cannot be put together again."""
-    seq, name_id, time, node, name, schema, who, target, connection, forward, rest, digest, prev = columns
-    try:
-        fields = dictionary.joined(who, target, connection, forward, rest)
-        return Row(
-            node=str(node),
-            seq=seq,
-            prev=prev.hex() if prev is not None else GENESIS,
-            hash=digest.hex(),
-            event=Event(name_id, time, str(name), fields),
-            schema=schema,
-        )
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreUnavailable(
-            f"row {seq} of the audit database is damaged: {error}", "relayctl restore FILE brings a backup back"
-        ) from error
 
 
 class Reader:
@@ -77,52 +59,140 @@ class Reader:
 
     def head(self) -> int:
         """The number of the last row, 0 when there is none."""
-        return int(self._ask("SELECT coalesce(max(seq), 0) FROM events")[0][0])
+        last = self._ask("SELECT max(seq) FROM events")[0][0]
+        return int(last) if last is not None else self.base()[0]
+
+    def base(self) -> tuple[int, str]:
+        """Number and hash of the last row that was archived away: (0, GENESIS) when none was."""
+        self._ask("SELECT 1")
+        assert self._database is not None
+        return base_of(self._database)
+
+    def edge(self, time: int) -> int:
+        """A row's number such that every event of `time` (UTC microseconds) or later stands behind that row."""
+        least, values = hours.since(time)
+        return min(int(self._ask(f"SELECT {least}", *values)[0][0]) - 1, self.head())
+
+    def named(self, name: str, after: int, until: int, *, newest: bool) -> int:
+        """The newest, or oldest, row of this (rare) event behind row `after`, up to row `until`; 0: there is none."""
+        found = self._ask(
+            f"""SELECT {"max" if newest else "min"}(seq) FROM events
+            WHERE name = (SELECT id FROM names WHERE name = ?) AND name > 2 AND seq > ? AND seq <= ?""",  # noqa: S608 - one of two words
+            *(name, after, until),
+        )
+        return int(found[0][0] or 0)
+
+    def oldest_open(self) -> tuple[int, str] | None:
+        """Number of the opening row and id of the forward that has been open longest; None: none is open."""
+        found = self._ask("SELECT seq, forward FROM open_forwards ORDER BY seq LIMIT 1")
+        return (int(found[0][0]), str(found[0][1])) if found else None
+
+    def room(self) -> leaving.Room:
+        """How large the database is."""
+        self._ask("SELECT 1")
+        assert self._database is not None
+        return leaving.room(self._database)
 
     def after(self, seq: int, limit: int = 500) -> list[Row]:
         """The rows behind row `seq`, oldest first."""
         return self._rows("WHERE e.seq > ? ORDER BY e.seq LIMIT ?", seq, limit)
 
+    def walk(self, after: int = 0, until: int | None = None) -> Iterator[Row]:
+        """Every row behind row `after`, up to row `until`, oldest first; nothing is held open between two pages."""
+        while page := self._rows(
+            "WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?", after, until or 1 << 62, _PAGE
+        ):
+            yield from page
+            after = page[-1].seq
+
+    def lines(self, after: int = 0) -> Iterator[Line]:
+        """The same as canonical texts with their hashes, three times as fast: for verifying and for archives."""
+        lines = Lines(self._ask)
+        while page := self._ask(f"{LINE} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", after, _PAGE):
+            yield from map(lines.line, page)
+            after = page[-1][0]
+
+    def habits(self, until: int) -> Iterator[Habit]:
+        """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
+        return habits(self._ask, self.base()[0], until)
+
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""
-        where, values = condition(question)
         found: list[Row] = []
-        edge = before if before is not None else 2**62
-        size = max(limit, 200)
-        while len(found) < limit:
-            page = self._rows(f"WHERE {where} AND e.seq < ? ORDER BY e.seq DESC LIMIT ?", *values, edge, size)
-            found += [row for row in page if question.matches(row)]
-            if len(page) < size:
+        for numbers in candidates(self._answer, question, before, limit):
+            rows = self._rows(
+                "WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq DESC", json.dumps(numbers)
+            )
+            found += [row for row in rows if question.matches(row)]
+            if len(found) >= limit:
                 break
-            edge = page[-1].seq
         return found[:limit]
+
+    def portions(
+        self, question: Question, by: str, progress: Callable[[float], object], after: int = 0
+    ) -> Iterator[Portion]:
+        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of core.total.BY."""
+        if not question.text:
+            return sums.portions(self._answer, question, by, progress, after)
+        return self._each(question, progress, after)
+
+    def _each(self, question: Question, progress: Callable[[float], object], after: int) -> Iterator[Portion]:
+        edge: int | None = None
+        last = max(self.head(), 1)
+        while (page := self.search(question, edge, _PAGE)) and page[0].seq > after:
+            yield from (portion(row.event) for row in page if row.seq > after)
+            edge = page[-1].seq
+            progress(1 - edge / last)
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
-        found = self._rows("WHERE e.id = ?", id)
+        found = self._rows("WHERE e.id = ?", dictionary.kept(id))
         return found[0] if found else None
 
     def by_connection(self, connection: str, limit: int = 10_000) -> list[Row]:
         """The rows of one connection, oldest first."""
-        return self._rows("WHERE e.connection = ? ORDER BY e.seq LIMIT ?", connection, limit)
+        id = dictionary.kept(connection)
+        return self._rows(
+            """WHERE e.seq IN (SELECT seq FROM events WHERE connection = ? AND name <> 2
+            UNION ALL SELECT seq FROM events WHERE forward <> 1 AND name = 2 AND forward IN
+            (SELECT iif(forward = 1, id, forward) FROM events WHERE connection = ? AND name = 1))
+            ORDER BY e.seq LIMIT ?""",
+            *(id, id, limit),
+        )
 
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""
-        return self._rows("WHERE e.forward = ? ORDER BY e.seq LIMIT 10", forward)
+        return self.by_forwards((forward,)).get(forward, [])
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The opening and the closing row of each of these forwards, as far as there are any."""
+        found: dict[str, list[Row]] = {}
+        every = [dictionary.kept(forward) for forward in forwards]
+        for begin in range(0, len(every), _PAGE):
+            some = every[begin : begin + _PAGE]
+            marks = ", ".join("?" * len(some))
+            for row in self._rows(
+                f"""WHERE e.seq IN (SELECT seq FROM events WHERE id IN ({marks}) AND forward = 1
+                UNION ALL SELECT seq FROM events WHERE forward IN ({marks}) AND forward <> 1) ORDER BY e.seq""",  # noqa: S608 - marks
+                *(*some, *some),
+            ):
+                found.setdefault(str(row.event.fields["forward"]), []).append(row)
+        return found
 
     def nearest(self, id: str) -> str | None:
         """The id of an event, connection or forward closest to one that does not exist: same beginning, else time."""
+        span = ids.beginning("".join(letter for letter in id if letter in ids.ALPHABET)[: ids.LENGTH])
+        assert span is not None  # of letters of the alphabet
         found = self._ask(
             """SELECT id FROM (
                SELECT max(id) AS id FROM events WHERE id <= ?
                UNION SELECT min(id) FROM events WHERE id > ?
-               UNION SELECT max(connection) FROM events WHERE connection <= ?
-               UNION SELECT min(connection) FROM events WHERE connection > ?
-               UNION SELECT max(forward) FROM events WHERE forward <= ?
-               UNION SELECT min(forward) FROM events WHERE forward > ?) WHERE id IS NOT NULL""",
-            *([id] * 6),
+               UNION SELECT max(connection) FROM events WHERE connection <= ? AND name <> 2
+               UNION SELECT min(connection) FROM events WHERE connection > ? AND name <> 2) WHERE id IS NOT NULL""",
+            *([span[0]] * 4),
         )
-        return max((str(near) for (near,) in found), key=lambda near: _likeness(near, id), default=None)
+        near = (dictionary.told(near) for (near,) in found)
+        return max(near, key=lambda near: _likeness(near, id), default=None)
 
     def persons(self) -> list[str]:
         """Everybody who is in the log, sorted; at most 10,000."""
@@ -161,7 +231,10 @@ class Reader:
         return [row_of(columns) for columns in self._ask(f"{ROW} {rest}", *values)]
 
     def _ask(self, statement: str, *values: object) -> list[Any]:
-        """One statement, answered whole."""
+        """One statement with its values in their order, answered whole."""
+        return self._answer(statement, values)
+
+    def _answer(self, statement: str, values: Sequence[object] | Mapping[str, object]) -> list[Any]:
         failed: Exception | None = None
         for _ in range(5):  # a database that moves under a still reader at each try is being restored: give up then
             try:

@@ -42,7 +42,11 @@ def test_what_is_taken_is_added_elsewhere_once() -> None:
     assert other.total == pytest.approx(0.304)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=8,
+)
 
 
 @given(JSON | st.tuples(st.lists(st.integers(), min_size=14, max_size=14), st.floats()).map(list))

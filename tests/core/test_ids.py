@@ -51,3 +51,25 @@ def test_no_ids(text: str) -> None:
     """Too short, too long, a letter that no id has."""
     with pytest.raises(InputRejected, match="is not an id"):
         ids.parse(text)
+
+
+@given(st.lists(st.integers(0, 2**55 - 1), min_size=2, max_size=4, unique=True), st.text(max_size=12))
+def test_packed_ids_are_the_same_ids(numbers: list[int], other: str) -> None:
+    """Seven bytes for each that sort as the ids do and come back as they were; any other text has none."""
+    made = ["".join(ids.ALPHABET[(number >> shift) & 31] for shift in range(50, -1, -5)) for number in numbers]
+    packed = [ids.packed(one) for one in made]
+    assert all(one is not None and len(one) == 7 for one in packed)
+    assert [ids.unpacked(one) for one in packed if one] == made
+    assert [one for _, one in sorted(zip(packed, made, strict=True))] == sorted(made)
+    assert (ids.packed(other) is None) == (len(other) != 11 or not set(other) <= set(ids.ALPHABET))
+
+
+@pytest.mark.parametrize("text", ["", "0", "0k3v", "0k3v9x2m4qz"])
+def test_a_beginning_holds_exactly_the_ids_that_begin_so(text: str) -> None:
+    """The least and the greatest of them; no id begins with a text that has other letters or is too long."""
+    span = ids.beginning(text)
+    assert span is not None
+    assert ids.unpacked(span[0]) == text.ljust(11, "0")
+    assert ids.unpacked(span[1]) == text.ljust(11, "z")
+    assert ids.beginning(text + "u") is None
+    assert ids.beginning("0" * 12) is None

@@ -12,6 +12,7 @@ relay = Relay()
 alice = relay.connect()
 OPENED = link("relay", 1, GENESIS, relay.opened(alice, "192.168.1.50:443", "192.168.1.50"))
 DENIED = link("relay", 2, OPENED.hash, relay.denied(alice, "[fd00::1]:22"))
+SEALED = link("relay", 4, DENIED.hash, relay.event("audit.sealed", epoch=1))
 STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0.1.0"))
 
 
@@ -37,6 +38,7 @@ STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0
         (Question(verdict="allowed"), "o"),
         (Question(verdict="denied"), "d"),
         (Question(name="server.started"), "s"),
+        (Question(name="audit.sealed"), "c"),  # a checkpoint a minute answers only who asks for it
         (Question(since=STARTED.event.time), "s"),
         (Question(until=STARTED.event.time), "od"),
         (Question(text="OPENSSH"), "od"),
@@ -47,7 +49,7 @@ STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0
 )
 def test_all_that_is_asked_must_hold(question, answers):
     """Each part narrows; a near miss (another case, a neighbour's port) does not answer."""
-    rows = {"o": OPENED, "d": DENIED, "s": STARTED}
+    rows = {"o": OPENED, "d": DENIED, "s": STARTED, "c": SEALED}
     assert "".join(letter for letter, row in rows.items() if question.matches(row)) == answers
 
 

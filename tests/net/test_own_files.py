@@ -39,7 +39,7 @@ def test_a_file_is_replaced_at_one_moment(tmp_path: Path) -> None:
 def test_what_a_crash_left_beside_it_is_swept(tmp_path: Path) -> None:
     """A half-written file of an earlier run hinders nobody."""
     path = tmp_path / "up"
-    beside = tmp_path / ".up.relay-new"
+    beside = tmp_path / ".up.new"
     beside.write_text("half")
     own_files.put(path, mine(b"whole"))
     assert not beside.exists()

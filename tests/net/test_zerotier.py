@@ -89,14 +89,19 @@ ANY_JSON = st.recursive(
 )
 KEYS = ("address", "clock", "online", "version", "nwid", "status", "portDeviceName", "assignedAddresses", "routes",
         "target", "via", "paths", "lastReceive", "active", "roots", "identity", "id", "latency", "name")  # fmt: skip
-LIKE = st.fixed_dictionaries({"address": st.just("cf33a232e1")}, optional=dict.fromkeys(KEYS[1:], ANY_JSON))
+WORDS = ("cf33a232e1", "cf33a232e100ab01", "ACCESS_DENIED", "zt0", "10.0.0.0/8", "02:64:33:43:00:43", "10.0.0.1/9993")
+WORD = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(WORDS)
+PART = st.lists(st.dictionaries(st.sampled_from(KEYS), WORD, max_size=5), max_size=2)
+GOOD = {"address": "cf33a232e1", "nwid": "cf33a232e100ab01", "id": "000000cf33a232e1"}  # else nothing else is looked at
+LIKE = st.dictionaries(st.sampled_from(KEYS), WORD | PART | ANY_JSON).map(lambda said: GOOD | said)
+LISTED = st.lists(LIKE, max_size=3) | ANY_JSON
+STATUSES = st.just([200] * 4) | st.lists(st.sampled_from([200, 401, 500, 0]), min_size=4, max_size=4)
 
 
-@given(st.lists(st.tuples(st.sampled_from([200, 200, 401, 500, 0]), ANY_JSON | LIKE | st.lists(LIKE, max_size=3)),
-                min_size=4, max_size=4))  # fmt: skip
-def test_any_json_is_a_view(said: list[tuple[int, object]]) -> None:
+@given(STATUSES, st.tuples(LIKE | ANY_JSON, LISTED, LISTED, LISTED))
+def test_any_json_is_a_view(statuses: list[int], said: tuple[object, ...]) -> None:
     """Nothing an API answers can raise, and every id and address has the form that a command may hold."""
-    view = zerotier_view.parse(dict(zip(PATHS, said, strict=True)))
+    view = zerotier_view.parse(dict(zip(PATHS, zip(statuses, said, strict=True), strict=True)))
     assert view.node.isalnum() or not view.answers
     assert all(network.id.isalnum() and len(network.id) == 16 for network in view.networks)
 

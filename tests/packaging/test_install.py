@@ -1,7 +1,8 @@
-"""Installing for real: from the built wheel, and with `make install`. Slow, and it asks the package index."""
+"""Installing for real: from the built wheel, and with `make install`. Slow; its wheels come from the package index."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("installing"),  # they share what is made once
+]
 
 
 def run(*command: str | Path, **environ: str) -> str:
@@ -23,29 +29,11 @@ def run(*command: str | Path, **environ: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the package is built from, so that building leaves nothing in the checkout."""
-    copy = tmp_path_factory.mktemp("sources")
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--deduplicate"],
-        cwd=CHECKOUT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in names.split("\0"):
-        if (CHECKOUT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((CHECKOUT / name).read_bytes())
-            (copy / name).chmod((CHECKOUT / name).stat().st_mode)
-    return copy
-
-
-def test_the_wheel_is_an_ordinary_package(sources: Path, tmp_path: Path) -> None:
+def test_the_wheel_is_an_ordinary_package(
+    sources: Path, python: str, wheels: Path, from_wheels: dict[str, str], tmp_path: Path
+) -> None:
     """A fresh environment with nothing but the wheel (as pipx or uv make it) has a relayctl that works."""
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, sources)
-    (wheel,) = tmp_path.glob("ssh_jump_relay-*.whl")
+    (wheel,) = wheels.glob("ssh_jump_relay-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     ours = {path.relative_to(sources).as_posix() for path in (sources / "relay").rglob("*.py")}
@@ -53,8 +41,8 @@ def test_the_wheel_is_an_ordinary_package(sources: Path, tmp_path: Path) -> None
     assert "relay/py.typed" in names
     assert {name.split("/")[0] for name in names} == {"relay", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
 
-    run(sys.executable, "-m", "venv", tmp_path / "env")
-    run(tmp_path / "env/bin/python", "-m", "pip", "install", "--quiet", wheel)
+    run(python, "-m", "venv", "--without-pip", tmp_path / "env")
+    run(sys.executable, "-m", "pip", "--python", tmp_path / "env/bin/python", "install", "-q", wheel, **from_wheels)
     relayctl = tmp_path / "env/bin/relayctl"
     assert run(relayctl, "--version").startswith("relayctl, version ")
     listing = run(relayctl, "--help")
@@ -66,9 +54,12 @@ def test_the_wheel_is_an_ordinary_package(sources: Path, tmp_path: Path) -> None
     assert "relayctl, version " in run(tmp_path / "env/bin/python", "-m", "relay", "--version")
 
 
-def test_make_install_never_touches_what_is_in_place(sources: Path, tmp_path: Path) -> None:
+def test_make_install_never_touches_what_is_in_place(
+    sources: Path, from_wheels: dict[str, str], tmp_path: Path
+) -> None:
     """Two installations stand side by side, the link says which one runs, and a step back is the link."""
-    places = {"PREFIX": str(tmp_path / "opt"), "BIN": str(tmp_path / "bin")}
+    sources = shutil.copytree(sources, tmp_path / "checkout")
+    places = {"PREFIX": str(tmp_path / "opt"), "BIN": str(tmp_path / "bin"), **from_wheels}
     install = ("make", "--no-print-directory", "-C", sources, "install")
     link, relayctl = tmp_path / "opt/current", tmp_path / "bin/relayctl"
 

@@ -1,8 +1,6 @@
 """README: its commands run as written, on a fresh machine; the two languages say the same."""
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,30 +53,12 @@ def test_ci_runs_the_command_of_the_page() -> None:
     assert "make test STRICT=1" in (CHECKOUT / ".ci/run").read_text()
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+@pytest.fixture
+def machine(
+    sources: Path, wheels: Path, from_wheels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
     """A booted machine with a copy of the checkout in /tmp/relay, packages to install from, and a key for Alice."""
-    wheels, work = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("machine")
-    sources = tmp_path_factory.mktemp("sources")
-    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--deduplicate"]
-    for name in subprocess.run(listing, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split("\0"):
-        if (CHECKOUT / name).is_file():
-            (sources / name).parent.mkdir(parents=True, exist_ok=True)
-            (sources / name).write_bytes((CHECKOUT / name).read_bytes())
-            (sources / name).chmod((CHECKOUT / name).stat().st_mode)
-    # the machine has no way out, so what pip will ask for is fetched before
-    python = subprocess.run([CHECKOUT / "tools/python.sh", "--service"], check=True, capture_output=True, text=True)
-    subprocess.run(
-        [python.stdout.strip(), "-m", "venv", wheels / "env"], check=True, capture_output=True, env=_plain_environment()
-    )
-    subprocess.run(
-        [wheels / "env/bin/python", "-m", "pip", "wheel", "--quiet", "-w", wheels, sources, "setuptools>=77"],
-        check=True,
-        capture_output=True,
-        env=_plain_environment(),
-    )
-    for made in ("build", "ssh_jump_relay.egg-info"):
-        subprocess.run(["rm", "-rf", sources / made], check=True)
+    work = tmp_path_factory.mktemp("machine")
     with Machine(work, (wheels, sources)) as booted:
         booted.run(
             f"""set -eu
@@ -99,18 +79,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             ip netns exec office /usr/sbin/sshd -f /tmp/office_sshd -o ListenAddress=192.168.1.201
             """
         )
-        booted.environ = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": "/dev/null"}
+        booted.environ = from_wheels
         yield booted
-
-
-def _plain_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MAKE"))}
 
 
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("machine")
+@pytest.mark.xdist_group("installing")  # they share what is made once
 def test_the_commands_of_the_page_run_as_written(machine: Machine) -> None:
     """From `make demo` to the first jump and its audit row: each block in its order, on a machine with systemd."""
     said = []

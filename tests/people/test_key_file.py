@@ -72,9 +72,9 @@ def test_the_directory_is_made_when_it_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_leftover_of_a_killed_command_is_in_nobodys_way(site: Path) -> None:
-    """A temporary file of the same process number is replaced, and is never read as a person's."""
+    """What it had begun to write is replaced, and is never read as a person's."""
     path = site / "keys" / "alice.pub"
-    path.with_name(f".alice.pub.{os.getpid()}.new").write_text("half")
+    path.with_name(".alice.pub.new").write_text("half")
     key_file.replace(path, b"whole\n")
     assert path.read_bytes() == b"whole\n"
     assert [entry.name for entry in (site / "keys").iterdir()] == ["alice.pub"]

@@ -185,6 +185,7 @@ def test_packets_kept_back_in_a_half_finished_rekey_are_bounded(one: Relay) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("floods-rekey")  # half a minute of waiting is for a worker of its own
 def test_a_rekey_that_is_never_finished_ends_the_connection(one: Relay) -> None:
     """After thirty seconds a half-finished key exchange is given up, and its forwards get their closing rows."""
     with flooding_target() as (port, _), logged_in(one) as client:
@@ -277,6 +278,7 @@ def test_junk_connections_leave_no_rows(one: Relay, echo: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.xdist_group("floods-junk")
 def test_a_hundred_thousand_junk_connections_add_less_than_a_megabyte(tmp_path: Path, echo: int) -> None:
     """10^5 connections without a key: under 1 MB on the disk, no forward is delayed, memory is flat."""
     with relay(tmp_path, settings="workers: 1\n") as own:

@@ -1,7 +1,9 @@
 """Group commit: what is durable when, and what happens while the database cannot be written."""
 
 import asyncio
+import contextlib
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,12 @@ import pytest
 from relay.core.event import Event
 from relay.core.histogram import Histogram
 from relay.core.ids import Ids
-from relay.serve.recorder import Recorder
+from relay.core.proof import Walk
+from relay.errors import StoreUnavailable
+from relay.serve.recorder import NARROW, Recorder
+from relay.store import audit_key
 from relay.store.database import FILE, Reader
+from relay.store.strangers import Count
 
 IDS = Ids(1)
 NOW = 1_790_000_000_000_000
@@ -46,9 +52,9 @@ async def answered(recorder: Recorder, one: Event, *, is_opening: bool = True) -
 
 
 def rows(path: Path) -> list[str]:
-    """The ids of all rows."""
+    """The ids of all rows, but for those by which the log is sealed."""
     with Reader(path) as reader:
-        return [row.event.id for row in reader.after(0, 10_000)]
+        return [row.event.id for row in reader.after(0, 10_000) if not row.event.name.startswith("audit.")]
 
 
 async def test_an_answer_means_that_the_row_can_be_read(tmp_path: Path) -> None:
@@ -145,4 +151,71 @@ async def test_a_row_that_cannot_be_stored_speaks_for_itself_alone(tmp_path: Pat
     assert rows(tmp_path / FILE) == [events[0].id, events[2].id]
     assert recorder.lost == 1
     assert recorder.failing == ""
+    await recorder.close()
+
+
+@pytest.mark.system
+async def test_on_a_full_disk_ends_are_recorded_and_nobody_is_let_in(tmp_path: Path) -> None:
+    """The ballast makes room for closing and narrowing rows; openings are refused, other rows and strangers wait until
+    there is room for a new one, and then nothing was lost."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "relay-test", disk], check=True)
+    recorder = Recorder(disk / FILE, "n", lambda events: None)
+    try:
+        recorder.start()
+        opened = [opening(number) for number in range(200)]
+        assert set(await asyncio.gather(*(answered(recorder, one) for one in opened))) == {""}
+        assert recorder.has_ballast
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:  # the keys of checkpoints take and give back a page meanwhile
+                file.write(b"x" * 4096)
+        waiting = [event("login.succeeded", detail="x" * 900) for _ in range(2000)]
+        logins = [asyncio.ensure_future(answered(recorder, one, is_opening=False)) for one in waiting]
+        async with asyncio.timeout(20):
+            while recorder.failing != NARROW:
+                await asyncio.sleep(0.01)
+        assert not recorder.has_ballast
+        assert await answered(recorder, opening(1000)) == NARROW
+        closings = [
+            event("forward.closed", forward=f"f{number}", reason="client-closed", detail="x" * 1000)
+            for number in range(200)
+        ]
+        ends = [*closings, event("key.revoked", fingerprint="SHA256:x")]
+        assert set(await asyncio.gather(*(answered(recorder, one, is_opening=False) for one in ends))) == {""}
+        assert {one.id for one in ends} <= set(rows(disk / FILE))
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await recorder.ask(lambda writer: writer.room())
+        recorder.strangers((Count(1, "198.51.100.0/24", "no-key", 1),))
+        assert recorder.failing == NARROW
+        filler.unlink()
+        assert set(await asyncio.gather(*logins)) == {""}
+        assert await answered(recorder, opening(1001)) == ""
+        assert recorder.has_ballast
+        assert len(rows(disk / FILE)) == len(opened) + len(waiting) + len(ends) + 1
+        assert {one.id for one in waiting} <= set(rows(disk / FILE))
+        await recorder.close()
+        walk = Walk(audit_key.proves, live=audit_key.seen(disk))
+        with Reader(disk / FILE) as reader:
+            walk.read(reader.lines())
+        found = walk.end()
+        assert found.integrity.state == "ok", "sealing went on where it was interrupted"
+        assert (found.authenticity.faults, len(found.lineages), found.unsealed) == ([], 1, 0)
+    finally:
+        await recorder.close()
+        subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_question_is_answered_between_rows(tmp_path: Path) -> None:
+    """What the thread is asked it answers to the asker; what goes wrong is the asker's, and stops no forward."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    recorder.start()
+    assert await recorder.ask(lambda writer: writer.open_count()) == 0
+    with pytest.raises(StoreUnavailable, match="not the one that was archived"):
+        await recorder.ask(lambda writer: writer.forget(7, "0" * 64, 1))
+    with pytest.raises(ZeroDivisionError):
+        await recorder.ask(lambda writer: 1 // 0)
+    assert recorder.failing == ""
+    assert await answered(recorder, opening(1)) == ""
     await recorder.close()

@@ -86,6 +86,9 @@ def test_workers_of_the_other_release_serve_on(one: tuple[Relay, Systemd], back:
             client.login("alice", load_key(relay.key))
             number, channel = client.open("remote", port)
             assert relay.stop() == 0
+            if back:  # that release knows format 1 alone: the log begins anew, and `relayctl upgrade` says so before
+                for file in relay.state.glob("audit.db*"):
+                    file.unlink()
             start(relay, second)
             if not back:
                 shutil.rmtree(old)
@@ -103,7 +106,10 @@ def test_workers_of_the_other_release_serve_on(one: tuple[Relay, Systemd], back:
             (relay.site / "keys" / "alice.pub").write_text("")
             assert "no longer accepted" in client.gone()
         wait_for(lambda: worker not in relay.worker_pids(), "it does not end when it is empty")
-        assert settled(relay) == 3
+        if back:
+            assert relay.stop() == 0
+            start(relay, None)  # and forward again: what 0.1.0 wrote is laid out anew
+        assert settled(relay) == (2 if back else 3)
         assert "worker-lost" not in {row["reason"] for row in relay.rows("forward.closed")}
         assert "a bug of ours" not in relay.log(), relay.log()
 

@@ -1,0 +1,111 @@
+"""What does a piece of code do? Calls, bytecodes, system calls, and memory that it fills, counted and never timed."""
+
+import ctypes
+import os
+import resource
+import select
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+OWN_BLOCK = 1 << 12  # bytes, a page: the smaller ones leave no room in the heap for a copy of a packet
+COPY = 1 << 15  # bytes of the copy that others are measured by: a packet's
+MOVES = "recv recv_into recvmsg recvmsg_into recvfrom recvfrom_into send sendall sendmsg sendto read readv write writev"
+OTHERS = "setsockopt getsockopt shutdown close connect connect_ex register unregister modify urandom getrandom"
+SYSTEM = frozenset([*MOVES.split(), *OTHERS.split()])
+HANDS = (socket.socket, socket.SocketType, select.epoll)
+
+
+class Count:
+    """Counts while it is entered, in code of the files that begin with one of `places`, and of this thread only."""
+
+    def __init__(self, places: Iterable[str], *, bytecodes: bool = False) -> None:
+        """`bytecodes`: those instead of the rest; watching each would distort the rest."""
+        self.calls = self.bytecodes = self.system = self.faults = 0
+        self._places = tuple(places)
+        self._known: dict[str, bool] = {}
+        self._each = bytecodes
+
+    def __enter__(self) -> "Count":
+        self._before = _faults()
+        if self._each:
+            sys.settrace(self._entered)
+        else:
+            sys.setprofile(self._called)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        sys.settrace(None)
+        self.faults += _faults() - self._before
+
+    def _ours(self, frame: FrameType | None) -> bool:
+        if frame is None:
+            return False
+        name = frame.f_code.co_filename
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = name.startswith(self._places)
+        return found
+
+    def _called(self, frame: FrameType, event: str, what: Any) -> None:
+        if event == "call":
+            self.calls += self._ours(frame) or self._ours(frame.f_back)
+        elif event == "c_call" and self._ours(frame):
+            self.calls += 1
+            if what.__name__ in SYSTEM and (isinstance(what.__self__, HANDS) or what.__self__ is os_module):
+                self.system += 1
+
+    def _entered(self, frame: FrameType, event: str, what: Any) -> Callable[..., Any] | None:
+        if not self._ours(frame):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._executed
+
+    def _executed(self, frame: FrameType, event: str, what: Any) -> Callable[..., Any]:
+        self.bytecodes += event == "opcode"
+        return self._executed
+
+
+os_module = sys.modules[os.urandom.__module__]  # `posix`: os's functions are its methods
+
+
+def _faults() -> int:
+    """Pages that this thread has touched for the first time."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+
+
+class Fresh:
+    """Has malloc map each block of OWN_BLOCK and more, so that filling one shows as page faults."""
+
+    def __init__(self) -> None:
+        """Raises SystemExit without glibc: then copies could not be seen."""
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except AttributeError:
+            raise SystemExit("copies cannot be counted: this malloc has no mallopt(3)") from None
+        mallopt(-3, OWN_BLOCK)  # M_MMAP_THRESHOLD
+        mallopt(-2, 0)  # M_TOP_PAD: no room above the last block either
+        mallopt(-1, 0)  # M_TRIM_THRESHOLD
+        self._kept: list[bytes] = []
+        self.plug()
+        source = memoryview(os.urandom(COPY))
+        before = _faults()
+        for _ in range(100):
+            bytes(source)
+        self.copy = (_faults() - before) / 100  # faults of COPY bytes copied once
+
+    def plug(self) -> None:
+        """Take what room for such blocks is left in the heap: malloc would give that first."""
+        for size in (1 << 18, 1 << 16, 1 << 15, OWN_BLOCK):
+            mapped: list[bytes] = []
+            while len(mapped) < 32:
+                before = _faults()
+                block = b"x" * size
+                is_mapped = _faults() - before >= size / resource.getpagesize()
+                (mapped if is_mapped else self._kept).append(block)
+                if len(self._kept) > 10_000:
+                    raise SystemExit("copies cannot be counted: malloc does not do as mallopt(3) told it")

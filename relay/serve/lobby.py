@@ -1,0 +1,50 @@
+"""When is a client worked for that has not proven a key? A little in each turn of the loop: others have theirs.
+
+A key exchange takes a millisecond and a hundred may be ready at once. Worked off as they come, an established stream
+would wait for all of them; here strangers share a budget per turn, and between two turns everybody else is served.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+BUDGET_SECONDS = 0.0005  # per turn; what has begun is finished, so a turn may take a key exchange (1 ms) longer
+
+
+class Lobby:
+    """The work of one worker for those who have not proven a key, in the order in which it came."""
+
+    def __init__(self, clock: Callable[[], float], soon: Callable[[Callable[[], None]], object]) -> None:
+        """`clock` gives seconds; `soon` calls in the next turn of the loop."""
+        self._clock = clock
+        self._soon = soon
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._spent = 0.0
+        self._turning = False
+
+    def work(self, job: Callable[[], None]) -> None:
+        """Do it now if this turn has time left and nobody waits, else in a later one. `job` must not raise."""
+        if not self._turning:
+            self._turning = True
+            self._soon(self._turn)
+        if self._waiting or self._spent >= BUDGET_SECONDS:
+            self._waiting.append(job)
+        else:
+            self._do(job)
+
+    def __len__(self) -> int:
+        """How much waits."""
+        return len(self._waiting)
+
+    def _do(self, job: Callable[[], None]) -> None:
+        began = self._clock()
+        job()
+        self._spent += self._clock() - began
+
+    def _turn(self) -> None:
+        again = bool(self._waiting or self._spent)
+        self._spent = 0.0
+        while self._waiting and self._spent < BUDGET_SECONDS:
+            self._do(self._waiting.popleft())
+        self._turning = again
+        if again:
+            self._soon(self._turn)

@@ -1,0 +1,211 @@
+"""How are archives written and removed? Each file whole or not at all, for those who may read the database."""
+
+import contextlib
+import fcntl
+import gzip
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from relay import durable
+from relay.core import archive
+from relay.core.archive import Entry
+from relay.core.ids import Ids
+from relay.errors import StoreUnavailable
+from relay.store.archive import DIRECTORY, MANIFEST, Archives
+from relay.store.database import FILE
+from relay.store.files import give_to_owner
+from relay.store.rows import Line
+
+SLOT = 509  # of ids: one archives at a time, and nobody else has this slot
+WAIT_SECONDS = 30.0  # for another one who archives, or for a backup, to be done
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[Path]:
+    """The directory of archives, made if need be, while nobody else archives. Raises StoreUnavailable."""
+    directory = state / DIRECTORY
+    try:
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            durable.sync(state)  # no row may leave the database for a directory that a loss of power undoes
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise StoreUnavailable(f"{directory}: {error.strerror}", f"look at owner and mode of {state}") from error
+    try:
+        with contextlib.suppress(PermissionError):  # a command of another user than the owner
+            give_to_owner(descriptor, state)
+            os.fchmod(descriptor, 0o700 | (0o050 if _mode(state) & 0o040 else 0))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"another process archives in {directory}", "try again when it is done"
+                    ) from None
+            time.sleep(0.05)
+        yield directory
+    finally:
+        os.close(descriptor)
+
+
+def _mode(state: Path) -> int:
+    """Archives may be read by whom the database may be read, and written by the owner only."""
+    try:
+        return 0o600 | ((state / FILE).stat().st_mode & 0o040)
+    except OSError:
+        return 0o600
+
+
+def clear(archives: Archives, entries: tuple[Entry, ...]) -> None:
+    """Remove what an interrupted run left: nobody reads it, and all its rows are in the database still."""
+    last = entries[-1].last if entries else 0
+    for path in archives.directory.iterdir():
+        parts = path.name.removesuffix(".jsonl.gz").rsplit("-", 2)
+        leftover = path.name.endswith(".jsonl.gz") and len(parts) == 3 and parts[1].isdecimal() and int(parts[1]) > last
+        if leftover or (path.name.startswith(".") and path.name.endswith(".new")):
+            path.unlink(missing_ok=True)
+
+
+def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
+    """Write the archive of these lines, read it back, give it its name; its entry with the file's size and hash.
+
+    Raises StoreUnavailable, also where `lines` are not what `entry` says; then there is no such file.
+    """
+    path = archives.directory / entry.file
+    fresh = path.with_name(f".{path.name}.new")
+    state = archives.directory.parent
+    try:
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            give_to_owner(descriptor, state)
+            os.fchmod(descriptor, _mode(state))
+            # no name and no time in it: the same rows give the same bytes
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
+                packed.write(entry.header().encode() + b"\n")
+                for line in lines:
+                    if line.seq > entry.last:
+                        break
+                    packed.write(archive.line(line.hash, line.text).encode() + b"\n")
+            file.flush()
+            os.fsync(descriptor)
+            if hasattr(os, "posix_fadvise"):  # what is read back is to come from the disk
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+            data = file.read()
+        entry = replace(entry, bytes=len(data), sha256=sha256(data).hexdigest())
+        archives.check(entry, fresh)
+        fresh.rename(path)
+        durable.sync(archives.directory)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+    return entry
+
+
+def enter(archives: Archives, entries: tuple[Entry, ...]) -> None:
+    """Put a new manifest in the place of the old one. Raises StoreUnavailable."""
+    path = archives.directory / MANIFEST
+    state = archives.directory.parent
+    text = "".join(archive.entry_line(entry) + "\n" for entry in entries)
+    try:
+        durable.replace(path, text.encode(), _mode(state), lambda descriptor: give_to_owner(descriptor, state))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"{path} cannot be written: {error.strerror}", "is there room? df -h; nothing was deleted")
+
+
+def pending_discards(archives: Archives) -> tuple[Entry, ...]:
+    """Archives that the manifest calls discarded while their file is still there: a run was cut short."""
+    return tuple(entry for entry in archives.entries() if not entry.kept and (archives.directory / entry.file).exists())
+
+
+def to_discard(archives: Archives, base: int, before: int) -> tuple[Entry, ...]:
+    """The kept archives of which every row is older than `before`, and has left the database: the oldest ones."""
+    found: list[Entry] = []
+    for entry in archives.entries():
+        if entry.until >= before or entry.last > base:
+            break
+        if entry.kept:
+            found.append(entry)
+    return tuple(found)
+
+
+def announce_discards(state: Path, chosen: tuple[Entry, ...], now: Callable[[], int]) -> tuple[Entry, ...]:
+    """Note in the manifest that these are given up, after a last look that they are whole. Raises StoreUnavailable.
+
+    Their rows `audit.discarded` are to be durable before `discard` removes a file.
+    """
+    archives = Archives(state)
+    with alone(state):
+        ids = Ids(SLOT)
+        files = {entry.file for entry in chosen}
+        entries = []
+        for entry in archives.entries():
+            if entry.file in files and entry.kept:
+                archives.check(entry)
+                at = now()
+                entries.append(archive.dropped(entry, ids.make(at), at))
+            else:
+                entries.append(entry)
+        enter(archives, tuple(entries))
+    return pending_discards(archives)
+
+
+def discard(archives: Archives, entry: Entry) -> None:
+    """Remove the file of an archive that was given up. Raises StoreUnavailable."""
+    path = archives.directory / entry.file
+    try:
+        path.unlink(missing_ok=True)
+        durable.sync(archives.directory)
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be removed: {error.strerror}", "run this as root") from error
+
+
+def damaged(archives: Archives, base: int, hash: str, now: Callable[[], int]) -> tuple[Entry, ...]:
+    """The kept archives that are missing or changed, as they will be given up: as far as their rows are nowhere else.
+
+    `base`, `hash`: the last row that has left the database. Their rows `audit.discarded` come before `give_up`.
+    """
+    ids = Ids(SLOT)
+    found: list[Entry] = []
+    for entry in archives.entries():
+        if not entry.kept or entry.first > base:
+            continue
+        try:
+            archives.check(entry)
+        except StoreUnavailable:
+            at = now()
+            lost = entry if entry.last <= base else replace(entry, last=base, hash=hash)
+            found.append(archive.dropped(lost, ids.make(at), at))
+    return tuple(found)
+
+
+def give_up(state: Path, base: int, lost: tuple[Entry, ...]) -> None:
+    """Go on without these; what is left of their files is kept beside, named .damaged. Raises StoreUnavailable.
+
+    An archive whose rows are all in the database still is made anew by the next run, and so is not asked about.
+    """
+    archives = Archives(state)
+    by_first = {entry.first: entry for entry in lost}
+    with alone(state):
+        entries = [by_first.get(entry.first, entry) for entry in archives.entries() if entry.first <= base]
+        aside = [entry.file for entry in archives.entries() if entry.first in by_first]
+        enter(archives, tuple(entries))
+        for file in aside:
+            path = archives.directory / file
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(path.with_name(f"{file}.damaged"))
+        durable.sync(archives.directory)

@@ -1,0 +1,80 @@
+"""bench/work.py: what the worker does for a packet, a key stroke and a log-in is counted, and may not grow unseen.
+
+The bounds are of what is counted, so they hold on every machine: a copy, a packet, a system call or a call more for
+each 32 KiB is over them. Who makes it less tightens them (`python bench/work.py` prints the table).
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.counting import Count
+
+PROGRAM = Path(__file__).parents[2] / "bench" / "work.py"
+
+# For each 32 KiB, key stroke with its echo, log-in with a forward. Bytecodes are those of 3.11; later ones have fewer.
+BOUNDS = {
+    "down": {"calls": 56.2, "bytecodes": 745, "system": 2.9, "packets": 1.1, "copies": 11.8},
+    "up": {"calls": 61.5, "bytecodes": 1015, "system": 1.9, "packets": 0.1, "copies": 11.3},
+    "stroke": {"calls": 129.5, "bytecodes": 1900, "system": 5, "packets": 1},
+    "log-in": {"calls": 2600, "bytecodes": 33_500, "system": 42},
+}
+
+
+def work(*options: str) -> dict[str, dict[str, float]]:
+    """What a run of bench/work.py counts: a process of its own, since it has its own malloc."""
+    command = [sys.executable, str(PROGRAM), "--json", "--rounds", "3", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, float]]:
+    """The figures of the code as it is."""
+    return work()
+
+
+@pytest.mark.slow
+def test_no_work_was_added(found: dict[str, dict[str, float]]) -> None:
+    """Every figure is within its bound, and every figure has one."""
+    assert {what: set(figures) for what, figures in found.items()} == {what: set(of) for what, of in BOUNDS.items()}
+    over = [
+        f"{what}: {found[what][name]:g} {name}, at most {bound:g}"
+        for what, bounds in BOUNDS.items()
+        for name, bound in bounds.items()
+        if found[what][name] > bound
+    ]
+    assert not over, "; ".join(over)
+
+
+@pytest.mark.slow
+def test_a_copy_more_would_be_seen(found: dict[str, dict[str, float]]) -> None:
+    """With sockets that copy what they send, exactly one copy is counted more each way."""
+    copying = work("--copying")
+    assert set(copying) == {"down", "up"}
+    for way, figures in copying.items():
+        assert figures["copies"] - found[way]["copies"] == pytest.approx(1, abs=0.2)
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    """Calls of Python and C, system calls, and bytecodes, of the files that are looked at and of no others."""
+    spaces: dict[str, dict[str, Any]] = {"ours": {}, "theirs": {}}
+    for name, space in spaces.items():
+        text = "import os\ndef inner():\n    return os.urandom(4)\ndef outer():\n    return inner(), len('abc')\n"
+        exec(compile(text, str(tmp_path / name / "code.py"), "exec"), space)
+    with Count([str(tmp_path / "ours")]) as count:
+        spaces["theirs"]["outer"]()
+        spaces["ours"]["outer"]()
+    assert (count.calls, count.system) == (4, 1)  # outer, inner, urandom, len
+    with Count([str(tmp_path / "ours")], bytecodes=True) as count:
+        spaces["theirs"]["outer"]()
+        theirs = count.bytecodes
+        spaces["ours"]["outer"]()
+    assert theirs == 0
+    assert 10 <= count.bytecodes <= 40  # 27 with Python 3.11

@@ -1,0 +1,77 @@
+"""Strangers are worked for a little at a time (relay/serve/lobby.py), shown with a loop and a clock of our own."""
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.serve.lobby import BUDGET_SECONDS, Lobby
+
+
+class Turns:
+    """A loop: `turn` runs what was asked for before it; work takes as long as it says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+        self._soon: list[Callable[[], None]] = []
+        self.lobby = Lobby(lambda: self.now, self._soon.append)
+
+    def work(self, name: str, seconds: float) -> None:
+        """A stranger has something to be done."""
+
+        def job() -> None:
+            self.now += seconds
+            self.log.append(name)
+
+        self.lobby.work(job)
+
+    def turn(self) -> bool:
+        """One turn of the loop; whether the lobby had asked for it."""
+        now, self._soon[:] = list(self._soon), []
+        for one in now:
+            one()
+        return bool(now)
+
+
+def test_a_hundred_key_exchanges_do_not_take_one_turn() -> None:
+    """A hundred of 1 ms at once: one in each turn, in order; an echo between two turns waits for one of them."""
+    turns = Turns()
+    for number in range(100):
+        turns.work(str(number), 0.001)
+    assert turns.log == ["0"]
+    waits = []
+    while len(turns.lobby):
+        before = turns.now
+        turns.turn()
+        waits.append(turns.now - before)
+    assert max(waits) <= 0.0011
+    assert turns.log == list(map(str, range(100)))
+
+
+def test_what_is_alone_is_done_at_once() -> None:
+    """Nobody waits while there is time: small work is done when it comes, and the lobby falls asleep behind it."""
+    turns = Turns()
+    for number in range(3):
+        turns.work(str(number), BUDGET_SECONDS / 10)
+    assert turns.log == ["0", "1", "2"]
+    assert turns.turn()
+    turns.turn()
+    assert not turns.turn()
+    turns.work("later", 0.01)
+    assert turns.log[-1] == "later"
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.003), st.booleans()), max_size=60))
+def test_no_turn_is_longer_than_its_budget_and_one_piece_of_work(steps: list[tuple[float, bool]]) -> None:
+    """Whatever comes when: all of it is done in its order, and no turn takes longer than the budget and one more."""
+    turns, began, most = Turns(), 0.0, max((seconds for seconds, _ in steps), default=0.0)
+    for number, (seconds, over) in enumerate(steps):
+        turns.work(str(number), seconds)
+        if over:
+            assert turns.now - began <= 2 * (BUDGET_SECONDS + most) + 1e-9  # what was left over, and what came in it
+            began = turns.now
+            turns.turn()
+    while turns.turn():
+        pass
+    assert turns.log == [str(number) for number in range(len(steps))]
