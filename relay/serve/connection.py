@@ -248,8 +248,9 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def count_packets(self, count: int) -> None:
         """So many plain packets have come."""
-        self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
-        self._auth_final = True
+        if count:
+            self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
+            self._auth_final = True  # no request to log in is heeded after that (RFC 4252 5.3)
 
     def sends_plain(self, count: int) -> bool:
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""

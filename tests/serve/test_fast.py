@@ -32,6 +32,7 @@ OTHERS = {
     "keepalive": bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1",
     "global": bytes([hostile.GLOBAL_REQUEST]) + string("nonsense") + b"\1",
     "unknown": bytes([199]) + b"x",
+    "log-in": bytes([hostile.USERAUTH_REQUEST]) + string("x") + string("ssh-connection") + string("none"),
 }
 
 
