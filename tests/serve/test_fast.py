@@ -122,6 +122,7 @@ async def upload(
     one = Plain(fast=fast, windows=[2 * half for half in HALVES], cipher=cipher, start=b"four" + b"\xff" * 7 + b"\xf0")
     heard, got = Heard(), defaultdict(bytearray)
     try:
+        one.feed(one.packet(OTHERS["log-in"]))  # of no effect until a channel has been opened
         for _ in range(CHANNELS):
             await one.open()
         heard.take(one.heard())
