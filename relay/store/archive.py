@@ -100,7 +100,7 @@ class Archives:
 
     def by_id(self, id: str) -> Row | None:
         """The archived row of the event with this id."""
-        return next((row for row in self._told(id, "id") if row.event.id == id), None)
+        return next((row for rows in self._told(id, "id") for row in rows if row.event.id == id), None)
 
     def by_forward(self, forward: str) -> list[Row]:
         """The archived rows of one forward."""
@@ -190,8 +190,8 @@ class Archives:
             if all(any(needle in text for needle in some) for some in needles):
                 yield _believed(self.directory / entry.file, lambda text: archive.row(prev, hash, text), text)  # noqa: B023 - called at once
 
-    def _told(self, id: str, key: str) -> Iterator[Row]:
-        """Rows in which `key` is `id`, oldest first, from when the id was made."""
+    def _told(self, id: str, key: str) -> Iterator[Iterator[Row]]:
+        """Rows of each archive, oldest first, in which `key` is `id`, from when the id was made."""
         try:
             made = ids.made_at(ids.parse(id))
         except InputRejected:
@@ -204,15 +204,14 @@ class Archives:
             read += 1
             if read > _SEARCHED:
                 return
-            yield from self._rows(entry, needles)
+            yield self._rows(entry, needles)
 
     def _story(self, id: str, key: str, end: str) -> list[Row]:
-        found = []
-        for row in self._told(id, key):
-            if row.event.fields.get(key) == id:
-                found.append(row)
-                if row.event.name == end:
-                    break
+        found: list[Row] = []
+        for rows in self._told(id, key):
+            found += [row for row in rows if row.event.fields.get(key) == id]
+            if any(row.event.name == end for row in found):
+                break  # what was written right behind the end stands in the same archive
         return found
 
 
@@ -261,5 +260,6 @@ def _believed(path: Path, take: Callable[[str], _Taken], text: str) -> _Taken:
 
 def _bad(path: Path, what: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"the archive {path} cannot be used: {what}", "relayctl restore FILE brings a backup back; nothing was deleted"
+        f"the archive {path} cannot be used: {what}",
+        "bring it back from a backup, or: relayctl audit archive --damaged; nothing was deleted",
     )

@@ -28,6 +28,7 @@ from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
 from relay.store import columns, dictionary, hours, leaving, migrations, sums
 from relay.store.files import unavailable
+from relay.store.habits import Habit, habits
 from relay.store.query import candidates
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
 from relay.store.strangers import Count
@@ -114,6 +115,10 @@ class Reader:
     def mislaid(self) -> list[str]:
         """What a search would be misled by, though the rows are as they were written; empty: nothing."""
         return columns.mislaid(self._ask)
+
+    def habits(self, until: int) -> Iterator[Habit]:
+        """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
+        return habits(self._ask, self.base()[0], until)
 
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""

@@ -213,7 +213,7 @@ async def test_a_question_is_answered_between_rows(tmp_path: Path) -> None:
     recorder.start()
     assert await recorder.ask(lambda writer: writer.open_count()) == 0
     with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-        await recorder.ask(lambda writer: writer.forget(7, "0" * 64))
+        await recorder.ask(lambda writer: writer.forget(7, "0" * 64, 1))
     with pytest.raises(ZeroDivisionError):
         await recorder.ask(lambda writer: 1 // 0)
     assert recorder.failing == ""
