@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from relay.cli import Context, audit_table, audit_text, audit_verify
+from relay.cli import Context, audit_live, audit_table, audit_text, audit_verify
 from relay.cli.audit_archive import archive
+from relay.cli.audit_report import digest, report
 from relay.cli.output import json_option, progress
 from relay.core import ids
 from relay.core.event import NAMES
@@ -154,6 +155,8 @@ def search(
 def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters: str | None) -> int:
     """Show the last events, one line each, and follow them.
 
+    On a terminal in columns as wide as the window, with colours and a rule at midnight; in a pipe as plain lines.
+
     \b
     Example:
       relayctl audit tail -f
@@ -164,11 +167,12 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters
     question = _question(filters, zone)
     with _log(site.state) as rows:
         head = rows.head()
+        show = audit_live.printer(zone, as_json)
         for row in following.newest(rows, question, lines):
-            audit_text.print_row(row, zone, as_json)
+            show(row)
         if follow:
             for row in following.follow(rows, question, head, time.sleep):
-                audit_text.print_row(row, zone, as_json)
+                show(row)
     return 0
 
 
@@ -335,3 +339,5 @@ def _texts(state: Path, version: str) -> telling.Texts | None:
 
 
 audit.add_command(archive)
+audit.add_command(report)
+audit.add_command(digest)

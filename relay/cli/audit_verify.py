@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,11 +18,12 @@ from relay.core.anchor import Anchor
 from relay.core.proof import Line
 from relay.core.text import escape
 from relay.core.verdict import Proof, Verdict
-from relay.errors import InputRejected, RelayError
+from relay.errors import InputRejected, RelayError, StoreUnavailable
 from relay.site.locate import Site
 
 _MOST_BYTES = 64 << 20  # of a file of anchors: one a minute for a year is 50 MB
 _COLOURS = {"ok": "green", "restored": "yellow", "unproven": "yellow", "fault": "red"}
+_Lines = Callable[[int], Iterator[Line]]
 _STEP = 5000  # rows between two looks at the progress bar: some twenty a second
 
 
@@ -96,13 +99,17 @@ def rows(context: Context, /, after: int) -> int:
     Example:
       relayctl audit rows > rows.txt
     """
+    from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     if sys.stdout.isatty():
         raise click.UsageError("this is for a file or a program: relayctl audit rows > rows.txt")
-    with Reader(context.site().state / FILE) as reader:
-        for _, _, _, _, _, hash, text in reader.lines(after):
-            click.echo(f"{hash}\t{text}")
+    state = context.site().state
+    with Reader(state / FILE) as reader:
+        for lines in (Archives(state).lines, reader.lines):
+            for line in lines(after):
+                after = line[0]  # the database goes on behind the archives
+                click.echo(f"{line[5]}\t{line[6]}")
     return 0
 
 
@@ -144,18 +151,44 @@ def _file(text: str) -> str | None:
 
 def _proof(site: Site, keys: list[str], given: list[Anchor]) -> Proof:
     from relay.core.proof import Walk
-    from relay.review.proof import read
+    from relay.review.proof import Part, read
     from relay.store import audit_key
+    from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     # before the first row: whatever is sealed meanwhile leaves a newer key, never an older one
     live = audit_key.seen(site.state)
+    archives, problem = Archives(site.state), ""
     with Reader(site.state / FILE) as reader:
-        seq, hash = reader.base()
-        walk = Walk(audit_key.proves, keys=keys, anchors=given, live=live, before={seq: hash} if seq else {})
-        with _progress(reader.head() - seq) as seen:
-            read(walk, lambda after: seen(reader.lines(after)))
+        before = dict([reader.base()])
+        try:
+            for entry in archives.entries():
+                before |= {entry.first - 1: entry.prev, entry.last: entry.hash}
+        except StoreUnavailable as error:
+            problem = error.what
+        before.pop(0, None)
+        walk = Walk(audit_key.proves, keys=keys, anchors=given, live=live, before=before)
+
+        def parts() -> list[Part]:
+            return [
+                Part(entry.first, entry.last, entry.hash, partial(archives.lines, until=entry.last))
+                for entry in (archives.entries() if not problem else ())
+                if entry.kept
+            ]
+
+        if problem:
+            walk.stop(problem)
+        with _progress(reader.head()) as seen:
+            read(
+                walk,
+                lambda: [replace(part, lines=_through(seen, part.lines)) for part in parts()],
+                _through(seen, reader.lines),
+            )
     return walk.end(now=_now_if_serving(site))
+
+
+def _through(seen: Callable[[Iterator[Line]], Iterator[Line]], lines: _Lines) -> _Lines:
+    return lambda after: seen(lines(after))
 
 
 def _now_if_serving(site: Site) -> int | None:

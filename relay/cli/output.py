@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from relay.core.quantity import size, span
 from relay.core.text import escape
+
+__all__ = ["json_option", "print_json", "progress", "size", "span", "table", "waiting"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -74,25 +77,3 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             cell + " " * (width - measure(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
         click.echo(click.style(shown, bold=True) if terminal and number == 0 else shown)
-
-
-def size(count: object) -> str | None:
-    """Bytes for people; None for what is not known."""
-    if not isinstance(count, int):
-        return None
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
-def span(us: int) -> str:
-    """Microseconds for people."""
-    seconds = us / 1_000_000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

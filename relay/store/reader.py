@@ -28,6 +28,7 @@ from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
 from relay.store import dictionary, hours, leaving, migrations, sums
 from relay.store.files import unavailable
+from relay.store.habits import Habit, habits
 from relay.store.query import candidates
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
 from relay.store.strangers import Count
@@ -110,6 +111,10 @@ class Reader:
         while page := self._ask(f"{LINE} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", after, _PAGE):
             yield from map(lines.line, page)
             after = page[-1][0]
+
+    def habits(self, until: int) -> Iterator[Habit]:
+        """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
+        return habits(self._ask, self.base()[0], until)
 
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""

@@ -64,8 +64,9 @@ def _terms(ask: Ask, question: Question, names: dict[int, str]) -> tuple[str, li
         among("who", [number for number, fields in _entries(ask, "who").items() if question.is_of(fields)])
     if question.host or question.address is not None or question.port is not None or question.to is not None:
         among("target", [number for number, fields in _entries(ask, "target").items() if question.reaches(fields)])
-    if question.name or question.verdict:
-        among("name", [number for number, name in names.items() if question.is_called(name)])
+    called = [number for number, name in names.items() if question.is_called(name)]
+    if len(called) < len(names):
+        among("name", called)
     for time, comparison in ((question.since, ">="), (question.until, "<")):
         if time is not None:
             terms.append(f" AND e.time {comparison} ?")

@@ -32,6 +32,7 @@ def reader(tmp_path_factory):
         writer.append([relay.login(connection), plain, six, literal, relay.closed(six, "target-closed")])
         writer.append([relay.denied(connection), relay.denied(connection, "192.168.1.50:22", "unknown-target")])
         writer.append([relay.refused(connection), relay.event("audit.lost", count=3), relay.gone(connection)])
+        writer.append([relay.event("audit.sealed", epoch=1, count=3)])
     writer.close()
     with Reader(path) as reader:
         yield reader
@@ -58,7 +59,7 @@ questions = st.builds(
     since=st.one_of(st.none(), st.integers(-1, 60)),
     until=st.one_of(st.none(), st.integers(-1, 60)),
     verdict=st.sampled_from(["", "", "allowed", "denied"]),
-    name=st.sampled_from(["", "", "", "forward.denied", "forward.opened", "audit.lost", "never.heard"]),
+    name=st.sampled_from(["", "", "", "forward.denied", "forward.opened", "audit.lost", "audit.sealed", "never.heard"]),
     text=st.sampled_from(
         ["", "", "OPENSSH", '"quoted"', "100%", "%", "_", "\\", "ünïcode", "nïc", "person", "w1", "é"]
     ),
