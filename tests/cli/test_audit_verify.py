@@ -127,6 +127,33 @@ def test_what_was_changed_in_the_database_is_named(
         assert found[verdict][: len(rows)] == rows, found
 
 
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE who SET person = 'carol' WHERE person = 'alice'", "of who: its columns"),
+        ("UPDATE target SET address = NULL", "of target: its columns"),
+        ("DELETE FROM hours", "a search in time would pass over"),
+    ],
+)
+def test_rows_hidden_from_searches_are_found(log: tuple[Path, str], relayctl: Run, statement: str, what: str) -> None:
+    """No hash covers the columns that searches use: they are compared with the texts."""
+    site, key = log
+    tamper(site, statement)
+    done = relayctl("--site", site, "audit", "verify", "--key", key)
+    assert (done.returncode, what in done.stdout) == (1, True), done.stdout
+
+
+def test_a_copy_is_verified_without_the_machines_keys(log: tuple[Path, str], relayctl: Run) -> None:
+    """Without --copy their absence is a fault; where they cannot be seen it is said that it is not known."""
+    site, key = log
+    shutil.rmtree(site / "state" / "audit_key")
+    assert verify(relayctl, site, "--key", key)[0] == 1
+    assert verify(relayctl, site, "--key", key, "--copy") == (0, {})
+    (site / "state" / "audit_key").write_text("")
+    done = relayctl("--site", site, "audit", "verify", "--key", key)
+    assert (done.returncode, "it is not known whether" in done.stderr) == (0, True)
+
+
 def test_swapped_and_inserted_rows_are_named(log: tuple[Path, str], relayctl: Run) -> None:
     """Two rows that changed places; and one put between, all later ones moved on by one."""
     site, key = log
