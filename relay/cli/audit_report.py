@@ -274,7 +274,7 @@ def _proof(site: "Site") -> "tuple[Item, ...]":
     from relay.cli import audit_verify
     from relay.review.verdicts import verdicts
 
-    return verdicts(audit_verify._proof(site, [], []))
+    return verdicts(audit_verify.prove(site))
 
 
 def _faults(proof: "Sequence[Item]") -> "list[Item]":

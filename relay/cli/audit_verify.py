@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -51,7 +51,7 @@ def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *
     """
     site = context.site()
     given = [key for text in keys for key in _keys(text)]
-    proof = _proof(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
+    proof = prove(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
     if as_json:
         print_json(proof.as_json())
     else:
@@ -149,7 +149,8 @@ def _file(text: str) -> str | None:
 # ---- reading
 
 
-def _proof(site: Site, keys: list[str], given: list[Anchor], *, copy: bool) -> Proof:
+def prove(site: Site, keys: Collection[str] = (), given: Collection[Anchor] = (), *, copy: bool = False) -> Proof:
+    """All that can be said of the site's log. Raises StoreUnavailable where the database cannot be read at all."""
     from relay.core.proof import Walk
     from relay.review.proof import Part, read
     from relay.store import audit_key
