@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import Context
+from relay.cli.audit_question import zone_of
 from relay.cli.output import json_option, print_json, size, table
 from relay.core.archive import retention
 from relay.core.flat import clock
@@ -270,9 +271,7 @@ def _settings(site: "Site") -> "Settings":
 
 
 def _zone(site: "Site") -> tzinfo:
-    from relay.cli import audit
-
-    return audit._zone(site.path)
+    return zone_of(site.path)
 
 
 def _time(text: str, zone: tzinfo) -> int:

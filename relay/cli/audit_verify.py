@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -149,8 +149,8 @@ def _file(text: str) -> str | None:
 # ---- reading
 
 
-def prove(site: Site, keys: Collection[str] = (), given: Collection[Anchor] = (), *, copy: bool = False) -> Proof:
-    """All that can be said of the site's log. Raises StoreUnavailable where the database cannot be read at all."""
+def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> Proof:
+    """Read the whole log of a site, archives first: the three verdicts, with progress on a terminal."""
     from relay.core.proof import Walk
     from relay.review.proof import Part, read
     from relay.store import audit_key

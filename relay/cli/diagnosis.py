@@ -207,6 +207,9 @@ def _running(status: dict[str, Any], found: survey.Survey, settings: Settings) -
         f"{status.get('forwards')} forwards",
         "" if workers else "journalctl -u relay",
     )
+    for slow in sorted({str(worker["slow"]) for worker in workers if worker.get("slow")}):
+        what = f"the fast path is not used, everything works at a higher cost: {escape(slow, 400)}"
+        yield Finding("fast path", "warning", what, "journalctl -u relay; docs/performance.md says what it needs")
     if status.get("faults"):
         yield Finding("relay", "fault", f"it goes on with an older policy: {status['faults'][0]}", "relayctl check")
     if status.get("database"):

@@ -140,6 +140,8 @@ class Metrics:
         for state, count in states.items():
             workers.put(count, state=state)
         yield workers
+        slow = Family("relay_workers_slow", "gauge", "Workers that do not use the fast path; the log says why.")
+        yield slow.put(sum(bool(member.slow) for member in self._crew.members.values()))
         memory = Family("relay_resident_memory_bytes", "gauge", "Resident memory, all workers together.")
         memory.put(_resident(os.getpid()), process="supervisor")
         yield memory.put(sum(_resident(member.pid) for member in self._crew.members.values()), process="workers")

@@ -383,6 +383,7 @@ class Supervisor:
                     "pid": member.pid,
                     "connections": len(member.connections),
                     "release": member.release,
+                    "slow": member.slow,
                     "draining": member.draining or not member.ours,
                     "answers": self._crew.answers(member),
                     "forwards": carried[member.name],
