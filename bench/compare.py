@@ -52,6 +52,7 @@ class Size:
     seconds: float = 6.0  # of echoes, each time
     echoes: int = 3  # runs of all latencies
     setups: int = 200
+    calls: int = 20_000  # of the route guard
     steps: growth.Steps = field(default_factory=growth.Steps)
 
 
@@ -64,6 +65,7 @@ QUICK = Size(
     seconds=1.5,
     echoes=1,
     setups=60,
+    calls=2000,
     steps=growth.Steps((1, 10), 2.0, (1, 10), 20, (100,), (10, 1000), 2000, 2),
 )
 LEAST = Size(
@@ -75,6 +77,7 @@ LEAST = Size(
     seconds=0.2,
     echoes=1,
     setups=5,
+    calls=200,
     steps=growth.Steps((1, 2), 0.2, (1, 2), 2, (4,), (10,), 100, 1),
 )
 
@@ -232,9 +235,9 @@ def growth_section(at: Field) -> list[str]:
     ]
 
 
-def printed(program: str) -> list[str]:
+def printed(program: str, *options: str) -> list[str]:
     """What another program of the bench prints; a bound that is broken is in its words."""
-    command = [sys.executable, str(Path(__file__).with_name(program))]
+    command = [sys.executable, str(Path(__file__).with_name(program)), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if not done.stdout:
         raise SystemExit(f"{program} failed (exit {done.returncode})")
@@ -244,7 +247,7 @@ def printed(program: str) -> list[str]:
 SECTIONS: dict[str, Callable[[Field], list[str]]] = {
     "beside": beside_section,
     "growth": growth_section,
-    "guard": lambda at: printed("guard.py"),
+    "guard": lambda at: printed("guard.py", "--calls", str(at.size.calls)),
     "work": lambda at: printed("work.py"),
 }
 

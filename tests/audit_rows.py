@@ -1,6 +1,9 @@
 """Events as a relay writes them, for the tests of store, review and command line."""
 
-from relay.core.event import Event
+from collections.abc import Iterable
+
+from relay.core.chain import GENESIS, Row, link
+from relay.core.event import Event, bounded
 from relay.core.ids import Ids
 
 NOON = 1_790_856_000_000_000  # 2026-10-01T12:00:00Z
@@ -96,3 +99,11 @@ class Relay:
             self.closed(first),
             self.gone(alice),
         ]
+
+
+def chained(events: Iterable[Event]) -> list[Row]:
+    """The rows that a log would hold of these events, without a log."""
+    rows: list[Row] = []
+    for seq, event in enumerate(map(bounded, events), 1):
+        rows.append(link("relay", seq, rows[-1].hash if rows else GENESIS, event))
+    return rows

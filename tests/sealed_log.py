@@ -1,6 +1,7 @@
 """A sealed audit log in memory, for the tests of what proves it: rows, checkpoints, and keys that sign."""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,7 +12,9 @@ from relay.core.chain import GENESIS, canonical, digest
 from relay.core.event import Event
 from relay.core.proof import Line
 from relay.core.seal import Checkpoint
+from relay.store import audit_key
 from relay.store.audit_key import Signer
+from relay.store.database import FILE, Writer
 from tests.audit_rows import Relay
 
 WITHIN = 900
@@ -29,6 +32,7 @@ class SealedLog:
     def __init__(self) -> None:
         self.relay = Relay()
         self.lines: list[Line] = []
+        self.events: list[Event] = []
         self.signer = signer(1)  # the key that signs next
         self.first = self.signer.public
         self.open: set[str] = set()
@@ -36,6 +40,7 @@ class SealedLog:
 
     def add(self, *events: Event) -> "SealedLog":
         """Append rows."""
+        self.events += events
         for event in events:
             prev = self.lines[-1][5] if self.lines else GENESIS
             seq = self.lines[-1][0] + 1 if self.lines else 1
@@ -82,6 +87,17 @@ class SealedLog:
         """The anchor of a row; of the last one."""
         line = self.lines[seq - 1]
         return anchor("relay", line[0], line[1], line[5])
+
+    def store(self, state: Path) -> None:
+        """Put it on a disk, as if a relay had written it."""
+        writer = Writer(state / FILE, "relay")
+        writer.append(self.events)
+        writer.close()
+        (state / audit_key.DIRECTORY).mkdir()
+        name = base64.urlsafe_b64encode(base64.b64decode(self.signer.public)).decode().rstrip("=")
+        file = state / audit_key.DIRECTORY / f"{self.signer.epoch}-{name}"
+        file.write_bytes(self.signer.private.private_bytes_raw())
+        file.chmod(0o600)
 
     @property
     def live(self) -> dict[str, int]:

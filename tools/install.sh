@@ -57,7 +57,7 @@ else
     cp -r relay pyproject.toml README.md LICENSE "$copy"
     echo "making $PREFIX/$name with $python"
     "$python" -m venv "$PREFIX/$name"
-    "$PREFIX/$name/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$copy"
+    "$PREFIX/$name/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$copy[report]"
     "$PREFIX/$name/bin/relayctl" --version >/dev/null
     echo "$contents" >"$PREFIX/$name/.contents"
     trap - EXIT

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relay.cli import Context
+from relay.cli.audit_question import zone_of
 from relay.cli.output import json_option, print_json, size, table
 from relay.core.archive import retention
+from relay.core.flat import clock
 from relay.core.text import escape
 from relay.errors import InputRejected, NobodyAnswers, RelayError
 
 if TYPE_CHECKING:
     from relay.core.archive import Entry
+    from relay.core.event import Event
     from relay.core.settings import Settings
     from relay.site.locate import Site
 
@@ -26,6 +29,7 @@ _SECONDS = 900.0  # between two archives: each has at most 600 in the relay's ch
 @click.option("--list", "as_list", is_flag=True, help="Only list the archives that there are.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--discard", default="", metavar="TIME", help="Delete archives that hold only rows older than this.")
+@click.option("--damaged", is_flag=True, help="Go on without archives that are missing or changed.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the audit log.")
 @click.option("--yes", is_flag=True, help="Do not ask before discarding.")
 @json_option
@@ -38,6 +42,7 @@ def archive(
     as_list: bool,
     dry_run: bool,
     discard: str,
+    damaged: bool,
     reason: str,
     yes: bool,
     as_json: bool,
@@ -47,7 +52,8 @@ def archive(
     The relay does it by itself (`audit: {keep, max_size}` in relay.yaml); this is for by hand, while it runs or is
     stopped. A row leaves the database only when the file that holds it was read back and a row says so. Each archive
     ends with a signed checkpoint; `audit search`, `show` and `verify` read archives too. Nothing is ever dropped
-    but by --discard. Exit status 1 for a missing or changed archive: then nothing is deleted.
+    but by --discard. Exit status 1 for a missing or changed archive: then nothing is deleted until it is brought back,
+    or given up with --damaged, which is on record and keeps what is left of the file.
 
     \b
     Example:
@@ -55,14 +61,16 @@ def archive(
       relayctl audit archive --before 90d
       relayctl audit archive --discard 2023-01-01 --reason 'kept for three years'
     """
-    if sum(map(bool, (before, discard, as_list))) > 1:
-        raise click.UsageError("--before, --discard and --list are three different things; give one")
+    if sum(map(bool, (before, discard, damaged, as_list))) > 1:
+        raise click.UsageError("--before, --discard, --damaged and --list are different things; give one")
     site = context.site(announce=not (as_json or as_list or dry_run))
     zone = _zone(site)
     if as_list:
         return _list(site, zone, as_json=as_json)
     if discard:
         return _discard(site, _time(discard, zone), zone, reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    if damaged:
+        return _give_up(site, reason, dry_run=dry_run, yes=yes, as_json=as_json)
     edge = _time(before, zone) if before else None
     if dry_run:
         return _foresee(site, edge, zone, as_json=as_json)
@@ -180,7 +188,6 @@ def _list(site: "Site", zone: tzinfo, *, as_json: bool) -> int:
 
 
 def _discard(site: "Site", before: int, zone: tzinfo, reason: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    from relay.cli import record
     from relay.people import doer
     from relay.store import archive_files
     from relay.store.archive import Archives
@@ -197,23 +204,56 @@ def _discard(site: "Site", before: int, zone: tzinfo, reason: str, *, dry_run: b
     if dry_run:
         _say_discards("would be deleted", (*left, *chosen), as_json=as_json)
         return 0
-    if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; say --yes")
-    if not yes:
-        rows = sum(entry.rows for entry in (*left, *chosen))
-        click.confirm(f"delete {len(left) + len(chosen)} archives with {rows} rows for good", abort=True)
+    _ask("delete", (*left, *chosen), yes=yes)
     by = doer.fields(why=reason)
     gone = archive_files.announce_discards(site.state, chosen, _now)
     for entry in gone:
-        problem = str(record.tell(site, {"do": "record"}, [entry.discarded(by)]).get("problem", ""))
-        if problem:
-            raise RelayError(
-                f"nothing more is deleted, because it cannot be recorded: {escape(problem, 300)}",
-                "say it again when it can: relayctl doctor",
-            )
+        _record(site, entry.discarded(by))
         archive_files.discard(archives, entry)
     _say_discards("deleted", gone, as_json=as_json)
     return 0
+
+
+def _give_up(site: "Site", reason: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+    from relay.people import doer
+    from relay.store import archive_files
+    from relay.store.archive import Archives
+    from relay.store.database import FILE, Reader
+
+    with Reader(site.state / FILE) as reader:
+        base, hash = reader.base()
+    lost = archive_files.damaged(Archives(site.state), base, hash, _now)
+    if dry_run:
+        _say_discards("would be given up", lost, as_json=as_json)
+        return 0
+    if lost:
+        _ask("go on without", lost, yes=yes)
+    by = doer.fields(why=reason)
+    for entry in lost:
+        _record(site, entry.discarded({**by, "detail": "missing or changed"}))
+    archive_files.give_up(site.state, base, lost)
+    _say_discards("given up", lost, as_json=as_json)
+    return 0
+
+
+def _ask(verb: str, entries: "tuple[Entry, ...]", *, yes: bool) -> None:
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; say --yes")
+    if not yes:
+        rows = sum(entry.rows for entry in entries)
+        click.confirm(f"{verb} {len(entries)} archives with {rows} rows for good", abort=True)
+
+
+def _record(site: "Site", row: "Event") -> None:
+    """Leave the row that has to be durable first. Raises RelayError."""
+    from relay.cli import record
+
+    problem = str(record.tell(site, {"do": "record"}, [row]).get("problem", ""))
+    if problem:
+        raise RelayError(
+            f"nothing more is deleted, because it cannot be recorded: {escape(problem, 300)}",
+            "say it again when it can: relayctl doctor",
+        )
 
 
 def _say_discards(verb: str, entries: "tuple[Entry, ...]", *, as_json: bool) -> None:
@@ -231,9 +271,7 @@ def _settings(site: "Site") -> "Settings":
 
 
 def _zone(site: "Site") -> tzinfo:
-    from relay.cli import audit
-
-    return audit._zone(site.path)
+    return zone_of(site.path)
 
 
 def _time(text: str, zone: tzinfo) -> int:
@@ -246,9 +284,7 @@ def _time(text: str, zone: tzinfo) -> int:
 
 
 def _clock(us: int, zone: tzinfo) -> str:
-    from relay.cli import audit_text
-
-    return audit_text.clock(us, zone)[:19]
+    return clock(us, zone)[:19]
 
 
 def _now() -> int:

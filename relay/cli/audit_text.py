@@ -2,7 +2,7 @@
 
 import json
 import os
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from typing import Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from relay.cli.output import size, span, table
 from relay.core import ids, journal
 from relay.core.chain import Row
+from relay.core.flat import clock, flat, stamp
 from relay.core.text import escape
 from relay.review.search import Entry
 from relay.review.story import Story
@@ -22,15 +23,6 @@ _COLOURS = {
     "zone.down": "red",
     "zone.up": "green",
 }
-
-
-def clock(us: int, zone: tzinfo) -> str:
-    """An instant (UTC microseconds) in a time zone, to the microsecond."""
-    seconds, rest = divmod(us, 1_000_000)
-    try:
-        return f"{datetime.fromtimestamp(seconds, zone):%Y-%m-%d %H:%M:%S}.{rest:06d}"
-    except (ValueError, OverflowError, OSError):
-        return f"{us} us"
 
 
 def cells(entry: Entry, zone: tzinfo) -> list[object]:
@@ -68,22 +60,14 @@ def cells(entry: Entry, zone: tzinfo) -> list[object]:
 def dated(value: dict[str, Any]) -> dict[str, Any]:
     """Times as text, UTC with microseconds."""
     return {
-        key: clock(item, UTC).replace(" ", "T") + "Z" if key in ("time", "ended") and isinstance(item, int) else item
-        for key, item in value.items()
+        key: stamp(item) if key in ("time", "ended") and isinstance(item, int) else item for key, item in value.items()
     }
-
-
-def row_json(row: Row) -> dict[str, Any]:
-    """One row for programs."""
-    event = row.event
-    head = {"seq": row.seq, "node": row.node, "id": event.id, "time": event.time, "event": event.name}
-    return dated({**event.fields, **head, "schema": row.schema, "prev": row.prev, "hash": row.hash})
 
 
 def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
     """One row as one line on stdout."""
     if as_json:
-        click.echo(json.dumps(row_json(row)))
+        click.echo(json.dumps(flat(row)))
         return
     line = f"{clock(row.event.time, zone)[:23]} {journal.line(row.event)}"
     colour = None if "NO_COLOR" in os.environ else _COLOURS.get(row.event.name)
@@ -118,6 +102,15 @@ def tell(story: Story, zone: tzinfo) -> None:
         click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")
         for line in rule.text.splitlines() or ["(the files of that version were not kept)"]:
             click.echo(f"    {escape(line, 500)}")
+    for version, reason in _ruleless(story):
+        click.echo(f"\npolicy {escape(version)} was law, and no rule of it decided: {escape(reason)}")
+
+
+def _ruleless(story: Story) -> list[tuple[str, str]]:
+    """Policy version and reason of each denial that no rule decided."""
+    shown = [row.event for row in story.rows if not story.chosen or row.seq in story.chosen]
+    denied = [event.fields for event in shown if event.name == "forward.denied" and not event.fields.get("rule")]
+    return sorted({(str(fields["policy"]), str(fields.get("reason"))) for fields in denied if fields.get("policy")})
 
 
 def tell_stranger(story: Story, zone: tzinfo) -> None:
@@ -161,7 +154,7 @@ def story_json(story: Story) -> dict[str, Any]:
     return {
         "id": story.id,
         "chosen": list(story.chosen),
-        "rows": [row_json(row) for row in story.rows],
+        "rows": [flat(row) for row in story.rows],
         "rules": [
             {"policy": rule.version, "rule": rule.rule, "at": rule.at, "text": rule.text} for rule in story.rules
         ],

@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,11 +18,12 @@ from relay.core.anchor import Anchor
 from relay.core.proof import Line
 from relay.core.text import escape
 from relay.core.verdict import Proof, Verdict
-from relay.errors import InputRejected, RelayError
+from relay.errors import InputRejected, RelayError, StoreUnavailable
 from relay.site.locate import Site
 
 _MOST_BYTES = 64 << 20  # of a file of anchors: one a minute for a year is 50 MB
 _COLOURS = {"ok": "green", "restored": "yellow", "unproven": "yellow", "fault": "red"}
+_Lines = Callable[[int], Iterator[Line]]
 _STEP = 5000  # rows between two looks at the progress bar: some twenty a second
 
 
@@ -31,9 +34,10 @@ _STEP = 5000  # rows between two looks at the progress bar: some twenty a second
 @click.option(
     "--anchor", "lines", multiple=True, metavar="LINE|FILE", help="What `audit anchor` printed some time ago."
 )
+@click.option("--copy", is_flag=True, help="This is a copy of the log: its signing keys are not expected here.")
 @json_option
 @click.pass_obj
-def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], as_json: bool) -> int:
+def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *, copy: bool, as_json: bool) -> int:
     """Prove that the audit log was not changed, that nothing is missing, and that this relay wrote it.
 
     Three answers, each with the first row that speaks against it. Without --key the signatures can only be compared
@@ -46,9 +50,8 @@ def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], a
       relayctl audit verify --key 7kR/YyfunhIT5+ayW230+dwTD6jYXaX4kxXJqWJ9ikI= --anchor /media/usb/anchors.txt
     """
     site = context.site()
-    proof = _proof(
-        site, [key for text in keys for key in _keys(text)], [one for text in lines for one in _anchors(text)]
-    )
+    given = [key for text in keys for key in _keys(text)]
+    proof = prove(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
     if as_json:
         print_json(proof.as_json())
     else:
@@ -96,13 +99,17 @@ def rows(context: Context, /, after: int) -> int:
     Example:
       relayctl audit rows > rows.txt
     """
+    from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     if sys.stdout.isatty():
         raise click.UsageError("this is for a file or a program: relayctl audit rows > rows.txt")
-    with Reader(context.site().state / FILE) as reader:
-        for _, _, _, _, _, hash, text in reader.lines(after):
-            click.echo(f"{hash}\t{text}")
+    state = context.site().state
+    with Reader(state / FILE) as reader:
+        for lines in (Archives(state).lines, reader.lines):
+            for line in lines(after):
+                after = line[0]  # the database goes on behind the archives
+                click.echo(f"{line[5]}\t{line[6]}")
     return 0
 
 
@@ -142,20 +149,55 @@ def _file(text: str) -> str | None:
 # ---- reading
 
 
-def _proof(site: Site, keys: list[str], given: list[Anchor]) -> Proof:
+def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> Proof:
+    """Read the whole log of a site, archives first: the three verdicts, with progress on a terminal."""
     from relay.core.proof import Walk
-    from relay.review.proof import read
+    from relay.review.proof import Part, read
     from relay.store import audit_key
+    from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     # before the first row: whatever is sealed meanwhile leaves a newer key, never an older one
-    live = audit_key.seen(site.state)
+    live = None if copy else audit_key.seen(site.state)
+    if live is None and not copy:
+        click.echo(
+            f"it is not known whether the newest checkpoints are missing: {site.state / audit_key.DIRECTORY} cannot be "
+            "seen; run it as root or as the relay's user",
+            err=True,
+        )
+    archives, problem = Archives(site.state), ""
     with Reader(site.state / FILE) as reader:
-        seq, hash = reader.base()
-        walk = Walk(audit_key.proves, keys=keys, anchors=given, live=live, before={seq: hash} if seq else {})
-        with _progress(reader.head() - seq) as seen:
-            read(walk, lambda after: seen(reader.lines(after)))
+        before = dict([reader.base()])
+        try:
+            for entry in archives.entries():
+                before |= {entry.first - 1: entry.prev, entry.last: entry.hash}
+        except StoreUnavailable as error:
+            problem = error.what
+        before.pop(0, None)
+        walk = Walk(audit_key.proves, keys=keys, anchors=given, live=live, before=before)
+
+        def parts() -> list[Part]:
+            return [
+                Part(entry.first, entry.last, entry.hash, partial(archives.lines, until=entry.last))
+                for entry in (archives.entries() if not problem else ())
+                if entry.kept
+            ]
+
+        if problem:
+            walk.beside(problem)
+        with _progress(reader.head()) as seen:
+            read(
+                walk,
+                lambda: [replace(part, lines=_through(seen, part.lines)) for part in parts()],
+                _through(seen, reader.lines),
+            )
+        for what in reader.mislaid():
+            walk.beside(what)
     return walk.end(now=_now_if_serving(site))
+
+
+def _through(seen: Callable[[Iterator[Line]], Iterator[Line]], lines: _Lines) -> _Lines:
+    return lambda after: seen(lines(after))
 
 
 def _now_if_serving(site: Site) -> int | None:

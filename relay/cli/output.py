@@ -2,13 +2,17 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from relay.core.quantity import size, span
 from relay.core.text import escape
+
+__all__ = ["json_option", "print_json", "progress", "size", "span", "table", "waiting"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -31,6 +35,28 @@ def waiting(what: str) -> Iterator[None]:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float], None]]:
+    """Show on the terminal how much of something is done (0 to 1), once it takes a moment; else nothing."""
+    began, shown = time.monotonic(), -1
+
+    def advance(share: float) -> None:
+        nonlocal shown
+        percent = min(int(share * 100), 100)
+        if percent != shown and time.monotonic() - began > 0.5:
+            shown = percent
+            click.echo(f"\r\x1b[K  {percent:3} %    {escape(what, 60)}", nl=False, err=True)
+
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    try:
+        yield advance
+    finally:
+        if shown >= 0:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
 def print_json(value: object) -> None:
     """Print `value` as JSON on stdout; non-ASCII text is escaped, so no terminal can be tricked by it."""
     click.echo(json.dumps(value, indent=2, default=str))
@@ -51,25 +77,3 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             cell + " " * (width - measure(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
         click.echo(click.style(shown, bold=True) if terminal and number == 0 else shown)
-
-
-def size(count: object) -> str | None:
-    """Bytes for people; None for what is not known."""
-    if not isinstance(count, int):
-        return None
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
-def span(us: int) -> str:
-    """Microseconds for people."""
-    seconds = us / 1_000_000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

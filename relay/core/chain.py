@@ -27,14 +27,18 @@ class Row:
     schema: int = SCHEMA
 
 
+# one for all: json.dumps would make one for each text, and there are four of them for each row
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def compact(value: dict[str, Value]) -> str:
     """`value` as canonical JSON: keys sorted, no spaces, characters as they are."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _JSON.encode(value)
 
 
 def canonical(node: str, seq: int, event: Event, schema: int = SCHEMA) -> str:
     """The text that a row's hash covers."""
-    return json.dumps(
+    return _JSON.encode(
         {
             "fields": dict(event.fields),
             "id": event.id,
@@ -43,11 +47,7 @@ def canonical(node: str, seq: int, event: Event, schema: int = SCHEMA) -> str:
             "schema": schema,
             "seq": seq,
             "time": event.time,
-        },
-        ensure_ascii=False,
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
+        }
     )
 
 

@@ -178,7 +178,7 @@ NAMES: Mapping[str, Name] = {
     "audit.discarded": Name(
         "an archive is given up for good",
         ("file", "first", "last", "count", "digest", "since", "until"),
-        _BY,
+        ("detail", *_BY),
     ),
     "audit.key": Name(
         "a line of signing keys begins: the first of all, or because the key was lost or a backup restored",
@@ -227,12 +227,16 @@ def check(event: Event) -> tuple[str, ...]:
 
 def bounded(event: Event) -> Event:
     """`event` as it can be stored: texts cut to LONGEST_TEXT, lone surrogates (no UTF-8 has them) written out."""
+    if all(map(_is_plain, event.fields)) and all(map(_is_plain, event.fields.values())):  # nearly always
+        return event
     fields = {
         _bounded(key): _bounded(value) if isinstance(value, str) else value for key, value in event.fields.items()
     }
-    if fields == event.fields:
-        return event
     return Event(event.id, event.time, event.name, fields)
+
+
+def _is_plain(value: Value) -> bool:
+    return not isinstance(value, str) or (len(value) <= LONGEST_TEXT and value.isascii())
 
 
 def _bounded(text: str) -> str:

@@ -11,7 +11,10 @@ LENGTH = 11
 SLOTS = 512
 _EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
 _TICK_US = 31.25
-_VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
+# to the digits that int() knows; all other letters to none of them
+_DIGITS = dict.fromkeys(range(128), "!") | {
+    ord(letter): digit for letter, digit in zip(ALPHABET, "0123456789abcdefghijklmnopqrstuv", strict=True)
+}
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _MISREAD = str.maketrans({"o": "0", "i": "1", "l": "1"})
 
@@ -41,15 +44,12 @@ def parse(text: str) -> str:
 
 def packed(id: str) -> bytes | None:
     """A canonical id in seven bytes that sort as it does; None for any other text."""
-    if len(id) != LENGTH:
+    if len(id) != LENGTH or not id.isascii():
         return None
-    number = 0
-    for letter in id:
-        value = _VALUES.get(letter)
-        if value is None:
-            return None
-        number = number << 5 | value
-    return number.to_bytes(7, "big")
+    try:
+        return int(id.translate(_DIGITS), 32).to_bytes(7, "big")
+    except ValueError:
+        return None
 
 
 def unpacked(data: bytes) -> str:

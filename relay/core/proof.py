@@ -89,6 +89,10 @@ class Walk:
         self._vigil.blurred()
         self._lineages.missing()
 
+    def beside(self, what: str) -> None:
+        """Something beside the rows is not as they are."""
+        self._integrity.fault(0, what)
+
     def stop(self, what: str) -> None:
         """Nothing more was read, and why."""
         self._integrity.fault(self._seq, what)
@@ -109,8 +113,8 @@ class Walk:
         for one in self._other:
             self._gone(one)
         for verdict in (self._integrity, self._vigil.verdict, self._lineages.verdict):
-            verdict.faults.sort(key=lambda fault: fault.seq)  # the first bad row is told first
-            verdict.notes.sort(key=lambda note: note.seq)
+            for findings in (verdict.faults, verdict.notes):
+                findings.sort(key=lambda one: one.seq or 1 << 62)  # the first bad row is told first
         return Proof(
             integrity=self._integrity,
             completeness=self._vigil.verdict,

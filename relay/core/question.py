@@ -4,7 +4,7 @@
 nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -47,24 +47,29 @@ class Question:
             return False
         if self.until is not None and event.time >= self.until:
             return False
-        if (self.name or event.name) != event.name or (event.name == SEALED and not self.name):
+        return self.is_called(event.name) and self.is_of(fields) and self.reaches(fields) and self._says(row)
+
+    def is_called(self, name: str) -> bool:
+        """Whether an event of this name may answer."""
+        if (self.name or name) != name or (name == SEALED and not self.name):
             return False  # a checkpoint a minute says nothing about anybody; `audit verify` is for those
-        if self.verdict and event.name not in (ALLOWED if self.verdict == "allowed" else DENIED):
-            return False
+        return not self.verdict or name in (ALLOWED if self.verdict == "allowed" else DENIED)
+
+    def is_of(self, fields: Mapping[str, Value]) -> bool:
+        """Whether person, key and client are those asked for."""
         if self.person and fields.get("person") != self.person:
             return False
         if self.fingerprint and not str(fields.get("fingerprint") or "").startswith(full_fingerprint(self.fingerprint)):
             return False
-        if self.client is not None and not _within(fields.get("client"), self.client):
-            return False
+        return self.client is None or _within(fields.get("client"), self.client)
+
+    def reaches(self, fields: Mapping[str, Value]) -> bool:
+        """Whether the target is the one asked for."""
         if self.to is not None and not _within(fields.get("address"), self.to):
             return False
-        return self._is_target(fields.get("asked"), fields.get("address"), fields.get("port")) and self._says(row)
-
-    def _is_target(self, asked: Value, address: Value, port: Value) -> bool:
+        asked, port = fields.get("asked"), fields.get("port")
         if self.host or self.address is not None:
-            host = host_of(asked)
-            judged = address if isinstance(address, str) else None
+            host, judged = host_of(asked), fields.get("address")
             wanted = self.host.lower() if self.host else str(self.address)
             if host != wanted and (self.address is None or judged != str(self.address)):
                 return False

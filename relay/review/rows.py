@@ -1,10 +1,11 @@
 """What does a review need of the place where the audit rows are?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from relay.core.chain import Row
 from relay.core.question import Question
+from relay.core.total import Portion
 
 
 class Attempts(Protocol):
@@ -38,6 +39,9 @@ class Rows(Protocol):
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Rows that answer `question`, newest first, all before row `before`."""
 
+    def portions(self, question: Question, by: str, progress: Callable[[float], object]) -> Iterator[Portion]:
+        """What the rows that answer come to, in parts of one group each; `progress` is told the share that is done."""
+
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
 
@@ -47,8 +51,14 @@ class Rows(Protocol):
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""
 
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The same of many forwards, by forward; one of which there is no row is left out."""
+
     def nearest(self, id: str) -> str | None:
         """The id that is most like one that does not exist."""
+
+    def persons(self) -> list[str]:
+        """Everybody who is in the log, sorted."""
 
     def strangers(self, first_minute: int, last_minute: int) -> Sequence[Attempts]:
         """The counts of strangers in these minutes, oldest first."""

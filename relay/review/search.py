@@ -5,7 +5,7 @@ from typing import Any
 
 from relay.core.chain import Row
 from relay.core.event import Value
-from relay.core.question import Question
+from relay.core.question import ALLOWED, Question
 from relay.review.rows import Rows
 
 
@@ -90,11 +90,17 @@ def search(rows: Rows, question: Question, limit: int) -> list[Entry]:
     page = max(min(limit, 1000), 50)
     while len(found) < limit:
         answers = rows.search(question, edge, page)
+        ids = {id for row in answers if (id := _forward(row)) is not None and id not in told}
+        forwards = rows.by_forwards(ids)
         for row in answers:
             if len(found) >= limit:
                 break
-            entry = _entry(rows, row, told)
-            if entry is not None:
+            id = _forward(row)
+            if id is None:
+                found[row.seq] = Entry((row,))
+            elif id not in told:
+                told.add(id)
+                entry = Entry(tuple(forwards.get(id) or (row,)))
                 found[entry.first.seq] = entry
         if len(answers) < page:
             break
@@ -102,12 +108,7 @@ def search(rows: Rows, question: Question, limit: int) -> list[Entry]:
     return [found[seq] for seq in sorted(found)]
 
 
-def _entry(rows: Rows, row: Row, told: set[str]) -> Entry | None:
-    """The entry that `row` belongs to, None when it has been told already."""
+def _forward(row: Row) -> str | None:
+    """The id of the forward whose opening or closing row this is; None for any other."""
     forward = row.event.fields.get("forward")
-    if row.event.name not in ("forward.opened", "forward.closed") or not isinstance(forward, str):
-        return Entry((row,))
-    if forward in told:
-        return None
-    told.add(forward)
-    return Entry(tuple(rows.by_forward(forward)) or (row,))
+    return forward if row.event.name in ALLOWED and isinstance(forward, str) else None

@@ -2,24 +2,20 @@
 
 What is decided here is protocol only (RFC 4251-4254): which messages are accepted, how much may wait, how long an
 exchange may take, how a connection ends. Who gets in and what may be reached is asked of `owner` (serve.adapter).
-The private members of asyncssh that this touches are listed in TOUCHED; one version is pinned in pyproject.toml
-and a test compares them with what is installed.
+The private members of asyncssh that this touches are listed in `contract`; one version is pinned in pyproject.toml.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.channel import SSHTCPChannel
 from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import (
     DISC_PROTOCOL_ERROR,
-    MSG_CHANNEL_EXTENDED_DATA,
-    MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_OPEN,
-    MSG_CHANNEL_REQUEST,
-    MSG_CHANNEL_WINDOW_ADJUST,
     MSG_GLOBAL_REQUEST,
     MSG_IGNORE,
     MSG_KEXINIT,
@@ -29,40 +25,19 @@ from asyncssh.constants import (
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_CHANNEL_TYPE,
 )
+from asyncssh.encryption import GCMEncryption
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits
 from relay.serve import algorithms, settled, windows
+from relay.serve.channel import Channel
+from relay.serve.frame import Frame
+from relay.serve.gcm import Seal, Unseal
+from relay.serve.intake import Intake
+from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
 from relay.serve.settled import Unawaited
-
-TOUCHED = [
-    "_auth_complete",
-    "_cleanup",
-    "_client_version",
-    "_deferred_packets",
-    "_enc_algs",
-    "_finish_recv_packet",
-    "_force_close",
-    "_inpbuf",
-    "_kex_complete",
-    "_loop",
-    "_make_global_request",
-    "_packet_handlers",
-    "_process_channel_open",
-    "_process_global_request",
-    "_process_hostkeys_prove_00_at_openssh_dot_com_global_request",
-    "_process_kexinit",
-    "_recv_data",
-    "_rekey_bytes_sent",
-    "_send_disconnect",
-    "_send_kexinit",
-    "_server_host_key_algs",
-    "_session_id",
-    "_transport",
-    "_username",
-]
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
@@ -71,11 +46,10 @@ LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
 REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh has no limit)
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
-MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 CHANNEL_PACKET = 1 << 15
+HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
+LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
-LOGIN_READ = 1 << 11  # bytes of a stranger: a flood of small packets costs as much as a key exchange then
-READ = 1 << 16  # bytes of one client that are read per turn of the loop (asyncio reads four times as many)
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
 REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
@@ -114,45 +88,6 @@ class Owner(Protocol):
         """An exception of ours ended the connection."""
 
 
-class Channel(SSHTCPChannel[bytes]):
-    """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
-
-    def abort(self) -> None:
-        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
-        if self._send_state == "close_pending":
-            self._close_send()
-        super().abort()
-
-    def silence(self) -> None:
-        """Say nothing more, not even that it is closed: the connection is about to end, with the reason."""
-        self._send_state = "closed"
-        self._close_send()
-
-    def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        name = packet.get_string()
-        want_reply = packet.get_boolean()
-        connection = cast("Connection", self._conn)
-        if name != b"keepalive@openssh.com":
-            connection.owner.refused("channel-request", name)
-        if want_reply and self._send_chan is not None:
-            self.send_packet(MSG_CHANNEL_FAILURE)
-
-    def _process_window_adjust(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
-            raise asyncssh.ProtocolError("window overflow")
-        super()._process_window_adjust(_type, _id, packet)
-
-    def _process_extended_data(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        raise asyncssh.ProtocolError("extended data on a direct-tcpip channel")
-
-    _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
-        **SSHTCPChannel._packet_handlers,
-        MSG_CHANNEL_REQUEST: _process_request,
-        MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
-        MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,
-    }
-
-
 class _Farewell(asyncio.Protocol):
     """Keeps the socket until the client has read why it was disconnected; what it still sends is dropped.
 
@@ -173,13 +108,30 @@ class _Farewell(asyncio.Protocol):
         self._timer.cancel()
 
 
-class Connection(SSHServerConnection):
+class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     """One client's SSH connection in a worker."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, options: Any, owner: asyncssh.SSHServer, limits: Limits
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: Any,
+        owner: asyncssh.SSHServer,
+        limits: Limits,
+        *,
+        intake: Intake,
+        reader: Reader,
+        fast: bool,
     ) -> None:
+        """`reader` has the socket that the transport will have; `intake` is the worker's memory to read to.
+
+        `fast` False: everything goes the inherited path (see `contract`).
+        """
         super().__init__(loop, options)
+        self.fast = fast
+        self._intake = intake
+        self._reader = reader
+        self._seal: Seal | None = None  # the client's packets are sealed by AES-GCM
+        self.unseal: Unseal | None = None
         self._protocol_factory = lambda: owner
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
         if options.server_host_keys.pop(b"ssh-rsa", None) is not None:
@@ -206,12 +158,6 @@ class Connection(SSHServerConnection):
         if not hasattr(type(self), "_options"):  # the first one
             settled.share(self, options)
 
-    def connection_made(self, transport: Any) -> None:
-        """The client's TCP connection. It is read in small pieces, so that no client holds up the others."""
-        if hasattr(transport, "max_size"):
-            transport.max_size = LOGIN_READ
-        super().connection_made(transport)
-
     @property
     def owner(self) -> Owner:
         """The adapter of this connection."""
@@ -222,20 +168,110 @@ class Connection(SSHServerConnection):
     async def reload_config(self) -> None:
         """asyncssh reads its configuration anew for each user name; ours never differs."""
 
-    def data_received(self, data: bytes, datatype: Any = None) -> None:
-        """Bytes of the client. While a packet is being worked on they wait in the kernel, not here."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
+        return self._intake.room(self._reader.share if self._auth_complete else LOGIN_READ)
+
+    def buffer_updated(self, count: int) -> None:
+        """Bytes of the client."""
         self._heard = True
-        self._bytes_in += len(data)
+        self._bytes_in += count
+        self._reader.note(count)
+        if self.plain_intake is None:
+            self.data_received(self._intake.copy(count))
+        else:
+            try:
+                self._intake.take(self, count)
+            except asyncssh.DisconnectError as error:  # as asyncssh does with its own
+                self._send_disconnect(error.code, error.reason, error.lang)
+                self._force_close(error)
+            except Exception:
+                self.internal_error()
+        if len(self._inpbuf) > WAITING_INPUT or (
+            self._transport is not None and self._transport.get_write_buffer_size() > WAITING_OUTPUT
+        ):
+            self._choke()
+
+    def data_received(self, data: bytes, datatype: Any = None) -> None:
+        """Bytes for the inherited path. While a packet is being worked on they wait in the kernel, not here."""
         if not self._auth_complete:
             self._login_bytes -= len(data)
             if self._login_bytes < 0:
                 self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
                 return
         super().data_received(data, datatype)
-        if len(self._inpbuf) > WAITING_INPUT or (
-            self._transport is not None and self._transport.get_write_buffer_size() > WAITING_OUTPUT
-        ):
-            self._choke()
+
+    # ---- the fast path: what intake and channels ask
+
+    @property
+    def plain_intake(self) -> Unseal | None:
+        """What opens the client's packets while they may be dealt with outside of asyncssh; None while they may not."""
+        if self.unseal is None:
+            return None
+        handler = self._recv_handler
+        between = handler in (self._recv_pkthdr, self._recv_packet)
+        plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
+        return self.unseal if plain and self.unseal is self._recv_encryption else None
+
+    @property
+    def plain_channels(self) -> Mapping[int, Channel]:
+        """By the relay's number: there are no other ones than direct-tcpip."""
+        return cast(Mapping[int, Channel], self._channels)
+
+    @property
+    def gone(self) -> bool:
+        """Nothing more is to be done for this client."""
+        return self._transport is None
+
+    def take_rest(self) -> bytes:
+        """The beginning of a packet that came before, also where asyncssh has begun to read it."""
+        rest, self._packet, self._inpbuf = self._packet + self._inpbuf, b"", b""
+        self._recv_handler = self._recv_pkthdr
+        return rest
+
+    def put_rest(self, rest: bytes) -> None:
+        """What is left of a read: the beginning of a packet, or all that is no longer in the plain state."""
+        if self.plain_intake is not None:
+            self._inpbuf = rest
+        elif not self.gone:
+            super().data_received(rest)
+
+    def hand_over(self, packet: bytes, before: int) -> None:
+        """Let asyncssh deal with one packet, which `before` plain ones came before."""
+        self.count_packets(before)
+        self._inpbuf = packet
+        self._recv_data()
+
+    def count_packets(self, count: int) -> None:
+        """So many plain packets have come."""
+        self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
+        if count:
+            self._auth_final = True
+
+    def sends_plain(self, count: int) -> bool:
+        """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
+        return (
+            self._seal is not None
+            and self._kex_complete
+            and self._auth_complete
+            and self._compressor is None
+            and self._transport is not None
+            and self._rekey_bytes_sent + count + HEADS < self._rekey_bytes
+            and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
+        )
+
+    def send_frame(self, frame: Frame, channel: int, count: int) -> None:
+        """Send what the frame has read in the plain state, at once if nothing waits before it."""
+        transport = self._transport
+        assert self._seal is not None and transport is not None
+        wire, packets, length = frame.seal(self._seal, channel, count)
+        self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
+        self._rekey_bytes_sent += length
+        if not transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):  # it is full; or gone, as the transport is about to learn
+                wire = wire[self._reader.sock.send(wire) :]
+        if wire:
+            transport.write(bytes(wire))
 
     def _recv_data(self) -> None:
         """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
@@ -328,6 +364,7 @@ class Connection(SSHServerConnection):
             self.send_channel_open_failure(number, OPEN_RESOURCE_SHORTAGE, text, "")
             return
         channel = Channel(self, self._loop, None, "strict", lent, CHANNEL_PACKET)
+        channel.fast = self.fast
         channel.set_write_buffer_limits(min(windows.BUFFER, self._buffer // max(self.owner.forwards, 1)))
         channel.process_open(number, window, size, self.owner.forward(host, port, lent))
 
@@ -393,10 +430,20 @@ class Connection(SSHServerConnection):
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """The exchange is done on our side: what waited goes out, and targets are read again."""
         super().send_newkeys(k, h)
+        if self.fast:
+            self._take_keys()
         if self._rekey_timer is not None:
             self._rekey_timer.cancel()
             self._rekey_timer = None
         self._allow(self.pipes)
+
+    def _take_keys(self) -> None:
+        """asyncssh has made new ones: those of AES-GCM are used by our own objects from now on, on both paths."""
+        self._seal = self.unseal = None
+        if isinstance(self._send_encryption, GCMEncryption):
+            self._send_encryption = self._seal = Seal(self._send_encryption)
+        if isinstance(self._next_recv_encryption, GCMEncryption):
+            self._next_recv_encryption = self.unseal = Unseal(self._next_recv_encryption)
 
     def pause_writing(self) -> None:
         """The client's TCP connection is full: no target is read until it has room again."""
@@ -437,8 +484,6 @@ class Connection(SSHServerConnection):
 
     def start_keepalive(self) -> None:
         """Begin to ask a silent client whether it is there (asyncssh would set a timer anew for every packet)."""
-        if self._transport is not None and hasattr(self._transport, "max_size"):  # no stranger any more
-            self._transport.max_size = READ
         self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
 
     def _beat_now(self) -> None:
@@ -504,6 +549,7 @@ class Connection(SSHServerConnection):
 
     def _cleanup(self, exc: Exception | None) -> None:
         self.ended = True
+        self._reader.hurry()
         for timer in (self._beat, self._rekey_timer):
             if timer is not None:
                 timer.cancel()

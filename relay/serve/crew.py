@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.core.ids import SLOTS
+from relay.core.text import escape
 from relay.serve import listeners
 from relay.serve.protocol import OLDEST, VERSION, Link, Message
 
@@ -36,6 +37,7 @@ class Member:
     ours: bool  # started by this supervisor: gets new clients; others serve what they have
     release: str = ""
     can: frozenset[str] = frozenset()  # kinds of questions that its release understands
+    slow: str = ""  # why its bytes do not go the fast path (see contract)
     ready: bool = False
     draining: bool = False
     answered: float = 0.0  # loop time of its last sign of life
@@ -294,6 +296,9 @@ class Crew:
         slot = self._slot(name, message.get("slot"))
         member = Member(name, link, int(message["pid"]), slot, name in self._started, str(message.get("release", "")))
         member.can = frozenset(map(str, message.get("can", ())))
+        member.slow = escape(str(message.get("slow", "")), 400)
+        if member.slow:
+            self._say(f"worker {name} does not use the fast path, everything works at a higher cost: {member.slow}")
         member.draining = member.ours and not any(place.name == name and place.wanted for place in self._places)
         member.answered = self._loop.time()
         self.members[name] = member

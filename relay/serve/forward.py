@@ -123,7 +123,15 @@ class Forward:
             sock.close()
             raise self._interrupted()
         self._ended = ended
-        self._pipe = Pipe(sock, self._finished, writable(), worker.portion.purses.take(identity.person))
+        purse = worker.portion.purses.take(identity.person)
+        self._pipe = Pipe(
+            sock,
+            self._finished,
+            readable=writable(),
+            purse=purse,
+            frame=worker.frame,
+            patience=worker.patience,
+        )
         return self._pipe
 
     def flowed(self) -> tuple[int, int]:

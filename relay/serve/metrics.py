@@ -16,6 +16,7 @@ from relay.serve.counts import MOST_ZONES
 from relay.serve.crew import SILENT_SECONDS, Crew
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
+from relay.serve.exporting import State
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.record import Record
@@ -41,6 +42,7 @@ class Metrics:
         governor: Governor,
         forwards: Forwards,
         zones: ZoneLog,
+        export: Callable[[], State],
         retention: Retention,
         stopping: Callable[[], bool],
     ) -> None:
@@ -52,6 +54,7 @@ class Metrics:
         self._governor = governor
         self._forwards = forwards
         self._zones = zones
+        self._export = export
         self._retention = retention
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
@@ -137,6 +140,8 @@ class Metrics:
         for state, count in states.items():
             workers.put(count, state=state)
         yield workers
+        slow = Family("relay_workers_slow", "gauge", "Workers that do not use the fast path; the log says why.")
+        yield slow.put(sum(bool(member.slow) for member in self._crew.members.values()))
         memory = Family("relay_resident_memory_bytes", "gauge", "Resident memory, all workers together.")
         memory.put(_resident(os.getpid()), process="supervisor")
         yield memory.put(sum(_resident(member.pid) for member in self._crew.members.values()), process="workers")
@@ -199,6 +204,11 @@ class Metrics:
         yield failing.put(1 if self._record.failing else 0)
         lost = Family("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
         yield lost.put(self._record.lost)
+        export = self._export()
+        behind = Family("relay_export_rows_behind", "gauge", "Audit rows that the export has still to send.")
+        yield behind.put(export.behind)
+        failed = Family("relay_export_failing", "gauge", "1 if the export (relay.yaml, audit) does not go on.")
+        yield failed.put(1 if export.problem else 0)
         room = self._retention.room
         size = Family("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
         yield size.put(room.used, part="used").put(room.size, part="file")

@@ -9,10 +9,13 @@ end the whole connection with all its forwards.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import asyncssh
 
+from relay.serve.backlog import Backlog
+from relay.serve.frame import MOST, Frame
+from relay.serve.patience import Patience, Reader
 from relay.serve.purse import Purse
 
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
@@ -20,25 +23,64 @@ HIGH = 1 << 18  # bytes waiting for the target before the client's window is no 
 LOW = 1 << 16
 
 
-@runtime_checkable
-class Silenceable(Protocol):
-    """A channel that can fall silent without a word to the client (serve.connection)."""
+class Channel(Protocol):
+    """What a forward asks of its channel (serve.channel)."""
+
+    @property
+    def sendable(self) -> int:
+        """Bytes that the client's window takes now, 0 also when others wait before."""
+
+    @property
+    def packet(self) -> int:
+        """Bytes that the client takes in one packet."""
+
+    def pass_on(self, frame: Frame, count: int) -> None:
+        """Send the client what the frame has read. Raises OSError when the channel is closing."""
+
+    def write_eof(self) -> None:
+        """The target will send no more. Raises OSError when the channel is closing."""
+
+    def pause_reading(self) -> None:
+        """Keep what the client sends, and do not refill its window."""
+
+    def resume_reading(self) -> None:
+        """Give it, and refill it."""
+
+    def close(self) -> None:
+        """Close when what waits has been sent."""
+
+    def abort(self) -> None:
+        """Close now."""
 
     def silence(self) -> None:
-        """Send nothing more."""
+        """Send nothing more, not even that it is closed."""
 
 
 class Pipe(asyncssh.SSHTCPSession[bytes]):
     """One open forward. `ended` is called exactly once, with the reason of the end."""
 
-    def __init__(self, sock: socket.socket, ended: Callable[["Pipe", str], None], readable: bool, purse: Purse) -> None:
-        """`sock` is connected; `readable` False while the client's TCP connection is full; `purse` pays for bytes."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        ended: Callable[["Pipe", str], None],
+        *,
+        readable: bool,
+        purse: Purse,
+        frame: Frame,
+        patience: Patience,
+    ) -> None:
+        """`sock` is connected; `readable` False while the client's TCP connection is full; `purse` pays for bytes.
+
+        `frame` is the worker's memory to read to, `patience` says how much at once.
+        """
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._frame = frame
+        self._reader = Reader(patience, sock)
         self._fd = sock.fileno()
         self._ended = ended
-        self._chan: asyncssh.SSHTCPChannel[bytes] | None = None
-        self._out = bytearray()  # client -> target, what the target's socket did not take
+        self._chan: Channel | None = None
+        self._out = Backlog()  # client -> target, what the target's socket did not take
         self._client_eof = False
         self._target_eof = False
         self._shut = False  # the client's EOF was passed on
@@ -56,7 +98,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
 
     # the channel's side
 
-    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+    def connection_made(self, chan: Any) -> None:
         """The channel is confirmed: from now on bytes may flow."""
         self._chan = chan
         if self._over:
@@ -67,25 +109,35 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._afford(False)
 
     def data_received(self, data: bytes, datatype: object = None) -> None:
-        """The client sent `data`; give it to the target at once, or keep it and stop refilling the window."""
+        """The client sent `data`, on the inherited path."""
+        self.take([memoryview(data)], len(data))
+
+    def take(self, pieces: list[memoryview], total: int) -> None:
+        """The client sent `total` bytes; give them to the target at once, or keep them and stop refilling the window.
+
+        The memory of the pieces is somebody else's afterwards.
+        """
         if self._over or self._shut:
             return
-        if not self._purse.spend(self, len(data)):
+        if not self._purse.spend(self, total):
             self._afford(False)
+        taken = 0
         if not self._out:
             try:
-                taken = self._sock.send(data)
+                taken = self._sock.sendmsg(pieces) if len(pieces) > 1 else self._sock.send(pieces[0])
             except (BlockingIOError, InterruptedError):
-                taken = 0
+                pass
             except OSError as error:
                 self._unsendable(error)
                 return
             self.sent += taken
-            if taken == len(data):
+            if taken == total:
                 return
-            data = data[taken:]
             self._loop.add_writer(self._fd, self._writable)
-        self._out += data
+        for piece in pieces:
+            if taken < len(piece):
+                self._out.add(piece[taken:])
+            taken = max(taken - len(piece), 0)
         if len(self._out) > HIGH:
             self._full = True
             self._hold()
@@ -149,7 +201,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._chan is not None:
             chan, self._chan = self._chan, None
             # what waits unsent is dropped in both cases: the decision is that no more bytes flow
-            if quiet and isinstance(chan, Silenceable):
+            if quiet:
                 chan.silence()
             else:
                 chan.abort()
@@ -175,21 +227,33 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
+        """One turn of the loop: a turn costs as much as half a frame, so a stream that is alone has two."""
+        budget = self._reader.share
+        while budget > 0 and self._reading:
+            asked = min(budget, MOST)
+            if self._carry(asked) < asked:  # there is no more now, or the client's window takes no more
+                return
+            budget -= asked
+
+    def _carry(self, most: int) -> int:
+        """Read the target once, at most `most` bytes, and send the client what it said; how much that was."""
+        chan, frame = self._chan, self._frame
+        if chan is None:
+            return 0
+        room = chan.sendable or CHUNK  # without a window asyncssh keeps a little
         try:
-            data = self._sock.recv(CHUNK)
+            count = frame.read(self._sock, min(room, most), chan.packet)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError as error:
             self._fail(error)
-            return
-        chan = self._chan
-        if chan is None:
-            return
+            return 0
+        self._reader.note(count)
         try:
-            if data:
-                self.received += len(data)
-                chan.write(data)
-                if not self._over and not self._purse.spend(self, len(data)):
+            if count:
+                self.received += count
+                chan.pass_on(frame, count)
+                if not self._over and not self._purse.spend(self, count):
                     self._afford(False)
             else:
                 self._target_eof = True
@@ -200,18 +264,18 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
                     chan.write_eof()
         except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
             self._close("client-closed")
+        return count
 
     def _writable(self) -> None:
         try:
-            with memoryview(self._out) as waiting:
-                taken = self._sock.send(waiting[:CHUNK])
+            taken = self._sock.sendmsg(self._out.head(self._reader.share))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._unsendable(error)
             return
         self.sent += taken
-        del self._out[:taken]
+        self._out.drop(taken)
         if self._full and len(self._out) < LOW:
             self._full = False
             self._hold()
@@ -259,6 +323,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
+            self._reader.hurry()
             self._sock.close()
             self._fd = -1
         self._reading = False

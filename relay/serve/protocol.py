@@ -5,7 +5,8 @@ frame whose object says `"fd": true` has one descriptor travelling with it (SCM_
 arrive in the order of their frames.
 
     worker -> supervisor
-      hello      {v, release, pid, name, slot, can}       first of all; slot null asks for one; can: ["list", "kill"]
+      hello      {v, release, pid, name, slot, can, slow} first of all; slot null asks for one; can: ["list", "kill"];
+                                                          slow: why it does not use the fast path, "" if it does
       have       {c, source, person, key, proven}         after a reconnect: a connection that lives on
       holding    {f, c, person, key, target}              after a reconnect: a forward that is open
       joined     {}                                       end of have/holding

@@ -89,6 +89,7 @@ class Recorder:
         self.has_ballast = True  # the thread's word: rows of every kind may be written
         self._ballast_at = -1.0  # when it was last tried to make it; -1: never
         self._why_narrow = NARROW
+        self._closed = False
         self._full = False  # the last failure was for want of room
 
         def tell(event: Event, anchor: Anchor) -> None:
@@ -135,6 +136,8 @@ class Recorder:
 
         Raises what it raises; StoreUnavailable while rows cannot be written.
         """
+        if self._closed:
+            raise StoreUnavailable("the audit database is closed")
         done: asyncio.Future[_Found] = self._loop.create_future()
 
         def tell(found: Any, error: Exception | None) -> None:
@@ -160,6 +163,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what waits, then let the database go."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, 10.0)
 
@@ -199,7 +203,10 @@ class Recorder:
                 self._run_errands(errands)
             for ask in questions:
                 ask(self._writer)
-            self.sealer.look(self._writer)
+            if self.failing:  # the last room on a full disk is for ends
+                self.sealer.hold(self.failing)
+            else:
+                self.sealer.look(self._writer)
         self.sealer.finish(self._writer)
         self._writer.close()
 

@@ -20,12 +20,14 @@ from relay.errors import RelayError, StoreUnavailable
 from relay.serve.control import Conversation
 from relay.serve.record import Record
 from relay.store.database import Writer
-from relay.store.leaving import Room
+from relay.store.leaving import SLICE, Room
 
 LOOK_SECONDS = 60.0  # how often the size is looked at
+AGAIN_SECONDS = 600.0  # after a run that found nothing to archive, though the database is too large
 AGE_SECONDS = 3600.0  # how often the age of rows is; archives are made once a day for it
 CHILD_SECONDS = 600.0  # for one archive: 100,000 rows take some seconds on a busy machine
-PAUSE_SECONDS = 0.02  # after a slice of deletions: forwards come first
+PAUSE_SECONDS = 0.02  # after a slice of deletions, and at least
+PAUSES = 4  # times as long as it took: four of five forwards meet none
 _BY = ("by_uid", "by_login_uid", "by_sudo", "why")
 _LONGEST = 1 << 20  # bytes of what the child says at once
 
@@ -47,14 +49,17 @@ class Retention:
 
     async def run(self) -> None:
         """Look for ever."""
-        aged = float("-inf")
+        last = float("-inf")
+        wait = 0.0
         while True:
             await self._measure()
             most = self._settings().audit_max_size
-            if self._loop.time() - aged >= AGE_SECONDS or (most and self.room.used > most):
-                aged = self._loop.time()
+            too_large = most and self.room.used > most
+            if self._loop.time() - last >= (wait if too_large else AGE_SECONDS):
+                last = self._loop.time()
                 async with self._busy:
-                    await self._archive(None, {}, _to_nobody)
+                    some = await self._archive(None, {}, _to_nobody)
+                wait = 0.0 if some else AGAIN_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
 
     async def ask(self, question: dict[str, Any], conversation: Conversation) -> None:
@@ -104,18 +109,23 @@ class Retention:
 
     async def _archive(
         self, before: int | None, by: Mapping[str, Value], tell: Callable[[Mapping[str, Any]], Awaitable[None]]
-    ) -> None:
+    ) -> bool:
+        """Archive what is due, and let it go; whether anything was. How it went is in `failing` and `held`."""
         failed = failed_hint = ""
+        some = False
         try:
             async with contextlib.aclosing(self._entries(before)) as entries:
                 async for entry in entries:
                     await self._let_go(entry, by)
+                    some = True
                     await tell({"entry": entry.file, "rows": entry.rows, "bytes": entry.bytes})
             await self._bit_by_bit(lambda writer: writer.give_back())
         except RelayError as error:
             failed, failed_hint = error.what, error.hint
         except TimeoutError:
             failed, failed_hint = f"an archive took more than {CHILD_SECONDS:g} s", "is the disk well? dmesg"
+        except ValueError as error:
+            failed, failed_hint = f"the process that archives speaks nonsense: {error}"[:300], "journalctl -u relay"
         except OSError as error:
             failed, failed_hint = f"no process can be started to archive: {error.strerror}", "journalctl -u relay"
         self.looked_at = time.time()
@@ -125,6 +135,7 @@ class Retention:
             self._record.say("old audit rows are archived again")
         self.failing, self.hint = failed, failed_hint
         await self._measure()
+        return some
 
     async def _let_go(self, entry: Entry, by: Mapping[str, Value]) -> None:
         """Say that the rows are archived, then delete them. Raises StoreUnavailable."""
@@ -138,13 +149,14 @@ class Retention:
             problem = await done
         if problem:
             raise StoreUnavailable(problem, "df -h")
-        await self._bit_by_bit(lambda writer: writer.forget(entry.last, entry.hash))
+        await self._bit_by_bit(lambda writer: writer.forget(entry.last, entry.hash, SLICE))
 
     async def _bit_by_bit(self, errand: Callable[[Writer], bool]) -> None:
         more = True
         while more:
+            began = self._loop.time()
             more = await self._record.ask(errand)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(max(PAUSE_SECONDS, PAUSES * (self._loop.time() - began)))
 
     async def _entries(self, before: int | None) -> AsyncGenerator[Entry, None]:
         """What the child says: archives whose rows may leave the database. Raises RelayError when it fails."""

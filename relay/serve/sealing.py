@@ -66,6 +66,7 @@ class Sealer:
         self._since = 0.0  # when the first of them was written
         self._beat = time.monotonic()  # when the last checkpoint was
         self._not_before = 0.0  # after a failure
+        self._held = False  # rows could not be written the last time it was asked
         self._trouble = ""  # what failed since the last checkpoint
         self._ending = False
         self.problem = ""  # why no checkpoint can be made; "" while it can
@@ -107,8 +108,15 @@ class Sealer:
             return 0.0
         return max(self._due_at() - now, 0.0)
 
+    def hold(self, problem: str) -> None:
+        """No row may be written now but those that must; the next checkpoint says so."""
+        self.problem = self._trouble = problem
+        self._held = True
+
     def look(self, writer: Writer) -> None:
         """Do what is due. Raises nothing: whatever fails is tried again."""
+        if self._held:
+            self._held, self.problem = False, ""
         if not self._idle.is_set() or time.monotonic() < self._not_before:
             return
         try:

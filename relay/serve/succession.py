@@ -3,7 +3,7 @@
     successor -> predecessor                          predecessor -> successor
       take-over {version, pid, site}                    ok {version, pid, own} + listening sockets and its stderr
       (has its workers ready by now) ready {}           accepts no more, tells its workers, closes the database;
-                                                        done {changed}
+                                                        done {changed} + its stdout
       (has the database, and accepts) serving {}        lets its workers go, who join the successor, and ends
 
 At every step the other one may vanish. Who is left without a `serving` goes on as before; the lock of the audit
@@ -42,6 +42,7 @@ class Predecessor:
         self._loop = asyncio.get_running_loop()
         self.sockets: list[socket.socket] = []
         self.stderr = -1
+        self.stdout = -1  # -1: it did not tell, as it is of a release before the export
         self.own = False  # whether it made the sockets itself, as `listen` says
         self.pid = 0
         self.version = ""
@@ -86,7 +87,9 @@ class Predecessor:
             await self._tell({"ready": True})
         except RelayError:
             return True
-        answer, _ = await self._hear(DONE_SECONDS)
+        answer, descriptors = await self._hear(DONE_SECONDS)
+        if descriptors:
+            self.stdout = descriptors[0]
         if self._gone and not answer:
             return True
         if not answer.get("done"):
@@ -95,9 +98,11 @@ class Predecessor:
 
     async def serving(self, *, adopt_log: bool) -> None:
         """We serve: it may end. With `adopt_log` we write from now on where it wrote."""
-        if adopt_log:
-            os.dup2(self.stderr, sys.stderr.fileno())
-        os.close(self.stderr)
+        for theirs, ours in ((self.stderr, sys.stderr), (self.stdout, sys.stdout)):
+            if theirs >= 0:
+                if adopt_log:
+                    os.dup2(theirs, ours.fileno())
+                os.close(theirs)
         with contextlib.suppress(RelayError):  # it is gone already: we have the database, so it is ours all the same
             await self._tell({"serving": True})
         self._sock.close()
@@ -159,7 +164,8 @@ async def hand_over(
         return False
     serves = False
     try:
-        talk.tell({"done": True, "changed": await let_go()})
+        # here, where a successor of a release before the export passes over a descriptor that it does not know
+        talk.tell({"done": True, "changed": await let_go()}, [sys.stdout.fileno()])
         serves = bool((await talk.hear(SERVING_SECONDS)).get("serving"))
     except OSError:
         pass  # it is gone

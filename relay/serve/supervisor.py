@@ -2,8 +2,8 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `retention` (rows that move to archives), `control` (what `relayctl` asks), `tenure` (how long it serves, and
-who comes after), `pulse` (what systemd is told). Here they are put together.
+down), `retention` (rows that move to archives), `exporting` (who else is told of each row), `control` (what `relayctl`
+asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
 Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
 can parse what a stranger sends.
 """
@@ -31,6 +31,7 @@ from relay.serve.control import Answer, Control
 from relay.serve.crew import Crew, Member
 from relay.serve.enactment import Enactment
 from relay.serve.entrance import Entrance
+from relay.serve.exporting import Exporting
 from relay.serve.forwards import Forwards
 from relay.serve.governor import Governor
 from relay.serve.metrics import Metrics
@@ -92,6 +93,7 @@ class Supervisor:
             control=self._control,
             begin=self._begin,
         )
+        self._export = Exporting(site.state, lambda: self._law.settings, self._record.say)
         self._metrics = Metrics(
             site.state,
             record=self._record,
@@ -101,6 +103,7 @@ class Supervisor:
             governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
+            export=lambda: self._export.state,
             retention=self._retention,
             stopping=self._tenure.over.is_set,
         )
@@ -168,6 +171,7 @@ class Supervisor:
             self._zones.run(),
             self._pulse.beat(),
             self._metrics.run(),
+            self._export.run(),
             self._retention.run(),
         ):
             self._spawn(coroutine)
@@ -369,6 +373,7 @@ class Supervisor:
             "connections": sum(len(member.connections) for member in members),
             "database": self._record.failing,
             "rows_lost": self._record.lost,
+            "export": self._export.status(),
             "retention": self._retention.status(),
             "seal": self._record.seal_status(),
             "zones": self._zones.status(),
@@ -378,6 +383,7 @@ class Supervisor:
                     "pid": member.pid,
                     "connections": len(member.connections),
                     "release": member.release,
+                    "slow": member.slow,
                     "draining": member.draining or not member.ours,
                     "answers": self._crew.answers(member),
                     "forwards": carried[member.name],

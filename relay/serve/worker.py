@@ -30,15 +30,18 @@ from asyncssh.packet import SSHPacketLogger
 from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
-from relay.serve import algorithms, carried, leftovers
+from relay.serve import algorithms, carried, contract, leftovers
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
 from relay.serve.figures import Figures
 from relay.serve.forward import Forward
+from relay.serve.frame import Frame
+from relay.serve.intake import Intake
 from relay.serve.judging import Judging
 from relay.serve.law import Law
 from relay.serve.lobby import Lobby
+from relay.serve.patience import Patience, Reader
 from relay.serve.portion import Portion
 from relay.serve.protocol import VERSION, Link, Message
 from relay.serve.reports import Reports
@@ -74,6 +77,10 @@ class Worker:
         self._draining = False
         self.portion = Portion()
         self.lobby = Lobby(time.monotonic, self.loop.call_soon)
+        self.frame = Frame()
+        self.patience = Patience()
+        self._intake = Intake()
+        self._slow = contract.problem()  # why nothing goes the fast path
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()
@@ -141,7 +148,7 @@ class Worker:
             self._link_lost.clear()
             link = Link(sock, self._received, self._lost)
             hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
-            link.send({**hello, "slot": self._slot, "can": carried.CAN})
+            link.send({**hello, "slot": self._slot, "can": carried.CAN, "slow": self._slow})
             self._told = {}
             for adapter in self.connections.values():
                 self._told[adapter.id] = adapter.identity is not None
@@ -292,7 +299,10 @@ class Worker:
             limits = self.law.settings.limits
 
             def factory() -> Connection:
-                return Connection(self.loop, options, adapter, limits)
+                reader = Reader(self.patience, sock)
+                return Connection(
+                    self.loop, options, adapter, limits, intake=self._intake, reader=reader, fast=not self._slow
+                )
 
             await self.loop.connect_accepted_socket(factory, sock)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost

@@ -388,7 +388,7 @@ _S = Settings()
 
 
 class AuditEntry(_Strict):
-    """How long the audit database keeps what it holds, and how it is sealed."""
+    """How long the audit database keeps what it holds, how it is sealed, and who else is told."""
 
     keep: Annotated[int, _text(_days_kept, "write 400d"), _schema("days", "400d")] = Field(
         default=_S.audit_keep_days, description="then rows move to archives, which are kept until they are discarded"
@@ -409,6 +409,17 @@ class AuditEntry(_Strict):
     anchors: Annotated[
         str, _read(values.anchors), _schema("a path, syslog, or off", "off", "syslog", "/var/log/relay-anchors")
     ] = Field(default=_S.audit_anchors, description="where the anchor of each checkpoint goes")
+    export: Annotated[
+        str,
+        _read(values.export),
+        _schema("a path that ends in .jsonl, stdout, or off", "off", "/var/log/relay/events.jsonl", "stdout"),
+    ] = Field(default=_S.audit_export, description="where every event goes as a line of JSON")
+    export_size: Annotated[
+        int, _size(1 << 20, 1 << 40), _schema("bytes with unit", "100MiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$")
+    ] = Field(default=_S.audit_export_size, description="a new file is begun after so much")
+    export_files: Annotated[int, _Count(1, 1000)] = Field(
+        default=_S.audit_export_files, description="old files of the export that are kept"
+    )
 
 
 class SettingsFile(_Strict):
@@ -473,6 +484,9 @@ class SettingsFile(_Strict):
             audit_seal_after=self.audit.seal_after,
             audit_heartbeat=self.audit.heartbeat,
             audit_anchors=self.audit.anchors,
+            audit_export=self.audit.export,
+            audit_export_size=self.audit.export_size,
+            audit_export_files=self.audit.export_files,
         )
 
 

@@ -90,7 +90,8 @@ TasksMax=512
 LimitNOFILE=65536
 LimitCORE=0
 
-# What it may write: its state (host keys, audit database, control socket), and nothing else.
+# What it may write: its state (host keys, audit database, control socket), logs for a collector (audit: export), and
+# nothing else.
 {state}
 UMask=0077
 ProtectSystem=strict
@@ -163,7 +164,8 @@ def render(
     if not _USER.fullmatch(user):
         raise InputRejected(f"{user!r} is not a user name", f"use {USER}")
     if state.parent == Path("/var/lib"):
-        holds = f"StateDirectory={state.name}\nStateDirectoryMode=0700"
+        name = state.name
+        holds = f"StateDirectory={name}\nStateDirectoryMode=0700\nLogsDirectory={name}\nLogsDirectoryMode=0750"
     else:
         holds = f"ReadWritePaths={state}"
     service = _SERVICE_TEXT.format(user=user, program=program, site=site, state=holds, patience=math.ceil(stop) + 15)

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,7 @@ DIRECTORY = "archive"  # in the state directory
 MANIFEST = "manifest.jsonl"
 MOST_BYTES = 1 << 30  # of a file that is read into memory; 100,000 rows are about 4 MB
 MOST_ENTRIES = 100_000
+_SET_BACK = 1_000_000  # microseconds: a clock that was set back by a second is no reason to find nothing
 _SEARCHED = 366  # archives that one look-up of an id reads at most: a connection that lasts for a year
 
 
@@ -99,11 +100,30 @@ class Archives:
 
     def by_id(self, id: str) -> Row | None:
         """The archived row of the event with this id."""
-        return next((row for row in self._told(id, "id") if row.event.id == id), None)
+        return next((row for rows in self._told(id, "id") for row in rows if row.event.id == id), None)
 
     def by_forward(self, forward: str) -> list[Row]:
         """The archived rows of one forward."""
         return self._story(forward, "forward", "forward.closed")
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The archived rows of each of these forwards, as far as there are any: each archive is read once for all."""
+        wanted, found = set(forwards), dict[str, list[Row]]()
+        made = min((ids.made_at(id) for id in wanted if ids.packed(id)), default=0)
+        for entry in self._kept(0, None):
+            if not wanted:
+                break
+            if entry.until < made - _SET_BACK and all(map(ids.packed, wanted)):
+                continue
+            path = self.directory / entry.file
+            for prev, hash, text in self.texts(entry):
+                _, _, name, _, forward = _believed(path, archive.facts, text)
+                if forward in wanted:
+                    row = _believed(path, lambda text: archive.row(prev, hash, text), text)  # noqa: B023 - called at once
+                    found.setdefault(forward, []).append(row)
+                    if name == "forward.closed":
+                        wanted.discard(forward)
+        return found
 
     def by_connection(self, connection: str, limit: int = 10_000) -> list[Row]:
         """The archived rows of one connection, oldest first."""
@@ -170,8 +190,8 @@ class Archives:
             if all(any(needle in text for needle in some) for some in needles):
                 yield _believed(self.directory / entry.file, lambda text: archive.row(prev, hash, text), text)  # noqa: B023 - called at once
 
-    def _told(self, id: str, key: str) -> Iterator[Row]:
-        """Rows in which `key` is `id`, oldest first, from when the id was made."""
+    def _told(self, id: str, key: str) -> Iterator[Iterator[Row]]:
+        """Rows of each archive, oldest first, in which `key` is `id`, from when the id was made."""
         try:
             made = ids.made_at(ids.parse(id))
         except InputRejected:
@@ -179,20 +199,19 @@ class Archives:
         needles = ((f'"{key}":{json.dumps(id, ensure_ascii=False)}',),)
         read = 0
         for entry in self._kept(0, None):
-            if made is not None and entry.until < made - 1_000_000:
-                continue  # a clock that was set back by a second is no reason to find nothing
+            if made is not None and entry.until < made - _SET_BACK:
+                continue
             read += 1
             if read > _SEARCHED:
                 return
-            yield from self._rows(entry, needles)
+            yield self._rows(entry, needles)
 
     def _story(self, id: str, key: str, end: str) -> list[Row]:
-        found = []
-        for row in self._told(id, key):
-            if row.event.fields.get(key) == id:
-                found.append(row)
-                if row.event.name == end:
-                    break
+        found: list[Row] = []
+        for rows in self._told(id, key):
+            found += [row for row in rows if row.event.fields.get(key) == id]
+            if any(row.event.name == end for row in found):
+                break  # what was written right behind the end stands in the same archive
         return found
 
 
@@ -241,5 +260,6 @@ def _believed(path: Path, take: Callable[[str], _Taken], text: str) -> _Taken:
 
 def _bad(path: Path, what: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"the archive {path} cannot be used: {what}", "relayctl restore FILE brings a backup back; nothing was deleted"
+        f"the archive {path} cannot be used: {what}",
+        "bring it back from a backup, or: relayctl audit archive --damaged; nothing was deleted",
     )

@@ -10,10 +10,10 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from relay import durable
 from relay.core import archive
 from relay.core.archive import Entry
 from relay.core.ids import Ids
-from relay.durable import sync
 from relay.errors import StoreUnavailable
 from relay.store.archive import DIRECTORY, MANIFEST, Archives
 from relay.store.database import FILE
@@ -29,7 +29,9 @@ def alone(state: Path) -> Iterator[Path]:
     """The directory of archives, made if need be, while nobody else archives. Raises StoreUnavailable."""
     directory = state / DIRECTORY
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            durable.sync(state)  # no row may leave the database for a directory that a loss of power undoes
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         raise StoreUnavailable(f"{directory}: {error.strerror}", f"look at owner and mode of {state}") from error
@@ -100,7 +102,7 @@ def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
         entry = replace(entry, bytes=len(data), sha256=sha256(data).hexdigest())
         archives.check(entry, fresh)
         fresh.rename(path)
-        sync(archives.directory)
+        durable.sync(archives.directory)
     except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
@@ -113,21 +115,11 @@ def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
 def enter(archives: Archives, entries: tuple[Entry, ...]) -> None:
     """Put a new manifest in the place of the old one. Raises StoreUnavailable."""
     path = archives.directory / MANIFEST
-    fresh = path.with_name(f".{path.name}.new")
     state = archives.directory.parent
+    text = "".join(archive.entry_line(entry) + "\n" for entry in entries)
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            give_to_owner(descriptor, state)
-            os.fchmod(descriptor, _mode(state))
-            file.writelines(archive.entry_line(entry).encode() + b"\n" for entry in entries)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.rename(path)
-        sync(archives.directory)
+        durable.replace(path, text.encode(), _mode(state), lambda descriptor: give_to_owner(descriptor, state))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
         raise _unwritable(path, error) from error
 
 
@@ -177,6 +169,43 @@ def discard(archives: Archives, entry: Entry) -> None:
     path = archives.directory / entry.file
     try:
         path.unlink(missing_ok=True)
-        sync(archives.directory)
+        durable.sync(archives.directory)
     except OSError as error:
         raise StoreUnavailable(f"{path} cannot be removed: {error.strerror}", "run this as root") from error
+
+
+def damaged(archives: Archives, base: int, hash: str, now: Callable[[], int]) -> tuple[Entry, ...]:
+    """The kept archives that are missing or changed, as they will be given up: as far as their rows are nowhere else.
+
+    `base`, `hash`: the last row that has left the database. Their rows `audit.discarded` come before `give_up`.
+    """
+    ids = Ids(SLOT)
+    found: list[Entry] = []
+    for entry in archives.entries():
+        if not entry.kept or entry.first > base:
+            continue
+        try:
+            archives.check(entry)
+        except StoreUnavailable:
+            at = now()
+            lost = entry if entry.last <= base else replace(entry, last=base, hash=hash)
+            found.append(archive.dropped(lost, ids.make(at), at))
+    return tuple(found)
+
+
+def give_up(state: Path, base: int, lost: tuple[Entry, ...]) -> None:
+    """Go on without these; what is left of their files is kept beside, named .damaged. Raises StoreUnavailable.
+
+    An archive whose rows are all in the database still is made anew by the next run, and so is not asked about.
+    """
+    archives = Archives(state)
+    by_first = {entry.first: entry for entry in lost}
+    with alone(state):
+        entries = [by_first.get(entry.first, entry) for entry in archives.entries() if entry.first <= base]
+        aside = [entry.file for entry in archives.entries() if entry.first in by_first]
+        enter(archives, tuple(entries))
+        for file in aside:
+            path = archives.directory / file
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(path.with_name(f"{file}.damaged"))
+        durable.sync(archives.directory)

@@ -31,6 +31,7 @@ from relay.store.reader import Reader
 
 SETTLED = 3_600_000_000  # microseconds: a worker whose supervisor died sends its rows again, mostly within seconds;
 # a row that comes twice is known by its twin in the database
+STOPPED_SLICE = 1000  # rows deleted in one transaction where no forward waits; the log stays short
 MOST_ROWS = 100_000  # of one archive, unless no checkpoint comes before: 4 MB, read in a second
 
 
@@ -122,11 +123,11 @@ def run(
             yield entry
 
 
-def settle(writer: Writer, entry: Entry, by: Mapping[str, Value]) -> None:
+def settle(writer: Writer, entry: Entry, by: Mapping[str, Value], slice: int = STOPPED_SLICE) -> None:
     """Say that the rows of `entry` are archived, then delete them. Raises StoreUnavailable; the next run goes on."""
     row = entry.archived()
     writer.append([replace(row, fields={**row.fields, **by})])
-    while writer.forget(entry.last, entry.hash):
+    while writer.forget(entry.last, entry.hash, slice):
         pass
 
 

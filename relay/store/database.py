@@ -13,9 +13,8 @@ from pathlib import Path
 
 from relay.core.chain import link
 from relay.core.event import SCHEMA, Event, bounded
-from relay.core.question import host_of
 from relay.errors import StoreUnavailable
-from relay.store import ballast, conversion, dictionary, files, hours, leaving, migrations, strangers
+from relay.store import ballast, columns, conversion, dictionary, files, hours, leaving, migrations, strangers
 from relay.store.files import unavailable
 from relay.store.reader import Reader
 from relay.store.rows import ROW, base_of, row_of
@@ -40,7 +39,7 @@ class Writer:
         self._database: sqlite3.Connection | None = None
         self._head: tuple[int, str] | None = None
         self._newest_hour: int | None = None
-        self._ids: dict[tuple[str, str], int] = {}
+        self._ids: dict[tuple[object, ...], int] = {}
         self.ballast = ballast.Ballast(path.with_name(ballast.FILE))
         self._lock = files.take_lock(path)
         try:
@@ -61,18 +60,21 @@ class Writer:
             seq, prev = self._head or _head(database)
             span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
             for event in map(bounded, events):
-                if not _is_new(database, event, seq + 1):
+                forward = event.fields.get("forward")
+                opening = event.name == "forward.opened" and isinstance(forward, str)
+                if opening and forward != event.id and _is_opened(database, str(forward)):
                     continue
-                seq += 1
-                row = link(self._node, seq, prev, event)
-                prev = row.hash
-                span.add(seq, event.time)
+                ended = _end(database, forward) if event.name == "forward.closed" else 0
+                if ended is None:
+                    continue
+                row = link(self._node, seq + 1, prev, event)
                 placed = dictionary.columns(event)
                 text, repeats = dictionary.rest(event.fields, placed)
-                database.execute(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                done = database.execute(
+                    """INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    ON CONFLICT (id) DO NOTHING""",
                     (
-                        seq,
+                        seq + 1,
                         dictionary.kept(event.id),
                         event.time,
                         self._word(database, "nodes", self._node),
@@ -85,6 +87,14 @@ class Writer:
                         bytes.fromhex(row.hash),
                     ),
                 )
+                if not done.rowcount:  # there is an event with this id
+                    if ended:
+                        database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, ended))
+                    continue
+                seq, prev = seq + 1, row.hash
+                span.add(seq, event.time)
+                if opening:
+                    database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
             span.store(database)
         self._head, self._newest_hour = (seq, prev), span.newest
 
@@ -135,7 +145,7 @@ class Writer:
         with self._transaction() as database:
             return strangers.prune(database, now_us // 60_000_000 - strangers_keep_days * 1440)
 
-    def forget(self, last: int, hash: str, most: int = leaving.SLICE) -> bool:
+    def forget(self, last: int, hash: str, most: int) -> bool:
         """Delete up to `most` rows that are archived up to row `last`, which has this hash; False when none is left.
 
         Raises StoreUnavailable, also when the database does not hold what was archived; then none of them is deleted.
@@ -247,7 +257,7 @@ class Writer:
             yield database
             database.execute("COMMIT")
 
-    def _remember(self, place: tuple[str, str], number: int) -> int:
+    def _remember(self, place: tuple[object, ...], number: int) -> int:
         if len(self._ids) >= _REMEMBERED:
             self._ids.clear()
         self._ids[place] = number
@@ -262,48 +272,36 @@ class Writer:
         return self._remember((table, word), number)
 
     def _who(self, database: sqlite3.Connection, event: Event) -> int | None:
+        place = dictionary.place("who", event.fields, dictionary.WHO)
+        known = self._ids.get(place)
+        if known is not None:
+            return known
         text = dictionary.part(event.fields, dictionary.WHO)
         if text is None:
             return None
-        known = self._ids.get(("who", text))
-        if known is not None:
-            return known
         digest = dictionary.short_digest(text)
-        person, fingerprint = event.fields.get("person"), event.fields.get("fingerprint")
         database.execute(
             "INSERT INTO who (digest, text, person, fingerprint, client) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                digest,
-                text,
-                person if isinstance(person, str) else None,
-                fingerprint if isinstance(fingerprint, str) else None,
-                dictionary.address_key(event.fields.get("client")),
-            ),
+            (digest, text, *columns.of_who(event.fields)),
         )
         (number,) = database.execute("SELECT id FROM who WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(("who", text), number)
+        return self._remember(place, number)
 
     def _target(self, database: sqlite3.Connection, event: Event) -> int | None:
+        place = dictionary.place("target", event.fields, dictionary.TARGET)
+        known = self._ids.get(place)
+        if known is not None:
+            return known
         text = dictionary.part(event.fields, dictionary.TARGET)
         if text is None:
             return None
-        known = self._ids.get(("target", text))
-        if known is not None:
-            return known
         digest = dictionary.short_digest(text)
-        port = event.fields.get("port")
         database.execute(
             "INSERT INTO target (digest, text, host, address, port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                digest,
-                text,
-                host_of(event.fields.get("asked")),
-                dictionary.address_key(event.fields.get("address")),
-                port if isinstance(port, int) and 0 <= port < 65536 else None,
-            ),
+            (digest, text, *columns.of_target(event.fields)),
         )
         (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(("target", text), number)
+        return self._remember(place, number)
 
     def _rest(self, database: sqlite3.Connection, text: str) -> int:
         known = self._ids.get(("rests", text))
@@ -320,18 +318,10 @@ def _head(database: sqlite3.Connection) -> tuple[int, str]:
     return (last[0], last[1].hex()) if last else base_of(database)
 
 
-def _is_new(database: sqlite3.Connection, event: Event, seq: int) -> bool:
-    """Whether `event` is to be recorded as row `seq`; keeps the table of open forwards."""
-    if database.execute("SELECT 1 FROM events WHERE id = ?", (dictionary.kept(event.id),)).fetchone():
-        return False
-    forward = event.fields.get("forward")
-    if event.name == "forward.opened" and isinstance(forward, str):
-        if forward != event.id and _is_opened(database, forward):
-            return False
-        database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
-    elif event.name == "forward.closed":
-        return database.execute("DELETE FROM open_forwards WHERE forward = ?", (forward,)).rowcount == 1
-    return True
+def _end(database: sqlite3.Connection, forward: object) -> int | None:
+    """A forward is no longer open: the number of its opening row, None when it was not open."""
+    ended = database.execute("DELETE FROM open_forwards WHERE forward = ? RETURNING seq", (forward,)).fetchone()
+    return None if ended is None else int(ended[0])
 
 
 def _is_opened(database: sqlite3.Connection, forward: str) -> bool:

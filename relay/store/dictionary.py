@@ -7,6 +7,7 @@ included: what fits no column stays in the JSON.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -18,8 +19,10 @@ WHO = ("person", "login", "credential", "fingerprint", "expires", "client", "cli
 TARGET = ("asked", "zone", "address", "port", "rule", "rule_at", "policy")
 IDS = ("connection", "forward")
 NUMBERS = ("client_port", "sent", "received", "duration")
+_ABSENT = object()  # a field that is None is another text
 SAME = 1  # in place of a forward's id that is the event's own
 _SHARED = frozenset(("worker", "reason", "obstacle", "kind"))  # few different words: what repeats, and is stored once
+_SMALL = frozenset(("forwards", "count"))  # numbers that are small nearly always
 _SHARED_LONGEST = 200  # characters; a longer text would not repeat
 _LARGEST = 1 << 63  # SQLite's integers
 
@@ -28,6 +31,14 @@ def part(fields: Mapping[str, Value], keys: tuple[str, ...]) -> str | None:
     """The canonical text of those of `keys` that `fields` has, None when it has none."""
     chosen = {key: fields[key] for key in keys if key in fields}
     return compact(chosen) if chosen else None
+
+
+def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tuple[object, ...]:
+    """What tells two parts apart before their text is made: the same place is the same text."""
+    get = fields.get
+    values = [get(key, _ABSENT) for key in keys]
+    # 1 equals True, and its text does not
+    return table, *((value, type(value)) if isinstance(value, bool) else value for value in values)
 
 
 def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
@@ -51,7 +62,10 @@ def rest(fields: Mapping[str, Value], placed: Sequence[object]) -> tuple[str, bo
     left = {key: value for key, value in fields.items() if key not in WHO and key not in TARGET and key not in has}
     text = compact(left)
     repeats = len(text) <= _SHARED_LONGEST and all(
-        value in ("", None) or (key in _SHARED and isinstance(value, str)) for key, value in left.items()
+        value in ("", None)
+        or (key in _SHARED and isinstance(value, str))
+        or (key in _SMALL and type(value) is int and 0 <= value < 20)
+        for key, value in left.items()
     )
     return text, repeats
 
@@ -61,10 +75,7 @@ def joined(texts: Sequence[str | None], event_id: str, placed: Sequence[bytes | 
     fields: dict[str, Value] = {}
     for text in texts:
         if text is not None:
-            loaded = json.loads(text)
-            if not isinstance(loaded, dict):
-                raise ValueError(text[:40])
-            fields.update(loaded)
+            fields.update(_loaded(text))
     connection, forward, *numbers = placed
     if connection is not None:
         fields["connection"] = told(connection)
@@ -73,6 +84,14 @@ def joined(texts: Sequence[str | None], event_id: str, placed: Sequence[bytes | 
     found = zip(NUMBERS, numbers, strict=True)
     fields.update((key, value) for key, value in found if isinstance(value, int))
     return fields
+
+
+@lru_cache(maxsize=2048)  # whoever reads many rows meets the same people and targets again: twice as fast
+def _loaded(text: str) -> dict[str, Value]:
+    loaded = json.loads(text)
+    if not isinstance(loaded, dict):
+        raise ValueError(text[:40])
+    return loaded
 
 
 def kept(id: str) -> bytes | str:

@@ -8,6 +8,8 @@ hours behind h, or not behind the greatest `late` up to h.
 """
 
 import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -61,5 +63,28 @@ def until(time: int) -> tuple[str, list[object]]:
     )
 
 
+def span(ask: Callable[[str, Sequence[object]], list[Any]], begin: int | None, end: int | None) -> tuple[int, int]:
+    """The first and the last row that may be of a time from `begin` to before `end`; none when it is behind the last.
+
+    `ask(statement, values)` gives the whole answer.
+    """
+    # not min and max in one statement, for which SQLite reads the table
+    first, last = ask(
+        "SELECT coalesce((SELECT min(seq) FROM events), 1), coalesce((SELECT max(seq) FROM events), 0)", ()
+    )[0]
+    if begin is not None:
+        least, values = since(begin)
+        first = max(first, ask(f"SELECT {least}", values)[0][0])
+    if end is not None:
+        most, values = until(end)
+        last = min(last, ask(f"SELECT {most}", values)[0][0])
+    return int(first), int(last)
+
+
+def clamped(time: int) -> int:
+    """A time as SQLite can hold it."""
+    return max(min(time, 2**62), -(2**62))
+
+
 def _hour(time: int) -> int:
-    return max(min(time, 2**62), -(2**62)) // HOUR
+    return clamped(time) // HOUR

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from relay.errors import StoreUnavailable
 from relay.store.rows import base_of
 
-SLICE = 250  # rows deleted in one transaction: 3 ms here (bench/store.py), of the 10 ms that a forward may wait
+SLICE = 100  # rows deleted in one transaction while forwards wait for theirs: each has its place in five indexes
 FREE_PAGES = 4096  # kept for the rows to come, 16 MiB: growing costs more than using again
 _GIVEN_BACK = 128  # pages in one transaction: each may have to be moved first
 _STRANGER = 180  # bytes of one count of strangers, its part of the index with it: a generous guess

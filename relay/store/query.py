@@ -1,57 +1,154 @@
-"""Which rows must the database look at to answer a question?
+"""Which rows must the database look at to answer a question, newest first?
 
-The condition may let too many rows through, never too few: `Question.matches` decides. It is made so that an index
-finds the rows: people, clients and targets through their dictionaries, rare events by their own index.
+`candidates` may give too many rows, never too few: `Question.matches` decides. People, clients and targets are found
+through their dictionaries, rare events, texts and ids through indexes of their own. SQLite is not left to choose among
+them, as it keeps no statistics: what the question narrows down is counted here, and the smallest leads.
+
+The log is gone through from its end in windows of rows that grow, so that what is common is found in the first one,
+and what was last seen a year ago in some five statements.
 """
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from relay.core import ids
-from relay.core.event import NAMES
 from relay.core.question import Question, full_fingerprint, lowered
 from relay.store import hours
 from relay.store.dictionary import network_keys
 
-# the two names that come in masses are no use as an index (see migrations.py)
-_MASS = ("forward.opened", "forward.closed")
+Ask = Callable[..., list[Any]]
+
+WINDOW = 20_000  # rows of the first window; each is four times as large as the one before
+_COUNTED = 300_000  # rows of one index that are counted to compare it with others: 10 ms
+# looking a row up costs as much as ten steps in an index (2.5 us to 0.25)
+_LOOKUP = 10
+_READ = 50_000  # rows that may be read for a text that they may have; above, the indexes of all texts are asked
+_MASS = (1, 2)  # forward.opened and forward.closed, which are in no index of names (see migrations.py)
+_ROWS = "e.seq BETWEEN :bottom AND :top"
+_AMONG = "IN (SELECT value FROM json_each({}))"
 
 
-def condition(question: Question) -> tuple[str, list[object]]:
-    """SQL for WHERE over `events e`, and its values."""
-    terms: list[str] = []
-    values: list[object] = []
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """Rows whose `column` is one of `numbers`, with the index that finds them."""
 
-    def term(sql: str, *given: object) -> None:
-        terms.append(sql)
-        values.extend(given)
+    column: str
+    index: str
+    numbers: str  # as JSON
+    more: str = ""  # that the index asks for
 
-    who, whose = _who(question)
-    if who:
-        term(f"e.who IN (SELECT id FROM who WHERE {' AND '.join(who)})", *whose)  # noqa: S608 - terms of our own
-    target, which = _target(question)
-    if target:
-        term(f"e.target IN (SELECT id FROM target WHERE {' AND '.join(target)})", *which)  # noqa: S608 - likewise
-    if question.since is not None:
-        least, values_ = hours.since(question.since)
-        term(f"e.seq >= {least} AND e.time >= ?", *values_, _clamped(question.since))
-    if question.until is not None:
-        most, values_ = hours.until(question.until)
-        term(f"e.seq <= {most} AND e.time < ?", *values_, _clamped(question.until))
-    names = question.names()
-    if names:
-        marks = ", ".join("?" * len(names))
-        rare = "" if set(names) & set(_MASS) or not set(names) <= set(NAMES) else " AND e.name > 2"
-        term(f"e.name IN (SELECT id FROM names WHERE name IN ({marks})){rare}", *names)  # noqa: S608 - marks
+    @property
+    def key(self) -> str:
+        """The name of its numbers among a statement's values."""
+        return f":{self.column}s"
+
+    def term(self, alias: str = "e.") -> str:
+        """SQL for a row that is looked at."""
+        return f"{alias}{self.column} {_AMONG.format(self.key)}{self.more.format(alias)}"
+
+    def rows(self) -> str:
+        """SQL for the numbers of these rows within a window, from the index alone."""
+        return f"SELECT seq FROM events INDEXED BY {self.index} WHERE {self.term('')} AND seq BETWEEN :bottom AND :top"  # noqa: S608 - our own words
+
+
+def candidates(ask: Ask, question: Question, before: int | None, size: int) -> Iterator[list[int]]:
+    """Numbers of rows that may answer, newest first and all before row `before`, up to `size` at once.
+
+    `ask(statement, values)` gives the whole answer of one statement.
+    """
+    bottom, top = _span(ask, question, before)
+    sets = _sets(ask, question)
+    if any(one.numbers == "[]" for one in sets):
+        return
+    values: dict[str, object] = {one.key[1:]: one.numbers for one in sets}
+    terms, more = _terms(ask, question)
+    values |= more
+    choice = len(sets) > 1 or question.text
+    counts = _counts(ask, sets, values, bottom, top) if choice else dict.fromkeys((one.column for one in sets), 0)
+    lead = min(sets, key=lambda one: counts[one.column], default=None)
     if question.text:
-        like = _like(question.text)
-        like_ids, values_ = _ids(question.text)
-        texts = """(typeof(e.rest) = 'text' AND e.rest LIKE ? ESCAPE '!')
-            OR e.rest IN (SELECT id FROM rests WHERE text LIKE ? ESCAPE '!')
-            OR e.who IN (SELECT id FROM who WHERE text LIKE ? ESCAPE '!')
-            OR e.target IN (SELECT id FROM target WHERE text LIKE ? ESCAPE '!')
-            OR e.name IN (SELECT id FROM names WHERE name LIKE ? ESCAPE '!')"""
-        term(f"({texts}{like_ids})", *([like] * 5), *values_)
-    return " AND ".join(terms) or "1", values
+        text, more = _text(ask, question.text)
+        values |= more
+        if lead is not None and counts[lead.column] <= _READ:
+            terms.append(text.term())
+        else:
+            terms += [one.term() for one in sets]
+            sets, lead = [], None
+            statement = f"SELECT e.seq FROM ({text.rows()}) c CROSS JOIN events e ON e.seq = c.seq"  # noqa: S608 - our own words
+    if lead is not None:
+        for one in sets:
+            if one is not lead:
+                by_index = counts[one.column] < _LOOKUP * counts[lead.column]
+                terms.append(f"e.seq IN ({one.rows()})" if by_index else one.term())
+        statement = f"SELECT e.seq FROM events e INDEXED BY {lead.index}"  # noqa: S608 - likewise
+        terms = [lead.term(), *terms]
+    elif not question.text:
+        statement = "SELECT e.seq FROM events e"
+    where = " AND ".join([_ROWS, *terms])
+    statement = f"{statement} WHERE {where} ORDER BY e.seq DESC LIMIT :size"
+    width = WINDOW
+    while top >= bottom:
+        edge = max(top - width + 1, bottom)
+        found = [seq for (seq,) in ask(statement, {**values, "bottom": edge, "top": top, "size": size})]
+        if found:
+            yield found
+        if len(found) == size:
+            top = found[-1] - 1
+        else:
+            top, width = edge - 1, width * 4
+
+
+def _span(ask: Ask, question: Question, before: int | None) -> tuple[int, int]:
+    """The first and the last row that may answer by its number; none when the first is behind the last."""
+    bottom, top = hours.span(ask, question.since, question.until)
+    return bottom, top if before is None else min(top, before - 1)
+
+
+def _sets(ask: Ask, question: Question) -> list[_Set]:
+    """What the question narrows down by an index."""
+    found = []
+    for column, (terms, values) in (("who", _who(question)), ("target", _target(question))):
+        if terms:
+            numbers = _numbers(ask, f"SELECT id FROM {column} WHERE {' AND '.join(terms)}", values)  # noqa: S608 - our own words
+            found.append(_Set(column, f"events_{column}", json.dumps(numbers)))
+    names = _names(ask, question)
+    if names is not None and not set(names) & set(_MASS):
+        found.append(_Set("name", "events_name", json.dumps(names), " AND {}name > 2"))
+    return found
+
+
+def _names(ask: Ask, question: Question) -> list[int] | None:
+    """The numbers of the names that may answer; None: any."""
+    if not question.name and not question.verdict:
+        return None
+    return [int(number) for number, name in ask("SELECT id, name FROM names", ()) if question.is_called(name)]
+
+
+def _terms(ask: Ask, question: Question) -> tuple[list[str], dict[str, object]]:
+    """What can only be seen in the row itself, and its values."""
+    terms, values = [], dict[str, object]()
+    for key, time, comparison in (("since", question.since, ">="), ("until", question.until, "<")):
+        if time is not None:
+            terms.append(f"e.time {comparison} :{key}")
+            values[key] = hours.clamped(time)
+    names = _names(ask, question)
+    if names is not None and set(names) & set(_MASS):
+        terms.append(f"e.name {_AMONG.format(':names')}")
+        values["names"] = json.dumps(names)
+    return terms, values
+
+
+def _counts(ask: Ask, sets: list[_Set], values: dict[str, object], bottom: int, top: int) -> dict[str, int]:
+    """How many rows each set has, up to _COUNTED."""
+    return {
+        one.column: ask(
+            f"SELECT count(*) FROM ({one.rows()} LIMIT {_COUNTED})",  # noqa: S608 - our own words
+            {one.key[1:]: values[one.key[1:]], "bottom": bottom, "top": top},
+        )[0][0]
+        for one in sets
+    }
 
 
 def _who(question: Question) -> tuple[list[str], list[object]]:
@@ -89,18 +186,89 @@ def _target(question: Question) -> tuple[list[str], list[object]]:
     return terms, values
 
 
-def _ids(text: str) -> tuple[str, list[object]]:
-    """Ids of an event, connection or forward are found by their beginning: more terms, and their values."""
+def _numbers(ask: Ask, statement: str, values: object) -> list[int]:
+    return [int(number) for (number,) in ask(statement, values)]
+
+
+# ---- texts
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Where a text may stand: `terms` of the row, and statements for rows within a window that the indexes find."""
+
+    terms: tuple[str, ...]
+    finds: tuple[str, ...]
+
+    def term(self) -> str:
+        """SQL for a row that is looked at."""
+        return f"({' OR '.join(self.terms)})"
+
+    def rows(self) -> str:
+        """SQL for the numbers of the rows within a window."""
+        return " UNION ".join(f"{find} AND seq BETWEEN :bottom AND :top" for find in self.finds)
+
+
+def _text(ask: Ask, text: str) -> tuple[_Text, dict[str, object]]:
+    """Where `text` may stand, and the values for it."""
+    like = _like(text)
+    values: dict[str, object] = {"like": like, "begins": like[1:]}
+    terms = ["(typeof(e.rest) = 'text' AND e.rest LIKE :like ESCAPE '!')"]
+    every = json.dumps(_numbers(ask, "SELECT id FROM names", ()))
+    values["every"] = every
+    finds = [
+        f"""SELECT seq FROM events INDEXED BY events_own WHERE name {_AMONG.format(":every")}
+        AND typeof(rest) = 'text' AND rest LIKE :like ESCAPE '!'"""  # noqa: S608 - our own words
+    ]
+    for column, table, said in (
+        ("who", "who", "text"),
+        ("target", "target", "text"),
+        ("rest", "rests", "text"),
+        ("name", "names", "name"),
+    ):
+        numbers = _numbers(ask, f"SELECT id FROM {table} WHERE {said} LIKE ? ESCAPE '!'", (like,))  # noqa: S608 - likewise
+        if not numbers:
+            continue
+        key = f"text_{column}"
+        values[key] = json.dumps(numbers)
+        index, more = f"events_{column}", {"rest": " AND typeof({}rest) = 'integer'"}.get(column, "")
+        terms.append(f"(e.{column} {_AMONG.format(f':{key}')}{more.format('e.')})")
+        if column == "name" and set(numbers) & set(_MASS):
+            finds.append(f"SELECT seq FROM events NOT INDEXED WHERE name {_AMONG.format(f':{key}')}")  # noqa: S608 - likewise
+            continue
+        if column == "name":
+            more = " AND name > 2"
+        finds.append(
+            f"SELECT seq FROM events INDEXED BY {index} WHERE {column} {_AMONG.format(f':{key}')}{more.format('')}"  # noqa: S608 - likewise
+        )
+    for term, find, given in _ids(text):
+        terms.append(term)
+        finds.append(find)
+        values |= given
+    return _Text(tuple(terms), tuple(finds)), values
+
+
+def _ids(text: str) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Ids of an event, connection or forward are found by their beginning; those that are none of ours too.
+
+    A closing row is in no index of connections: it is found by the forward of its opening row.
+    """
     span = ids.beginning(lowered(text))
-    terms: list[str] = []
-    values: list[object] = []
-    for column in ("e.id", "e.connection", "e.forward"):
-        terms.append(f" OR (typeof({column}) = 'text' AND {column} LIKE ? ESCAPE '!')")
-        values.append(_like(text)[1:])
-        if span is not None:
-            terms.append(f" OR {column} BETWEEN ? AND ?")
-            values += span
-    return "".join(terms), values
+    packed: dict[str, object] = {} if span is None else {"least": span[0], "greatest": span[1]}
+    indexes = (("id", "events_id", ""), ("connection", "events_connection", " AND name <> 2"))
+    for column, index, more in (*indexes, ("forward", "events_forward", " AND forward <> 1")):
+        odd = "({0} >= '' AND {0} < x'' AND {0} LIKE :begins ESCAPE '!')"  # texts sort behind numbers, before blobs
+        terms = [odd, "{0} BETWEEN :least AND :greatest"] if packed else [odd]
+        for term in terms:
+            of_index = f"SELECT seq FROM events INDEXED BY {index} WHERE {term.format(column)}{more}"  # noqa: S608 - likewise
+            yield term.format(f"e.{column}"), of_index, packed
+            if column == "connection":
+                opened = f"""SELECT iif(forward = 1, id, forward) FROM events INDEXED BY events_connection
+                    WHERE {term.format(column)} AND name <> 2 AND name = 1"""  # noqa: S608 - likewise
+                closed = (
+                    f"SELECT seq FROM events INDEXED BY events_forward WHERE forward IN ({opened}) AND forward <> 1"  # noqa: S608 - likewise
+                )
+                yield term.format(f"e.{column}"), closed, packed
 
 
 def _like(text: str) -> str:
@@ -109,7 +277,3 @@ def _like(text: str) -> str:
     for special in "!%_":
         inside = inside.replace(special, "!" + special)
     return f"%{inside}%"
-
-
-def _clamped(time: int) -> int:
-    return max(min(time, 2**62), -(2**62))

@@ -12,10 +12,11 @@ copy     there is a log but its -shm can be neither read nor made (a copy on rea
 """
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,10 +24,12 @@ from typing import Any, Self
 from relay.core import ids
 from relay.core.chain import Row
 from relay.core.question import Question
+from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, hours, leaving, migrations
+from relay.store import columns, dictionary, hours, leaving, migrations, sums
 from relay.store.files import unavailable
-from relay.store.query import condition
+from relay.store.habits import Habit, habits
+from relay.store.query import candidates
 from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
 from relay.store.strangers import Count
 
@@ -109,19 +112,41 @@ class Reader:
             yield from map(lines.line, page)
             after = page[-1][0]
 
+    def mislaid(self) -> list[str]:
+        """What a search would be misled by, though the rows are as they were written; empty: nothing."""
+        return columns.mislaid(self._ask)
+
+    def habits(self, until: int) -> Iterator[Habit]:
+        """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
+        return habits(self._ask, self.base()[0], until)
+
     def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""
-        where, values = condition(question)
         found: list[Row] = []
-        edge = before if before is not None else 2**62
-        size = max(limit, 200)
-        while len(found) < limit:
-            page = self._rows(f"WHERE {where} AND e.seq < ? ORDER BY e.seq DESC LIMIT ?", *values, edge, size)
-            found += [row for row in page if question.matches(row)]
-            if len(page) < size:
+        for numbers in candidates(self._answer, question, before, limit):
+            rows = self._rows(
+                "WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq DESC", json.dumps(numbers)
+            )
+            found += [row for row in rows if question.matches(row)]
+            if len(found) >= limit:
                 break
-            edge = page[-1].seq
         return found[:limit]
+
+    def portions(
+        self, question: Question, by: str, progress: Callable[[float], object], after: int = 0
+    ) -> Iterator[Portion]:
+        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of core.total.BY."""
+        if not question.text:
+            return sums.portions(self._answer, question, by, progress, after)
+        return self._each(question, progress, after)
+
+    def _each(self, question: Question, progress: Callable[[float], object], after: int) -> Iterator[Portion]:
+        edge: int | None = None
+        last = max(self.head(), 1)
+        while (page := self.search(question, edge, _PAGE)) and page[0].seq > after:
+            yield from (portion(row.event) for row in page if row.seq > after)
+            edge = page[-1].seq
+            progress(1 - edge / last)
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
@@ -141,12 +166,22 @@ class Reader:
 
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""
-        id = dictionary.kept(forward)
-        return self._rows(
-            """WHERE e.seq IN (SELECT seq FROM events WHERE id = ? AND forward = 1
-            UNION ALL SELECT seq FROM events WHERE forward = ? AND forward <> 1) ORDER BY e.seq LIMIT 10""",
-            *(id, id),
-        )
+        return self.by_forwards((forward,)).get(forward, [])
+
+    def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
+        """The opening and the closing row of each of these forwards, as far as there are any."""
+        found: dict[str, list[Row]] = {}
+        every = [dictionary.kept(forward) for forward in forwards]
+        for begin in range(0, len(every), _PAGE):
+            some = every[begin : begin + _PAGE]
+            marks = ", ".join("?" * len(some))
+            for row in self._rows(
+                f"""WHERE e.seq IN (SELECT seq FROM events WHERE id IN ({marks}) AND forward = 1
+                UNION ALL SELECT seq FROM events WHERE forward IN ({marks}) AND forward <> 1) ORDER BY e.seq""",  # noqa: S608 - marks
+                *(*some, *some),
+            ):
+                found.setdefault(str(row.event.fields["forward"]), []).append(row)
+        return found
 
     def nearest(self, id: str) -> str | None:
         """The id of an event, connection or forward closest to one that does not exist: same beginning, else time."""
@@ -200,7 +235,10 @@ class Reader:
         return [row_of(columns) for columns in self._ask(f"{ROW} {rest}", *values)]
 
     def _ask(self, statement: str, *values: object) -> list[Any]:
-        """One statement, answered whole."""
+        """One statement with its values in their order, answered whole."""
+        return self._answer(statement, values)
+
+    def _answer(self, statement: str, values: Sequence[object] | Mapping[str, object]) -> list[Any]:
         failed: Exception | None = None
         for _ in range(5):  # a database that moves under a still reader at each try is being restored: give up then
             try:

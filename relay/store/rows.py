@@ -1,7 +1,7 @@
 """How does a row of the database read again: as a value, or as the text that its hash covers?
 
 `row_of` makes the value, one row at a time. `Lines` makes the canonical texts of a million rows (core.chain.canonical):
-the JSON of each dictionary entry is taken apart once, and the parts are put together in the order of their keys.
+the JSON of each dictionary entry is taken apart once, and what rows of one shape have in common is put together once.
 """
 
 import json
@@ -59,6 +59,15 @@ def row_of(columns: Sequence[Any]) -> Row:
         raise damaged(seq, error) from error
 
 
+# the fields that have columns of their own, in the order of their names; and the time of a row
+_PLACES = {
+    **{"client_port": int, "connection": str, "duration": int, "forward": str, "received": int, "sent": int},
+    "time": int,
+}
+# node, name, schema, who, target, rest, and the types of what is in _PLACES
+_Shape = tuple[int, int, int, int | None, int | None, int, tuple[type, ...]]
+
+
 class Line(NamedTuple):
     """A row as a verifier needs it; `text` is what its hash covers."""
 
@@ -78,7 +87,7 @@ class Lines:
         self._ask = ask
         self._words: dict[tuple[str, int], str] = {}
         self._parts: dict[tuple[str, int], dict[str, str]] = {}
-        self._orders: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._templates: dict[_Shape, str] = {}
 
     def line(self, columns: Sequence[Any]) -> Line:
         """Raises RowDamaged for one that cannot be put together again."""
@@ -104,30 +113,51 @@ class Lines:
             event_id = dictionary.told(id)
             if forward is not None:
                 forward = event_id if forward == dictionary.SAME else dictionary.told(forward)
-            word = self._word("names", name)
-            fields = dict(self._part("who", who)) if who is not None else {}
-            if target is not None:
-                fields |= self._part("target", target)
-            fields |= self._part("rests", rest) if isinstance(rest, int) else _part(rest)
-            if connection is not None:
-                fields["connection"] = f'"connection":{_quoted(dictionary.told(connection))}'
-            if forward is not None:
-                fields["forward"] = f'"forward":{_quoted(forward)}'
-            for key, value in (("client_port", port), ("sent", sent), ("received", received), ("duration", took)):
-                if value is not None:
-                    fields[key] = f'"{key}":{value:d}'
-            keys = tuple(fields)
-            order = self._orders.get(keys)
-            if order is None:
-                order = self._orders[keys] = tuple(sorted(keys))
-            text = (
-                f'{{"fields":{{{",".join([fields[key] for key in order])}}},"id":{_quoted(event_id)},'
-                f'"name":{_quoted(word)},"node":{_quoted(self._word("nodes", node))},"schema":{schema:d},'
-                f'"seq":{seq:d},"time":{time:d}}}'
+            values = (
+                port,
+                None if connection is None else _quoted(dictionary.told(connection)),
+                took,
+                None if forward is None else _quoted(forward),
+                received,
+                sent,
+                time,
             )
-            return Line(seq, time, word, event_id, forward, digest.hex(), text)
+            has = tuple(map(type, values))
+            if isinstance(rest, int):
+                shape = node, name, schema, who, target, rest, has
+                template = self._templates.get(shape)
+                if template is None:
+                    if len(self._templates) >= _ENTRIES:
+                        self._templates.clear()
+                    template = self._templates[shape] = self._template(shape, self._part("rests", rest))
+            else:
+                template = self._template((node, name, schema, who, target, 0, has), _part(rest))
+            *given, _ = [value for value in values if value is not None]
+            text = template % (*given, _quoted(event_id), seq, time)
+            return Line(seq, time, self._word("names", name), event_id, forward, digest.hex(), text)
         except (ValueError, TypeError, AttributeError) as error:
             raise damaged(seq, error) from error
+
+    def _template(self, shape: _Shape, rest: dict[str, str]) -> str:
+        """A %-format for all rows of this shape: its places are the columns that it has, then id, seq and time.
+
+        It is put together from whole fields in the order of their keys: no text of a row is searched for a place.
+        """
+        node, name, schema, who, target, _, has = shape
+        fields = dict(self._part("who", who)) if who is not None else {}
+        if target is not None:
+            fields |= self._part("target", target)
+        fields = {key: text.replace("%", "%%") for key, text in (fields | rest).items()}
+        for (key, kind), found in zip(_PLACES.items(), has, strict=True):
+            if found is not type(None) and found is not kind:  # SQLite keeps in a column what it is given
+                raise ValueError(f"{key} is {found.__name__}, not {kind.__name__}")
+            if found is kind and key != "time":
+                fields[key] = f'"{key}":%{"d" if kind is int else "s"}'
+        said = f'"name":{_quoted(self._word("names", name))},"node":{_quoted(self._word("nodes", node))}'.replace(
+            "%", "%%"
+        )
+        inside = ",".join([fields[key] for key in sorted(fields)])
+        return f'{{"fields":{{{inside}}},"id":%s,{said},"schema":{schema:d},"seq":%d,"time":%d}}'
 
     def _word(self, table: str, number: int) -> str:
         known = self._words.get((table, number))

@@ -1,5 +1,6 @@
 """`relayctl audit` as a reviewer types it."""
 
+import csv
 import json
 import os
 import signal
@@ -217,6 +218,17 @@ def test_show_tells_a_connection(site):
     assert (shown["chosen"], len(shown["rows"])) == ([5, 10], 6)
 
 
+def test_show_tells_which_policy_refused(site):
+    """The id in a refused person's error text: its row is marked, with the version that was law, and why."""
+    day = Relay().day()
+    output, status = run(site, "show", day[7].id.upper())
+    assert status == 0
+    (marked,) = (line for line in output.splitlines() if line.startswith("> "))
+    assert "forward denied: alice" in marked
+    assert "policy 3f2a9c01b7de was law, and no rule of it decided: deny-rule\n" in output
+    assert "no rule of it decided" not in run(site, "show", day[4].id)[0]
+
+
 def test_show_tells_a_strangers_reference(site):
     """The exact last attempt, or the counts of its minute."""
     relay = Relay(NOON + 3_600_000_000)
@@ -290,3 +302,84 @@ def test_a_reader_that_goes_away_is_no_error(site):
         ["sh", "-c", words], capture_output=True, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     )
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
+def test_csv_is_for_spreadsheets_and_runs_nothing(site):
+    """The same columns for every line, a stranger's text as text: no formula, no line of its own."""
+    relay = Relay(10**15 * 2)
+    nasty = '=HYPERLINK("http://x")'
+    denied = relay.denied(relay.connect(client_version=nasty), "@SUM(A1)\r\n", detail="-1+1", reason="+x", count=-5)
+    writer = Writer(site / "state" / FILE, "relay")
+    writer.append([denied])
+    writer.close()
+    output, status = run(site, "search", "--format", "csv")
+    assert status == 0
+    lines = list(csv.DictReader(output.splitlines()))
+    assert len(lines) == 11
+    first = next(line for line in lines if line["outcome"] == "client-closed")
+    assert (first["person"], first["asked"], first["sent"], first["duration"]) == (
+        *("alice", "remote:22", "1500", "61000000"),
+    )
+    assert (first["time"], first["ended"]) == ("2026-10-01T12:00:03.000000Z", "2026-10-01T12:00:12.000000Z")
+    last = lines[-1]
+    assert last["client_version"] == "'" + nasty
+    assert (last["asked"], last["detail"]) == ("'@SUM(A1)\\x0d\\x0a", "'-1+1")
+    assert None not in last
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (("--group-by", "person"), ["alice 1 2 6 1.5 kB 2.5 MB 1 min 01 s", "bob 1 0 3", "all 2 2 9"]),
+        (("--group-by", "person", "--order", "denied", "--top", "1"), ["alice 1 2 6", "all 2 2 2 9"]),
+        (("--group-by", "key", "--person", "bob"), ["SHA256:2BZ6Pk4cUp0QrKXrbVvPjDyRKtS2tr0bJ1jUTkHUbxE bob 1 0 3"]),
+        (("--group-by", "client", "--verdict", "allowed"), ["203.0.113.7 1 0 2", "2001:db8::7 1 0 1"]),
+        (
+            ("--group-by", "target"),
+            ["192.168.1.201:22 office 1 0 2", "192.168.1.50:443 office 1 0 1", "recorder:22 0 1"],
+        ),
+        (("--group-by", "day"), ["2026-10-01 2 2 11"]),
+        (("--group-by", "person", "--text", "PuTTY"), ["bob 1 0 2", "all 1 0 2"]),
+    ],
+)
+def test_search_adds_up(site, words, lines):
+    """Who did how much, the most first, days in their order, and what all of it comes to."""
+    output, status = run(site, "search", *words)
+    assert status == 0
+    shown = [" ".join(line.split()) for line in output.splitlines()[1:]]
+    assert len(shown) >= len(lines)
+    for begin in lines:
+        assert any(line.startswith(begin) for line in shown), (begin, shown)
+    assert shown[-1].startswith("all")
+    parsed = [json.loads(line) for line in run(site, "search", *words, "--format", "json")[0].splitlines()]
+    assert len(parsed) == len(shown) - 1
+    assert all(line["first"].endswith("Z") for line in parsed)
+    assert len(list(csv.DictReader(run(site, "search", *words, "--format", "csv")[0].splitlines()))) == len(parsed)
+
+
+def test_days_are_the_sites(site):
+    """A row after Shanghai's midnight is of the next day, and --top of days are the last ones."""
+    relay = Relay(NOON + 5 * 3_600_000_000)
+    writer = Writer(site / "state" / FILE, "relay")
+    writer.append([relay.opened(relay.connect())])
+    writer.close()
+    output, _ = run(site, "search", "--group-by", "day", "--format", "csv")
+    assert [line.split(",")[0] for line in output.splitlines()] == ["day", "2026-10-01", "2026-10-02"]
+    output, _ = run(site, "search", "--group-by", "day", "--top", "1", "--format", "csv")
+    assert [line.split(",")[0] for line in output.splitlines()] == ["day", "2026-10-02"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--top", "3"), "add --group-by"),
+        (("--order", "bytes"), "add --group-by"),
+        (("--group-by", "person", "--limit", "3"), "--top counts groups"),
+        (("--json", "--format", "csv"), "leave one out"),
+        (("--group-by", "hour"), "'hour' is not one of"),
+    ],
+)
+def test_options_that_do_not_go_together(site, words, said):
+    """Wrong usage, with what to type instead."""
+    output, status = run(site, "search", *words)
+    assert (status, said in output) == (2, True), output

@@ -174,7 +174,8 @@ def test_rows_that_cannot_be_read_are_named_and_passed_over() -> None:
     walk = Walk(proves)
     walk.damaged(3, "row 3 is damaged")
     walk.stop("and no further")
-    assert [seq for seq, _ in told(walk.end())["integrity"]] == [3, 3]
+    walk.beside("nor what is beside it")
+    assert [seq for seq, _ in told(walk.end())["integrity"]] == [3, 3, 0]
 
 
 def test_of_many_faults_the_first_are_told_and_the_rest_counted() -> None:

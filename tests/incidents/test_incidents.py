@@ -85,6 +85,8 @@ def test_erlang_otp_cve_2025_32433(one: Relay) -> None:
     assert found == {
         "serve/applied.py",  # the supervisor: the check
         "serve/crew.py",  # the supervisor: the workers
+        "serve/retention.py",  # the supervisor: old rows into archives
+        "serve/exporting.py",  # the supervisor: the export of the audit log
         "net/program.py",  # `relayctl net`, typed by root: a contract of the linter keeps it from serving processes
     }
 

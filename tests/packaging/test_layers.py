@@ -17,6 +17,7 @@ MODULES = {path.relative_to(CHECKOUT).as_posix(): path for path in sorted(PACKAG
 # Everything that starts a program, by the module that may. No client's byte reaches any of these.
 STARTERS = {
     "relay/serve/crew.py": "the workers",
+    "relay/serve/exporting.py": "the export, a process of its own",
     "relay/serve/applied.py": "the child that compiles the site",
     "relay/serve/retention.py": "the child that archives old audit rows",
     "relay/cli/serve.py": "the supervisor, in its own place",

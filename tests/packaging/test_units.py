@@ -62,6 +62,8 @@ def test_the_socket_holds_every_listener() -> None:
         ("CapabilityBoundingSet", ""),
         ("StateDirectory", "relay"),
         ("StateDirectoryMode", "0700"),
+        ("LogsDirectory", "relay"),
+        ("LogsDirectoryMode", "0750"),
         ("ExecStart", "/opt/relay/current/bin/relayctl --site /etc/relay serve"),
     ],
 )

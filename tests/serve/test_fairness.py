@@ -1,13 +1,12 @@
 """No stream holds up another: so many bytes a turn of the loop, whatever waits in the kernel."""
 
 import asyncio
-import contextlib
 import socket
 
-import asyncssh
-
 from relay.serve import connection
-from relay.serve.pipe import CHUNK, Pipe
+from relay.serve.frame import Frame
+from relay.serve.patience import ALL, FAIR, Patience
+from relay.serve.pipe import Pipe
 from relay.serve.purse import Purse
 from tests.relay_process import Relay
 from tests.serve.hostile import Client, load_key
@@ -19,9 +18,11 @@ class Sink:
     def __init__(self, name: str, turns: list[tuple[str, int]]) -> None:
         self.name, self.turns = name, turns
 
-    def write(self, data: bytes) -> None:
+    sendable = packet = 1 << 20
+
+    def pass_on(self, frame: Frame, count: int) -> None:
         """Bytes towards the client."""
-        self.turns.append((self.name, len(data)))
+        self.turns.append((self.name, count))
 
     def pause_reading(self) -> None:
         """The window is not refilled."""
@@ -45,37 +46,58 @@ def fill(sock: socket.socket, most: int = 8 << 20) -> int:
     return sent
 
 
-async def pipe(name: str, turns: list[tuple[str, int]]) -> tuple[Pipe, socket.socket]:
+async def pipe(name: str, turns: list[tuple[str, int]], patience: Patience | None = None) -> tuple[Pipe, socket.socket]:
     """A forward whose channel notes turns, and the target's end."""
     ours, theirs = socket.socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     ours.setblocking(False)
-    made = Pipe(ours, lambda one, reason: None, True, Purse())
+    made = Pipe(
+        ours, lambda one, reason: None, readable=True, purse=Purse(), frame=Frame(), patience=patience or Patience()
+    )
     made.connection_made(Sink(name, turns))  # type: ignore[arg-type]  # what a pipe asks of a channel
     return made, theirs
 
 
-async def test_a_target_that_floods_gets_one_chunk_a_turn() -> None:
-    """Megabytes wait on one stream and a keystroke on another: the keystroke is in the next turn, behind one chunk."""
+async def test_a_target_that_floods_gets_its_share_of_a_turn() -> None:
+    """Megabytes wait on one stream and a keystroke on another: the keystroke is in the next turn, behind that share."""
     turns: list[tuple[str, int]] = []
     bulk, bulk_target = await pipe("bulk", turns)
     keys, keys_target = await pipe("keys", turns)
-    assert fill(bulk_target) > 4 * CHUNK
+    assert fill(bulk_target) > 4 * ALL
     for _ in range(5):
         turns.clear()
         keys_target.send(b"x")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert ("keys", 1) in turns
-        assert sum(size for name, size in turns if name == "bulk") <= 2 * CHUNK
+        assert sum(size for name, size in turns if name == "bulk") <= 2 * ALL  # of two turns
     for one, target in ((bulk, bulk_target), (keys, keys_target)):
         one.cut("test")
         target.close()
 
 
-async def test_what_waits_for_a_target_goes_out_by_the_chunk() -> None:
-    """A client's megabyte that a slow target suddenly takes is no single long turn."""
+async def test_many_streams_share_a_turn() -> None:
+    """The more streams carry much, the less each of them reads in one turn, so that a keystroke never waits for all."""
+    turns: list[tuple[str, int]] = []
+    patience = Patience()
+    made = [await pipe(f"bulk {number}", turns, patience) for number in range(12)]
+    for _, target in made:
+        assert fill(target, 4 << 20) > 1 << 20
+    for _ in range(3):
+        turns.clear()
+        await asyncio.sleep(0)
+    assert len(turns) == 12
+    assert {size for _, size in turns} == {FAIR}
+    assert patience.share == FAIR
+    for one, target in made:
+        one.cut("test")
+        target.close()
+    assert patience.share == ALL
+
+
+async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:
+    """A client's megabytes that a slow target suddenly takes are no single long turn."""
     turns: list[tuple[str, int]] = []
     one, target = await pipe("up", turns)
     for _ in range(400):
@@ -88,28 +110,9 @@ async def test_what_waits_for_a_target_goes_out_by_the_chunk() -> None:
         except BlockingIOError:
             break
     one._writable()
-    assert 0 < one.sent - before <= CHUNK
+    assert 0 < one.sent - before <= ALL
     one.cut("test")
     target.close()
-
-
-async def test_a_client_is_read_in_pieces() -> None:
-    """asyncio would take 256 KiB of a client at once, eight packets to decrypt before anybody else's turn."""
-
-    class Transport(asyncio.Transport):
-        max_size = 1 << 18
-
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            return default
-
-    options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
-    from relay.core.settings import Limits
-
-    one = connection.Connection(asyncio.get_running_loop(), options, asyncssh.SSHServer(), Limits())
-    transport = Transport()
-    with contextlib.suppress(AttributeError):  # the rest wants a real socket
-        one.connection_made(transport)
-    assert transport.max_size == connection.READ == 1 << 16
 
 
 def test_key_exchanges_after_log_in_are_rate_limited(one: Relay, echo: int) -> None:

@@ -1,6 +1,7 @@
 """What is open is judged again: exactly what is no longer allowed ends, soon, with the reason on record."""
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,8 +19,10 @@ from relay.net import netlink
 from relay.serve.adapter import Adapter
 from relay.serve.connection import Connection
 from relay.serve.forward import Forward
+from relay.serve.intake import Intake
 from relay.serve.judging import TURN, Judging, Turns
 from relay.serve.law import Law
+from relay.serve.patience import Patience, Reader
 from relay.serve.worker import Worker
 from tests.relay_process import POLICY, Relay, echo_server, make_key, relay
 from tests.serve import hostile
@@ -261,8 +264,19 @@ async def test_a_key_that_is_out_when_the_log_in_completes_gets_no_further(tmp_p
         worker.law.keyring = Keyring({key.fingerprint: key} if listed else {})
         adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
         options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
-        connection = Connection(asyncio.get_running_loop(), options, adapter, Limits(keepalive_interval=0))
+        ours, theirs = socket.socketpair()
+        connection = Connection(
+            asyncio.get_running_loop(),
+            options,
+            adapter,
+            Limits(keepalive_interval=0),
+            intake=Intake(),
+            reader=Reader(Patience(), ours),
+            fast=True,
+        )
         adapter.connection_made(connection)
         adapter._proven = key, False, False
         adapter.auth_completed()
         assert adapter._end == ("" if listed else "key-unlisted")
+        ours.close()
+        theirs.close()

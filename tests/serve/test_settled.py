@@ -1,6 +1,7 @@
 """What a connection keeps once its key is proven (relay/serve/settled.py)."""
 
 import asyncio
+import socket
 import sys
 from typing import Any
 
@@ -9,6 +10,8 @@ import asyncssh
 from relay.core.settings import Limits
 from relay.serve import settled
 from relay.serve.connection import Connection
+from relay.serve.intake import Intake
+from relay.serve.patience import Patience, Reader
 
 
 async def test_everything_is_as_before_but_what_was_let_go() -> None:
@@ -51,4 +54,11 @@ _KEY = asyncssh.generate_private_key("ssh-ed25519")
 
 def _connection(**more: Any) -> Connection:
     options = asyncssh.SSHServerConnectionOptions(server_host_keys=[_KEY], login_timeout=0, gss_host=None, **more)
-    return Connection(asyncio.get_running_loop(), options, asyncssh.SSHServer(), Limits())
+    with socket.socket() as sock:
+        reader = Reader(Patience(), sock)
+    return Connection(
+        *(asyncio.get_running_loop(), options, asyncssh.SSHServer(), Limits()),
+        intake=Intake(),
+        reader=reader,
+        fast=True,
+    )

@@ -42,14 +42,14 @@ def fill(state: Path, days: int = 3, relay: Relay | None = None) -> list[Event]:
     return events
 
 
-def archive(state: Path, before: int, now: int | None = None, *, settle: bool = True) -> list[Entry]:
+def archive(state: Path, before: int, *, settle: bool = True, slice: int = 1000) -> list[Entry]:
     """Archive every row of an hour before that of `before`, LATER, and delete the rows."""
     done = []
-    for entry in archiving.run(state, EVER, lambda: now or before + LATER, before):
+    for entry in archiving.run(state, EVER, lambda: before + LATER, before):
         if settle:
             writer = Writer(state / FILE, "relay")
             try:
-                archiving.settle(writer, entry, {})
+                archiving.settle(writer, entry, {}, slice)
             finally:
                 writer.close()
         done.append(entry)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.core.chain import GENESIS, digest
-from relay.store import archiving, leaving
+from relay.store import archiving
 from relay.store.archive import DIRECTORY, MANIFEST, Archives
 from relay.store.database import FILE, Reader, Writer
 from tests.audit_rows import NOON, Relay
@@ -39,7 +39,7 @@ class Tally:
 
 def live(state: Path, number: int, told: int) -> None:
     """Append, archive and delete for ever; each durable head is told."""
-    leaving.SLICE, archiving.MOST_ROWS = 25, (60, 60, 3000)[number % 3]
+    archiving.MOST_ROWS = (60, 60, 3000)[number % 3]
     relay = Relay(NOON + number * 1000 * archived.HOUR)
     writer = Writer(state / FILE, "relay")
 
@@ -60,7 +60,7 @@ def live(state: Path, number: int, told: int) -> None:
         tell("archive")
         for entry in archiving.run(state, archived.EVER, lambda: relay.now + archived.LATER, relay.now):
             tell("settle")
-            archiving.settle(writer, entry, {})
+            archiving.settle(writer, entry, {}, 25)
             tell("archive")
 
 

@@ -22,7 +22,8 @@ from tests.audit_rows import NOON, Relay
 from tests.store import archived
 
 EVERY = int(os.environ.get("RELAY_KILL_EVERY", "17"))  # lines; loops over rows are long, and their turns alike
-OURS = ("archiving.py", "archive_files.py", "archive.py", "leaving.py", "database.py")
+STORE = ("archiving", "archive_files", "archive", "leaving", "database")
+OURS = (*(f"/relay/store/{name}.py" for name in STORE), "/relay/durable.py")
 
 
 def killed_at(step: int, do: Callable[[], object]) -> bool:
@@ -36,7 +37,7 @@ def killed_at(step: int, do: Callable[[], object]) -> bool:
 
         def trace(frame: FrameType, what: str, argument: object) -> Any:
             nonlocal left
-            if frame.f_code.co_filename.rpartition("/")[2] not in OURS or "/store/" not in frame.f_code.co_filename:
+            if not frame.f_code.co_filename.endswith(OURS):
                 return None
             if what == "line":
                 left -= 1
@@ -65,9 +66,8 @@ def kept(state: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child calls nothing that another thread holds
-def test_a_kill_at_any_line_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_line_loses_nothing(tmp_path: Path) -> None:
     """Killed before any line of the code: every row is in one place, and the next run does the rest."""
-    monkeypatch.setattr(leaving, "SLICE", 5)
     relay = Relay()
     before = tmp_path / "before"
     before.mkdir()
@@ -78,7 +78,7 @@ def test_a_kill_at_any_line_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     while True:
         state = tmp_path / "state"
         shutil.copytree(before, state)
-        was_killed = killed_at(step, partial(archived.archive, state, edge))
+        was_killed = killed_at(step, partial(archived.archive, state, edge, slice=5))
         assert kept(state) == named(events), f"killed before line {step}"
         if not was_killed:
             break
@@ -217,21 +217,21 @@ def test_only_what_was_archived_can_be_deleted(tmp_path: Path) -> None:
     writer = Writer(tmp_path / FILE, "relay")
     try:
         with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-            writer.forget(12, "0" * 64)
+            writer.forget(12, "0" * 64, 99)
         with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-            writer.forget(99, "0" * 64)
+            writer.forget(99, "0" * 64, 99)
         opened = relay.opened(relay.connect())
         writer.append([opened, archived.sealed(relay)])
         with Reader(tmp_path / FILE) as reader:
             rows = reader.after(0, 100)
             with pytest.raises(StoreUnavailable, match="a forward is open that began before row 26"):
-                writer.forget(26, rows[25].hash)
+                writer.forget(26, rows[25].hash, 99)
             assert writer.forget(24, rows[23].hash, 10)
             assert reader.base() == (10, rows[9].hash)
             assert [row.seq for row in reader.after(0, 100)] == list(range(11, 27))
             assert reader.after(0, 1)[0].prev == rows[9].hash
-            assert writer.forget(24, rows[23].hash)
-            assert not writer.forget(24, rows[23].hash)
+            assert writer.forget(24, rows[23].hash, 99)
+            assert not writer.forget(24, rows[23].hash, 99)
             assert [row.seq for row in reader.after(0, 100)] == [25, 26]
         writer.append([relay.event("zone.up", zone="a", duration=1)])
         assert writer.head()[0] == 27
@@ -285,7 +285,7 @@ def test_room_is_used_again_and_given_back(tmp_path: Path, monkeypatch: pytest.M
             writer.append([event for _ in range(5) for event in archived.day(relay)])
         assert writer.room().size <= full.size * 1.1
         row = Reader(tmp_path / FILE).after(writer.head()[0] - 1)[0]
-        while writer.forget(row.seq, row.hash):
+        while writer.forget(row.seq, row.hash, 99):
             pass
         while writer.give_back():
             pass
@@ -416,3 +416,27 @@ def test_the_child_says_what_it_does(tmp_path: Path) -> None:
     (tmp_path / DIRECTORY / "relay-1-24.jsonl.gz").unlink()
     (told,) = child(str(DAY), "0")
     assert "relay-1-24.jsonl.gz" in told["problem"]
+
+
+@pytest.mark.parametrize("deleted", [0, 5, 12])
+def test_what_is_damaged_can_be_given_up(tmp_path: Path, deleted: int) -> None:
+    """Only what is nowhere else is lost: rows that the database still has stay, and are archived anew."""
+    relay = Relay()
+    events = archived.fill(tmp_path, 2, relay)
+    (entry,) = archived.archive(tmp_path, NOON + archived.HOUR, settle=False)
+    writer = Writer(tmp_path / FILE, "relay")
+    if deleted:
+        writer.append([entry.archived()])
+        writer.forget(entry.last, entry.hash, deleted)
+    writer.close()
+    (tmp_path / DIRECTORY / entry.file).write_bytes(b"x")
+    with Reader(tmp_path / FILE) as reader:
+        base = reader.base()
+    assert base[0] == deleted
+    lost = archive_files.damaged(Archives(tmp_path), *base, lambda: relay.now)
+    assert [(one.first, one.last, one.kept) for one in lost] == ([(1, deleted, False)] if deleted else [])
+    archive_files.give_up(tmp_path, deleted, lost)
+    archived.archive(tmp_path, relay.now)
+    assert [row.event for row in Archives(tmp_path).walk()] == events[deleted:]
+    assert Archives(tmp_path).last() == 24
+    assert archive_files.damaged(Archives(tmp_path), 24, "", lambda: relay.now) == ()

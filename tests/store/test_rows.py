@@ -74,3 +74,18 @@ def test_what_is_missing_is_named(writer, path):
         for read in (reader.lines, reader.walk):
             with pytest.raises(StoreUnavailable, match="row 4 of the audit database is damaged"):
                 list(read())
+
+
+@pytest.mark.parametrize("column", ["time", "sent", "received", "duration", "client_port"])
+def test_a_number_that_is_none_is_damage(path, writer, column):
+    """SQLite keeps a text or a fraction where a number belongs: it is not read as the number that it nearly is."""
+    relay = Relay()
+    opened = relay.opened(relay.connect())
+    writer.append([opened, relay.closed(opened)])
+    writer.close()
+    for value in ("7.5", "'seven'", "x'07'"):
+        with sqlite3.connect(path) as database:
+            database.execute(f"UPDATE events SET {column} = {value} WHERE seq = 2")
+        database.close()
+        with Reader(path) as reader, pytest.raises(StoreUnavailable, match=r"row 2 .* damaged"):
+            list(reader.lines())

@@ -1,0 +1,127 @@
+"""How does the page draw? Bars as inline SVG by pygal, with nothing in it but shapes, texts and our own classes.
+
+pygal (the extra `report`) lays the charts out. Of its output only elements and attributes on a list are kept: no
+script, no style, no link, so the page's policy needs no exception, and colours come from the page's style sheet, in
+both themes. Imported by nothing but the command that makes the page.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape as quoted
+from xml.etree import ElementTree
+
+import pygal  # type: ignore[import-untyped]  # it has no types
+from pygal.style import Style  # type: ignore[import-untyped]  # likewise
+
+from relay.core.text import escape
+
+# pygal looks for maps as plug-ins with an import hook of a form that Python 3.12 knows no more and 3.11 warns of at
+# each import; we draw no maps.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+
+WIDE, NARROW = 900, 340  # a desk or paper; a telephone. Scaling one drawing would make its letters unreadable.
+_LETTER = 12
+_KEPT = {
+    "g": ("class", "transform"),
+    "path": ("class", "d"),
+    "rect": ("class", "x", "y", "width", "height", "rx", "ry"),
+    "text": ("class", "x", "y", "transform"),
+    "title": (),
+}
+_SHAPE = re.compile(r"[-_0-9a-zA-Z.,() ]*")
+_LONG, _SHORT = re.compile(r"(-?\d+\.\d\d)\d+"), r"\1"  # hundredths of a point are enough, and half the size
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One colour of a chart: `kind` is the class that the style sheet knows."""
+
+    name: str
+    kind: str
+    values: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Stacked bars: upright over time, or `lying` for names."""
+
+    title: str
+    summary: str  # for whoever does not see it
+    labels: Sequence[str]
+    series: Sequence[Series]
+    show: Callable[[int], str]
+    lying: bool = False
+
+    def html(self) -> str:
+        """The chart with its legend, drawn twice: for wide and for narrow pages."""
+        legend = "".join(f'<span class="key {one.kind}">{quoted(one.name)}</span>' for one in self.series)
+        return f'<div class="legend" aria-hidden="true">{legend}</div>{_draw(self, WIDE)}{_draw(self, NARROW)}'
+
+
+def _draw(chart: Chart, width: int) -> str:
+    narrow, count = width == NARROW, len(chart.labels)
+    height = 34 + 26 * max(count, 1) if chart.lying else 250
+    order = slice(None, None, -1) if chart.lying else slice(None)  # pygal draws lying bars from below
+    shown = [_cut(escape(label), 16 if narrow else 36) for label in chart.labels][order]
+    drawing = (pygal.HorizontalStackedBar if chart.lying else pygal.StackedBar)(
+        width=width,
+        height=height,
+        js=(),
+        css=(),
+        style=Style(label_font_size=_LETTER, major_label_font_size=_LETTER, font_family="sans-serif"),
+        show_legend=False,
+        margin=2,
+        margin_right=18,  # half of the last label
+        spacing=6,
+        show_minor_x_labels=chart.lying,
+        x_labels=shown,
+        x_labels_major=None if chart.lying else shown[:: max(-(-count // (6 if narrow else 15)), 1)],
+        value_formatter=lambda value: chart.show(int(value)),
+        max_scale=4 if narrow else 8,
+        min_scale=2,
+        order_min=0,
+        no_data_text="",
+        truncate_label=-1,  # they are cut already, in the middle
+    )
+    for one in chart.series:
+        drawing.add(one.name, list(one.values)[order])
+    kinds = {f"serie-{number}": one for number, one in enumerate(chart.series)}
+    out = [f'<svg class="chart {"narrow" if narrow else "wide"}" viewBox="0 0 {width} {height}" role="img">']
+    out.append(f"<title>{quoted(chart.title)}</title><desc>{quoted(chart.summary)}</desc>")
+    for child in drawing.render_tree():
+        if _name(child) == "g" and "graph" in child.get("class", ""):
+            _write(child, out, kinds)
+    return "".join(out) + "</svg>"
+
+
+def _write(element: "ElementTree.Element", out: list[str], kinds: dict[str, Series]) -> None:
+    tag, classes = _name(element), element.get("class", "").split()
+    if tag not in _KEPT or {"overlay", "text-overlay", "tooltip-overlay", "titles"} & set(classes):
+        return
+    series = next((kinds[word] for word in classes if word in kinds), None)
+    if series is not None:
+        element.set("class", f"series {series.kind}")
+    found = {key: _LONG.sub(_SHORT, element.get(key, "")) for key in _KEPT[tag]}
+    attributes = "".join(f' {key}="{value}"' for key, value in found.items() if value and _SHAPE.fullmatch(value))
+    out.append(f"<{tag}{attributes}>")
+    if tag in ("text", "title"):
+        out.append(quoted(element.text or ""))
+    if "bar" in classes:
+        said = {child.get("class", ""): child.text or "" for child in element if _name(child) == "desc"}
+        out.append(f"<title>{quoted(' · '.join(filter(None, (said.get('x_label'), said.get('value')))))}</title>")
+    for child in element:
+        _write(child, out, kinds)
+    out.append(f"</{tag}>")
+
+
+def _name(element: "ElementTree.Element") -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _cut(label: str, most: int) -> str:
+    """Cut in the middle: the beginnings and the ends of names tell them apart."""
+    if len(label) <= most:
+        return label
+    return f"{label[: most // 2]}…{label[-(most - most // 2 - 1) :]}"

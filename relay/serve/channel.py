@@ -1,0 +1,145 @@
+"""What may happen on one direct-tcpip channel? Data, window adjusts, EOF and close (RFC 4254 5), and no request.
+
+Everything that is not plain data in the plain state is asyncssh's own; the plain case is dealt with here (see `intake`
+and `frame`), with the same effect on the channel's windows.
+"""
+
+from typing import TYPE_CHECKING, cast
+
+import asyncssh
+from asyncssh.channel import SSHTCPChannel
+from asyncssh.constants import (
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
+)
+from asyncssh.packet import SSHPacket, UInt32
+
+from relay.serve.backlog import PIECE, PIECES
+from relay.serve.frame import Frame
+from relay.serve.pipe import Pipe
+
+if TYPE_CHECKING:
+    from relay.serve.connection import Connection
+
+MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
+OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
+
+
+class Channel(SSHTCPChannel[bytes]):
+    """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
+
+    fast = True  # False: everything goes the inherited path (see `contract`)
+
+    def abort(self) -> None:
+        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
+        if self._send_state == "close_pending":
+            self._close_send()
+        super().abort()
+
+    def silence(self) -> None:
+        """Say nothing more, not even that it is closed: the connection is about to end, with the reason."""
+        self._send_state = "closed"
+        self._close_send()
+
+    # ---- the fast path
+
+    @property
+    def sendable(self) -> int:
+        """Bytes that the client's window takes now; 0 also when others wait already, or the channel is closing."""
+        return self._send_window if self.fast and self._send_state == "open" and not self._send_buf else 0
+
+    @property
+    def packet(self) -> int:
+        """Bytes that the client takes in one packet."""
+        return self._send_pktsize if self.fast else PIECE
+
+    def pass_on(self, frame: Frame, count: int) -> None:
+        """Send the client the `count` bytes that `frame` has read. Raises OSError when the channel is closing."""
+        connection, channel = cast("Connection | None", self._conn), self._send_chan
+        plain = 0 < count <= self.sendable and frame.packet <= self.packet
+        if plain and connection is not None and channel is not None and connection.sends_plain(count):
+            self._send_window -= count
+            connection.send_frame(frame, channel, count)
+        elif self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
+            self._send_buf[-1][0].extend(frame.copy(count))
+            self._send_buf_len += count
+            self._flush_send_buf()
+        else:
+            self.write(frame.copy(count))
+
+    @property
+    def receivable(self) -> int:
+        """Bytes that the client may send now, 0 when it is not for this path to say what becomes of them."""
+        return self._recv_window if self._recv_state == "open" and self._send_state in OPEN else 0
+
+    def deliver(self, pieces: list[memoryview], total: int) -> None:
+        """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
+        self._recv_window -= total
+        if self._recv_paused:
+            self._keep(b"".join(pieces))
+            return
+        if isinstance(self._session, Pipe):
+            self._session.take(pieces, total)
+        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again
+        if self._recv_window < self._init_recv_window / 2 and self._send_state in OPEN:
+            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
+            self._recv_window = self._init_recv_window
+
+    def _keep(self, data: bytes) -> None:
+        """For when the target takes more; small pieces are put together (see `backlog`)."""
+        if self._recv_buf and len(self._recv_buf[-1][0]) < PIECE:
+            cast(bytearray, self._recv_buf[-1][0]).extend(data)
+        else:
+            self._recv_buf.append((cast(bytes, bytearray(data)), None))
+
+    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
+        if self.fast and data and self._recv_paused and self._send_state in OPEN:
+            self._recv_window -= len(data)
+            self._keep(data)
+        else:
+            super()._accept_data(data, datatype)
+
+    def _flush_recv_buf(self, exc: Exception | None = None) -> None:
+        """The target takes more: what was kept for it goes in as few calls as it came in, not one for each packet."""
+        while self.fast and self._recv_buf and not self._recv_paused and self._session is not None:
+            kept, self._recv_buf = self._recv_buf[:PIECES], self._recv_buf[PIECES:]
+            pieces = [memoryview(data) for data, _ in kept]
+            self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
+            self.deliver(pieces, total)
+        super()._flush_recv_buf(exc)
+
+    def grant(self, growth: int) -> bool:
+        """The client takes more; False: asyncssh is to say what is wrong with that."""
+        if self._recv_state not in OPEN or self._send_window + growth > MOST_WINDOW:
+            return False
+        self._send_window += growth
+        self._flush_send_buf()
+        return True
+
+    # ---- the inherited path
+
+    def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        name = packet.get_string()
+        want_reply = packet.get_boolean()
+        connection = cast("Connection", self._conn)
+        if name != b"keepalive@openssh.com":
+            connection.owner.refused("channel-request", name)
+        if want_reply and self._send_chan is not None:
+            self.send_packet(MSG_CHANNEL_FAILURE)
+
+    def _process_window_adjust(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
+            raise asyncssh.ProtocolError("window overflow")
+        super()._process_window_adjust(_type, _id, packet)
+
+    def _process_extended_data(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        raise asyncssh.ProtocolError("extended data on a direct-tcpip channel")
+
+    _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
+        **SSHTCPChannel._packet_handlers,
+        MSG_CHANNEL_REQUEST: _process_request,
+        MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
+        MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,
+    }

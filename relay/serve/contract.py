@@ -1,0 +1,149 @@
+"""Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
+
+CONNECTION and CHANNEL are all that the package touches. FAST are those that only the fast path (`intake`, `frame`,
+`gcm`) needs: if one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited
+path, which is slower, and the operator is told. A new version of asyncssh is a change of its own: see
+tests/serve/test_contract.py for the methods whose meaning the fast path repeats.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
+
+from asyncssh.channel import SSHChannel
+from asyncssh.connection import SSHConnection
+from asyncssh.crypto.cipher import GCMCipher
+from asyncssh.encryption import GCMEncryption, get_encryption
+from cryptography.exceptions import InvalidTag
+
+from relay.serve.frame import Frame
+from relay.serve.gcm import Seal, Unseal
+
+SWITCH = "RELAY_FAST_PATH"  # "no" in the environment: the inherited path for everything
+
+CONNECTION = (
+    "_all_server_host_keys",
+    "_auth_complete",
+    "_cleanup",
+    "_client_version",
+    "_close_event",
+    "_deferred_packets",
+    "_enc_algs",
+    "_finish_recv_packet",
+    "_force_close",
+    "_ignore_first_kex",
+    "_inpbuf",
+    "_kex_algs",
+    "_kex_complete",
+    "_loop",
+    "_make_global_request",
+    "_owner",
+    "_packet_handlers",
+    "_process_channel_open",
+    "_process_global_request",
+    "_process_kexinit",
+    "_protocol_factory",
+    "_recv_data",
+    "_rekey_bytes_sent",
+    "_send_disconnect",
+    "_send_kexinit",
+    "_server_host_key_algs",
+    "_session_id",
+    "_transport",
+)
+CHANNEL = ("_close_send", "_conn", "_process_window_adjust", "_send_chan", "_send_state", "_send_window")
+FAST = {
+    SSHConnection: (
+        "_auth_final",
+        "_channels",
+        "_compressor",
+        "_decompressor",
+        "_next_recv_encryption",
+        "_packet",
+        "_recv_encryption",
+        "_recv_handler",
+        "_recv_packet",
+        "_recv_pkthdr",
+        "_recv_seq",
+        "_rekey_bytes",
+        "_rekey_seconds",
+        "_rekey_time",
+        "_send_encryption",
+        "_send_seq",
+    ),
+    SSHChannel: (
+        "_accept_data",
+        "_flush_recv_buf",
+        "_flush_send_buf",
+        "_init_recv_window",
+        "_recv_buf",
+        "_recv_paused",
+        "_recv_state",
+        "_recv_window",
+        "_send_buf",
+        "_send_buf_len",
+        "_send_pktsize",
+        "_session",
+    ),
+    GCMEncryption: ("_cipher",),
+    GCMCipher: ("_iv", "_key"),
+}
+
+
+def problem() -> str:
+    """Why the fast path is not taken, "" when it is."""
+    if os.environ.get(SWITCH) == "no":
+        return f"{SWITCH}=no is set"
+    missing = [f"{owner.__name__}.{name}" for owner, names in FAST.items() for name in lacking((owner,), names)]
+    if missing:
+        return f"asyncssh has no {', '.join(missing)}"
+    try:
+        return next(_differences(), "")
+    except Exception as error:  # whatever it is, the other path does not need it
+        return f"AES-GCM cannot be taken over: {error!r}"
+
+
+def lacking(owners: Iterable[type], names: Iterable[str]) -> list[str]:
+    """Which of these members none of the classes' methods ever mentions."""
+    known = {name for owner in owners for function in _functions(owner) for name in _mentioned(function.__code__)}
+    known |= {name for owner in owners for name in dir(owner)}
+    return [name for name in names if name not in known]
+
+
+def _functions(owner: type) -> Iterator[FunctionType]:
+    for base in owner.__mro__:
+        for member in vars(base).values():
+            if isinstance(member, FunctionType):
+                yield member
+
+
+def _mentioned(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _mentioned(part)
+
+
+def _differences() -> Iterator[str]:
+    """Seal in place and let asyncssh open it; let asyncssh seal and open it in place."""
+    for name, size in ((b"aes128-gcm@openssh.com", 16), (b"aes256-gcm@openssh.com", 32)):
+        key, start, text = bytes(range(size)), bytes(range(12)), b"contract"
+
+        def theirs(name: bytes = name, key: bytes = key, start: bytes = start) -> GCMEncryption:
+            made = get_encryption(name, key, start)
+            assert isinstance(made, GCMEncryption)
+            return made
+
+        frame, seal = Frame(), Seal(theirs())
+        wire = bytes(frame.seal(seal, 7, frame.put(text)).wire)
+        packet = theirs().decrypt_packet(0, wire[:16], wire[16:-16], 4, wire[-16:])
+        if packet is None or packet[10 : -packet[0]] != text or seal.count != Seal(theirs()).count + 1:
+            yield f"what is sealed in place by {name.decode()} is not what asyncssh opens"
+        sealed, tag = theirs().encrypt_packet(0, wire[:4], packet or b"")
+        room, unseal = memoryview(bytearray(sealed + tag)), Unseal(theirs())
+        try:
+            unseal.aead.decrypt_into(unseal.next_nonce(), room[4:], room[:4], room[4:-16])
+        except InvalidTag:
+            room = memoryview(b"")
+        if bytes(room[4:-16]) != packet:
+            yield f"what asyncssh seals by {name.decode()} does not open in place"

@@ -1,0 +1,86 @@
+"""How soon is a stream that carries much looked at again? Not for each packet that comes, but when much has come.
+
+On a busy machine a relay that is woken for every packet pays a turn of its loop for it, several times what the packet
+itself costs. So the kernel is told to wake us for no less than LEAST bytes (SO_RCVLOWAT) once a stream has shown that
+it carries much. Less than that waits for SECONDS at most: then the stream is quick again, until it shows the same.
+"""
+
+import asyncio
+import contextlib
+import socket
+
+LEAST = 1 << 17  # bytes; what costs a turn of the loop once is shared by four packets of OpenSSH's
+SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
+SECONDS = 0.001
+ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms, in which a keystroke waits
+FAIR = 1 << 16  # but so much each of them
+
+
+class Reader:
+    """One socket that is read: of a client or a target."""
+
+    __slots__ = ("_patience", "looked", "patient", "reads", "sock")
+
+    def __init__(self, patience: "Patience", sock: socket.socket) -> None:
+        self._patience = patience
+        self.sock = sock
+        self.patient = False
+        self.reads = 0
+        self.looked = 0
+
+    @property
+    def share(self) -> int:
+        """Bytes that it may read in this turn of the loop."""
+        return self._patience.share
+
+    def note(self, count: int) -> None:
+        """It has read so many bytes."""
+        self.reads += 1
+        if count >= SHOWN and not self.patient:
+            self.patient = True
+            self._wait_for(LEAST)
+            self._patience.join(self)
+
+    def hurry(self) -> None:
+        """Be woken for every byte again."""
+        if self.patient:
+            self.patient = False
+            self._patience.leave(self)
+            self._wait_for(1)
+
+    def _wait_for(self, count: int) -> None:
+        with contextlib.suppress(OSError):  # it is closed
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+
+
+class Patience:
+    """The streams of one worker that carry much now."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._readers: dict[Reader, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.share = ALL
+
+    def join(self, reader: Reader) -> None:
+        """That one begins to wait."""
+        self._readers[reader] = None
+        self._count()
+        if self._timer is None:
+            self._timer = self._loop.call_later(SECONDS, self._look)
+
+    def leave(self, reader: Reader) -> None:
+        """That one waits no longer."""
+        self._readers.pop(reader, None)
+        self._count()
+
+    def _count(self) -> None:
+        self.share = max(FAIR, ALL // max(len(self._readers), 1))
+
+    def _look(self) -> None:
+        """Who has read nothing since the last look gets what there is."""
+        for reader in tuple(self._readers):
+            if reader.reads == reader.looked:
+                reader.hurry()
+            reader.looked = reader.reads
+        self._timer = self._loop.call_later(SECONDS, self._look) if self._readers else None

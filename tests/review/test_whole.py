@@ -1,0 +1,117 @@
+"""Archives and database, read as one log."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.core.chain import Row
+from relay.core.question import Question
+from relay.core.total import Total, group, portion
+from relay.review.search import search
+from relay.review.story import story
+from relay.review.whole import Whole
+from relay.store.archive import Archives
+from relay.store.database import FILE, Reader, Writer
+from tests.audit_rows import NOON, Relay
+from tests.store import archived
+
+QUESTIONS = [
+    Question(),
+    Question(person="bob"),
+    Question(verdict="denied"),
+    Question(host="192.168.1.50"),
+    Question(text="PuTTY"),
+    Question(name="audit.archived"),
+    Question(since=NOON + archived.HOUR),
+    Question(until=NOON + archived.HOUR, person="alice"),
+]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
+    """Two archives, of the second of which the rows are still in the database; and all rows, each once."""
+    state, relay = tmp_path_factory.mktemp("state"), Relay()
+    events = archived.fill(state, 3, relay)
+    archived.archive(state, events[12].time)
+    relay.now += 2 * archived.LATER
+    events = archived.fill(state, 3, relay)
+    archived.archive(state, events[24].time, settle=False)
+    rows = archived.whole(state)
+    with Reader(state / FILE) as reader:
+        assert 0 < reader.base()[0] < Archives(state).last() < reader.head() == rows[-1].seq == len(rows)
+    return state, rows
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("limit", [1, 5, 1000])
+def test_searching_both_is_looking_at_every_row(log: tuple[Path, list[Row]], question: Question, limit: int) -> None:
+    """Each row once, newest first, whatever is in which place, in pages too."""
+    state, rows = log
+    found: list[Row] = []
+    with Reader(state / FILE) as reader:
+        whole = Whole(reader, Archives(state))
+        while page := whole.search(question, found[-1].seq if found else None, limit):
+            found += page
+    assert found == [row for row in reversed(rows) if question.matches(row)]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("by", ["person", "target", "day"])
+def test_adding_up_both_is_adding_up_every_row(log: tuple[Path, list[Row]], question: Question, by: str) -> None:
+    """No row counts twice, though it stands in both places."""
+    state, rows = log
+    sums: dict[tuple[str, ...], Total] = {}
+    expected: dict[tuple[str, ...], Total] = {}
+    with Reader(state / FILE) as reader:
+        parts = list(Whole(reader, Archives(state)).portions(question, by, lambda share: None))
+    for into, portions in ((sums, parts), (expected, [portion(row.event) for row in rows if question.matches(row)])):
+        for one in portions:
+            names = group(by, one, str)
+            if names is not None and by != "day":
+                into[names] = into.get(names, Total()) + one.total
+    assert sums == expected
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_walking_goes_from_archives_into_the_database(log: tuple[Path, list[Row]], limit: int) -> None:
+    """The rows behind a row, in pages, from the first one of all on: each once, in order."""
+    state, rows = log
+    found: list[Row] = []
+    with Reader(state / FILE) as reader:
+        whole = Whole(reader, Archives(state))
+        while page := whole.after(found[-1].seq if found else 0, limit):
+            found += page
+    assert found == rows
+
+
+def test_a_forward_and_a_story_are_told_whole(log: tuple[Path, list[Row]]) -> None:
+    """Entries have both rows, and an id of an archived refusal is answered as one of today is."""
+    state, rows = log
+    with Reader(state / FILE) as reader:
+        whole = Whole(reader, Archives(state))
+        entries = search(whole, Question(verdict="allowed"), 1000)
+        assert [len(entry.rows) for entry in entries] == [2] * 12
+        denied = next(row for row in rows if row.event.name == "forward.denied")
+        told = story(whole, denied.event.id, lambda version: None)
+        assert told is not None
+        assert told.chosen == (denied.seq,)
+        assert {row.event.fields["connection"] for row in told.rows} == {denied.event.fields["connection"]}
+        assert told.rows[0].event.name == "login.succeeded"
+        assert whole.by_id("0000000000z") is None
+
+
+def test_a_forward_that_was_archived_while_it_ended_is_one_entry(tmp_path: Path) -> None:
+    """Its opening in an archive, its end in the database: one line."""
+    relay = Relay()
+    events = archived.fill(tmp_path, 1, relay)
+    opened = relay.opened(relay.connect())
+    closed = relay.closed(opened)
+    writer = Writer(tmp_path / FILE, "relay")
+    relay.now += archived.HOUR
+    writer.append([opened, archived.sealed(relay), closed, archived.sealed(relay)])
+    writer.close()
+    (entry,) = archived.archive(tmp_path, closed.time + 2 * archived.HOUR)[-1:]
+    assert entry.last >= len(events) + 2
+    with Reader(tmp_path / FILE) as reader:
+        (found,) = search(Whole(reader, Archives(tmp_path)), Question(since=closed.time, verdict="allowed"), 10)
+    assert [row.event.id for row in found.rows] == [opened.id, closed.id]

@@ -1,0 +1,267 @@
+"""One connection of a worker in its plain state, without a network: bytes in, bytes out, for both paths alike.
+
+What the client would seal and open is done by asyncssh's own objects, so the fast path is compared with something that
+it shares no code with.
+"""
+
+import asyncio
+import functools
+import os
+import socket
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
+
+import asyncssh
+from asyncssh.constants import MSG_NEWKEYS
+from asyncssh.encryption import Encryption, get_encryption
+from asyncssh.packet import SSHPacket
+
+from relay.core.settings import Limits
+from relay.serve.connection import Connection
+from relay.serve.frame import Frame
+from relay.serve.intake import Intake
+from relay.serve.patience import Patience, Reader
+from relay.serve.pipe import Pipe
+from relay.serve.purse import Purse
+from tests.serve import hostile
+from tests.serve.hostile import string, uint32
+
+HOST_KEY = asyncssh.generate_private_key("ssh-ed25519")
+TAG = 16
+
+
+@functools.cache
+def _options() -> asyncssh.SSHServerConnectionOptions:
+    return asyncssh.SSHServerConnectionOptions(server_host_keys=[HOST_KEY], login_timeout=0)
+
+
+class Wire(asyncio.Transport):
+    """The client's end: what is sent to it is kept in order, however it was sent."""
+
+    def __init__(self, takes: Sequence[int] = ()) -> None:
+        """`takes`: how much the socket takes, call by call; afterwards everything."""
+        super().__init__()
+        self.sent = bytearray()
+        self.over = False
+        self._takes = list(takes)
+        self._waiting = 0
+
+    def write(self, data: Any) -> None:
+        """As a transport does: nothing is lost."""
+        self.sent += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return self.over
+
+    def abort(self) -> None:
+        self.over = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """The farewell."""
+
+    def pause_reading(self) -> None:
+        """Choked."""
+
+    def resume_reading(self) -> None:
+        """No more."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    # and as a socket
+
+    def send(self, data: memoryview) -> int:
+        """Take as much as is said."""
+        most = self._takes.pop(0) if self._takes else len(data)
+        if not most:
+            raise BlockingIOError
+        self.sent += data[:most]
+        return min(most, len(data))
+
+    def setsockopt(self, *_: int) -> None:
+        """Whatever."""
+
+
+class Owner(asyncssh.SSHServer):
+    """Lets every forward through, to a socket that the test holds the other end of."""
+
+    def __init__(self, frame: Frame, patience: Patience, windows: Sequence[int]) -> None:
+        self.forwards = 0
+        self.targets: list[socket.socket] = []
+        self.pipes: list[Pipe] = []
+        self.ends: dict[int, str] = {}
+        self.bugs: list[BaseException | None] = []
+        self._frame, self._patience, self._windows = frame, patience, list(windows)
+
+    def lend(self) -> int:
+        return self._windows[len(self.targets) % len(self._windows)]
+
+    def forward(self, host: bytes, port: int, lent: int) -> Coroutine[Any, Any, Pipe]:
+        return self._open()
+
+    async def _open(self) -> Pipe:
+        ours, theirs = socket.socketpair()
+        for one in (ours, theirs):
+            one.setblocking(False)
+        number = len(self.targets)
+        self.targets.append(theirs)
+        pipe = Pipe(
+            ours,
+            lambda one, reason: self.ends.setdefault(number, reason),
+            readable=True,
+            purse=Purse(),
+            frame=self._frame,
+            patience=self._patience,
+        )
+        self.pipes.append(pipe)
+        return pipe
+
+    def refused(self, kind: str, name: bytes) -> str:
+        return "refused"
+
+    def may_open(self) -> bool:
+        return True
+
+    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+        return False
+
+    def bug(self, error: BaseException | None) -> None:
+        self.bugs.append(error)
+
+
+class Plain:
+    """A logged-in connection and the client's keys."""
+
+    def __init__(
+        self,
+        *,
+        fast: bool,
+        cipher: str = "aes128-gcm@openssh.com",
+        windows: Sequence[int] = (1 << 21,),
+        takes: Sequence[int] = (),
+        start: bytes = bytes(12),
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        options = _options()
+        patience = Patience()
+        self.intake, self.wire = Intake(), Wire(takes)
+        self.owner = Owner(Frame(), patience, windows)
+        reader = Reader(patience, cast(socket.socket, self.wire))
+        self.connection = Connection(loop, options, self.owner, Limits(), intake=self.intake, reader=reader, fast=fast)
+        self.connection.connection_made(self.wire)
+        self.wire.sent.clear()
+        self._cipher, self._start = cipher.encode(), start
+        self.connection._session_id = b"session"
+        self.connection._auth_complete = True
+        self.connection._rekey_time = float("inf")
+        self.connection._recv_handler = self.connection._recv_pkthdr
+        self._sent = self._received = 0
+        self._read = 0
+        self.keys(bytes(32))
+        self.connection._kex_complete = True
+
+    def keys(self, key: bytes, *, at_once: bool = True) -> None:
+        """As when our NEWKEYS has gone: new keys for both directions; what comes is under the old ones until NEWKEYS.
+
+        `at_once`: the client's has come as well.
+        """
+
+        def made() -> Encryption:
+            return get_encryption(self._cipher, key[: 16 if b"128" in self._cipher else 32], self._start)
+
+        connection = self.connection
+        self._open, self._next_seal = made(), made()
+        connection._send_encryption, connection._send_enchdrlen, connection._send_blocksize = made(), 1, 16
+        connection._next_recv_encryption = made()
+        connection._next_recv_blocksize, connection._next_recv_macsize = 16, TAG
+        connection._next_decompressor = None
+        if connection.fast:
+            connection._take_keys()
+        if at_once:
+            self._seal = self._next_seal
+            connection._process_newkeys(MSG_NEWKEYS, 0, SSHPacket(b""))
+
+    def new_keys(self) -> bytes:
+        """The client's NEWKEYS: what it seals afterwards is sealed by the new ones."""
+        data = self.packet(bytes([MSG_NEWKEYS]))
+        self._seal = self._next_seal
+        return data
+
+    # ---- the client's side
+
+    def packet(self, payload: bytes, padding: int = 0) -> bytes:
+        """One packet as the client sends it; `padding`: so many blocks more than there must be."""
+        least = -(1 + len(payload)) % 16
+        size = least + 16 * (padding + (least < 4))
+        body = bytes([size]) + payload + os.urandom(size)
+        data, tag = self._seal.encrypt_packet(self._sent, uint32(len(body)), body)
+        self._sent += 1
+        return data + tag
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the client, as one read gives them."""
+        if self.wire.over or self.connection.gone:
+            return
+        while data:
+            room = self.connection.get_buffer(-1)
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            self.connection.buffer_updated(count)
+            data = data[count:]
+
+    async def open(self, window: int = 1 << 21, size: int = 1 << 15) -> int:
+        """Open one more forward; its number is the same on both sides."""
+        number = len(self.owner.targets)
+        head = bytes([hostile.OPEN]) + string("direct-tcpip") + uint32(number, window, size)
+        self.feed(self.packet(head + string("host") + uint32(22) + string("") + uint32(0)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return number
+
+    def heard(self) -> list[bytes]:
+        """The payloads that the client has got since this was last asked, MSG_IGNORE not among them."""
+        found = []
+        while len(self.wire.sent) - self._read >= 4:
+            at = self._read
+            size = int.from_bytes(self.wire.sent[at : at + 4], "big")
+            wire = bytes(self.wire.sent[at : at + 4 + size + TAG])
+            if len(wire) < 4 + size + TAG:
+                break
+            body = self._open.decrypt_packet(self._received, wire[:16], wire[16:-TAG], 4, wire[-TAG:])
+            assert body is not None, "what was sent does not verify"
+            assert body[0] >= 4
+            assert len(body) % 16 == 0
+            found.append(body[1 : -body[0]])
+            self._read = at + len(wire)
+            self._received += 1
+        return found
+
+    # ---- the targets' side
+
+    def taken(self, number: int) -> bytes:
+        """What the target has got since this was last asked."""
+        found = bytearray()
+        while True:
+            try:
+                data = self.owner.targets[number].recv(1 << 18)
+            except BlockingIOError:
+                return bytes(found)
+            if not data:
+                return bytes(found) + b"<EOF>"
+            found += data
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for pipe in self.owner.pipes:
+            pipe.cut("test")
+        for target in self.owner.targets:
+            target.close()
+        for timer in (self.connection._beat, self.connection._rekey_timer, self.connection._login_timer):
+            if timer is not None:
+                timer.cancel()
