@@ -48,8 +48,9 @@ REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh h
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
-LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
+LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
+READ = 1 << 16  # bytes of a client on the inherited path, which moves all that is left for each packet
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
 REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
@@ -170,18 +171,21 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
-        return self._intake.room(self._reader.share if self._auth_complete else LOGIN_READ)
+        if not self._auth_complete:
+            return self._intake.room(LOGIN_READ)
+        return self._intake.room(READ if self.unseal is None else self._reader.share)
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
         self._heard = True
         self._bytes_in += count
         self._reader.note(count)
-        if self.plain_intake is None:
+        unseal = self.plain_intake
+        if unseal is None:
             self.data_received(self._intake.copy(count))
         else:
             try:
-                self._intake.take(self, count)
+                self._intake.take(self, unseal, count)
             except asyncssh.DisconnectError as error:  # as asyncssh does with its own
                 self._send_disconnect(error.code, error.reason, error.lang)
                 self._force_close(error)
@@ -473,6 +477,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def _unchoke(self) -> None:
         if (
             self._choked
+            and not self._in_line
             and self._transport is not None
             and len(self._inpbuf) <= WAITING_INPUT
             and self._transport.get_write_buffer_size() <= WAITING_OUTPUT

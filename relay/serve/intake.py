@@ -45,17 +45,19 @@ class Intake:
         """The `count` bytes that were read."""
         return bytes(self._room[_BEFORE : _BEFORE + count])
 
-    def take(self, client: "Connection", count: int) -> None:
+    def take(self, client: "Connection", unseal: Unseal, count: int) -> None:
         """Deal with the `count` bytes that were read of a client in the plain state."""
         rest = client.take_rest()
         at, end = _BEFORE - len(rest), _BEFORE + count
-        self._room[at:_BEFORE] = rest
-        while (unseal := client.plain_intake) is not None:
-            packets = self._unseal(unseal, at, end)
-            if not packets:
-                break
-            self._pass(client, unseal, packets)
+        if rest:
+            self._room[at:_BEFORE] = rest
+        plain: Unseal | None = unseal
+        while plain is not None and (packets := self._unseal(plain, at, end)):
+            self._pass(client, plain, packets)
             at = packets[-1][-1]
+            if at == end:
+                return
+            plain = client.plain_intake
         client.put_rest(bytes(self._room[at:end]))
 
     def _unseal(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
