@@ -262,6 +262,27 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     assert list(verify(relayctl, site, "--key", key)[1]) == ["authenticity"]  # what it signed is gone
 
 
+def test_the_doctor_looks_whether_the_key_is_there_that_signs_next(log: tuple[Path, str], relayctl: Run) -> None:
+    """It is, with what is not sealed; then it is gone; or it is one that knows of later rows."""
+    site, _ = log
+
+    def finding() -> tuple[str, str]:
+        found = json.loads(relayctl("--site", site, "doctor", "--json").stdout)
+        return next((one["state"], one["what"]) for one in found if one["name"] == "audit key")
+
+    assert finding()[0] == "ok"
+    assert finding()[1].endswith("; 0 rows are not yet sealed")
+    tamper(site, "DELETE FROM events WHERE seq > 20")
+    assert finding()[0] == "fault"
+    shutil.rmtree(site / "state" / "audit_key")
+    assert finding()[0] == "fault"
+    (site / "state" / "audit_key").write_text("")
+    assert finding() == ("warning", "it cannot be seen whether it is here")
+    tamper(site, "DELETE FROM events")
+    (site / "state" / "audit_key").unlink()
+    assert finding() == ("warning", "nothing is signed yet")
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
