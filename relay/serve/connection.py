@@ -25,7 +25,7 @@ from asyncssh.constants import (
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_CHANNEL_TYPE,
 )
-from asyncssh.encryption import GCMEncryption
+from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
@@ -215,7 +215,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         handler = self._recv_handler
         between = handler in (self._recv_pkthdr, self._recv_packet)
         plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
-        return self.unseal if plain and self.unseal is self._recv_encryption else None
+        return self.unseal if plain and self._recv_encryption is cast(Encryption, self.unseal) else None
 
     @property
     def plain_channels(self) -> Mapping[int, Channel]:
@@ -248,9 +248,9 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def count_packets(self, count: int) -> None:
         """So many plain packets have come."""
-        self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
         if count:
-            self._auth_final = True
+            self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
+            self._auth_final = True  # no request to log in is heeded after that (RFC 4252 5.3)
 
     def sends_plain(self, count: int) -> bool:
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
@@ -445,9 +445,11 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """asyncssh has made new ones: those of AES-GCM are used by our own objects from now on, on both paths."""
         self._seal = self.unseal = None
         if isinstance(self._send_encryption, GCMEncryption):
-            self._send_encryption = self._seal = Seal(self._send_encryption)
+            self._seal = Seal(self._send_encryption)
+            self._send_encryption = cast(Encryption, self._seal)
         if isinstance(self._next_recv_encryption, GCMEncryption):
-            self._next_recv_encryption = self.unseal = Unseal(self._next_recv_encryption)
+            self.unseal = Unseal(self._next_recv_encryption)
+            self._next_recv_encryption = cast(Encryption, self.unseal)
 
     def pause_writing(self) -> None:
         """The client's TCP connection is full: no target is read until it has room again."""

@@ -63,7 +63,7 @@ class Intake:
     def _unseal(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
         """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
         room, packets = self._room, []
-        decrypt, fixed, number = unseal.aead.decrypt_into, unseal.fixed, unseal.count
+        decrypt, fixed, number = unseal.cipher().decrypt_into, unseal.fixed, unseal.count
         while end - at >= 4:
             (length,) = _LENGTH.unpack_from(room, at)
             tag = at + 4 + length
