@@ -38,7 +38,7 @@ def of_target(fields: Mapping[str, Value]) -> tuple[str | None, bytes | None, in
 def mislaid(ask: Callable[..., list[Any]]) -> list[str]:
     """What a search would be misled by. `ask(statement)` reads the database."""
     found: list[str] = []
-    for what in (*_names(ask), *_entries(ask), *_hours(ask)):
+    for what in (*_numbers(ask), *_names(ask), *_entries(ask), *_hours(ask)):
         if len(found) == _MOST:
             return [*found, "and more"]
         found.append(what)
@@ -58,6 +58,13 @@ def _entries(ask: Callable[..., list[Any]]) -> Iterator[str]:
                 continue  # the rows that refer to it cannot be read: that is told of them
             if not fits:
                 yield f"searches would not find entry {number} of {table}: its columns ({columns}) are not as its text"
+
+
+def _numbers(ask: Callable[..., list[Any]]) -> Iterator[str]:
+    """A row before the first one is in no chain, and a search would show it."""
+    least = ask("SELECT min(seq) FROM events")[0][0]
+    if least is not None and least < 1:
+        yield f"a search would show row {least}, which nobody wrote: the first one is row 1"
 
 
 def _names(ask: Callable[..., list[Any]]) -> Iterator[str]:
