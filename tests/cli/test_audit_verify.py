@@ -133,6 +133,20 @@ def test_what_was_changed_in_the_database_is_named(
         ("UPDATE who SET person = 'carol' WHERE person = 'alice'", "of who: its columns"),
         ("UPDATE target SET address = NULL", "of target: its columns"),
         ("DELETE FROM hours", "a search in time would pass over"),
+        ("INSERT INTO hours VALUES (1 << 40, 1, 0)", "a search in time would pass over"),
+        ("UPDATE hours SET first = 'x'", "a search in time would go astray"),
+        ("UPDATE names SET id = 99 WHERE id = 1", "entries 1 and 2 of names"),
+        ("UPDATE who SET text = replace(text, 'alice', '\\u0061lice')", "not written as it was"),
+        ("UPDATE events SET rest = CAST(rest AS BLOB) WHERE typeof(rest) = 'text'", "not written as it was"),
+        ("UPDATE events SET rest = (SELECT text FROM who WHERE id = who), who = NULL WHERE rest = 1", "in its place"),
+        ("UPDATE events SET rest = json_insert('{}', '$.sent', sent), sent = NULL WHERE sent > 0", "in its column"),
+        ("UPDATE events SET forward = id WHERE forward = 1", "is not kept so"),
+        ("UPDATE events SET id = CAST(x'00' || id AS BLOB) WHERE seq = 2", "is not an id"),
+        (
+            "INSERT INTO events SELECT -9, x'00000000000001', time, node, name, schema, who, target, connection, NULL,"
+            " NULL, NULL, NULL, NULL, rest, hash FROM events WHERE seq = 3",
+            "a search would show row -9",
+        ),
     ],
 )
 def test_rows_hidden_from_searches_are_found(log: tuple[Path, str], relayctl: Run, statement: str, what: str) -> None:
@@ -185,6 +199,21 @@ def test_a_deleted_tail_is_seen_on_the_machine_and_by_an_anchor_elsewhere(
     shutil.rmtree(site / "state" / "audit_key")
     assert verify(relayctl, site, "--key", key)[1] == {"completeness": [20]}
     assert verify(relayctl, site, "--anchor", str(tmp_path / "anchors"))[1] == {"completeness": [20, 20]}
+
+
+def test_the_name_of_a_key_is_no_key(log: tuple[Path, str], relayctl: Run) -> None:
+    """Who removes the newest checkpoints can write the name of the key that was to sign next then, and not the key."""
+    site, key = log
+    rows = [line.split("\t")[1] for line in relayctl("--site", site, "audit", "rows").stdout.splitlines()]
+    sealed = next(row for row in map(json.loads, rows) if row["name"] == "audit.sealed")
+    tamper(site, f"DELETE FROM events WHERE seq > {sealed['seq']}", "DELETE FROM open_forwards")
+    held = site / "state" / "audit_key"
+    for file in held.iterdir():
+        file.unlink()
+    following = sealed["fields"]["next"].translate(str.maketrans("+/", "-_", "="))
+    (held / f"{sealed['fields']['epoch'] + 1}-{following}").write_bytes(os.urandom(32))
+    status, found = verify(relayctl, site, "--key", key)
+    assert (status, found) == (1, {"completeness": [sealed["seq"]]})
 
 
 def test_an_old_database_put_back_is_seen_before_and_after_the_next_start(log: tuple[Path, str], relayctl: Run) -> None:
@@ -245,6 +274,14 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     lines = relayctl("--site", site, "audit", "rows").stdout.splitlines()
     assert [json.loads(line.split("\t")[1])["seq"] for line in lines] == list(range(1, 16))
     assert verify(relayctl, site, "--key", key, "--anchor", anchor) == (0, {})
+    archived = sqlite3.connect(site / "state" / FILE)  # a changed row beside the archive that has the true one
+    archived.execute("INSERT INTO events SELECT 2, x'00000000000001', time, node, name, schema, who, target, NULL,"
+                     " NULL, NULL, NULL, NULL, NULL, rest, hash FROM events")  # fmt: skip
+    archived.commit()
+    assert "row 2 of the database" in relayctl("--site", site, "audit", "verify").stdout
+    archived.execute("DELETE FROM events WHERE seq = 2")
+    archived.commit()
+    archived.close()
     whole = file.read_bytes()
     file.write_bytes(whole[:-30] + b"x" + whole[-29:])
     assert verify(relayctl, site, "--anchor", anchor)[1]["integrity"] == [1]
