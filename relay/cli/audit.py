@@ -5,23 +5,20 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, tzinfo
-from ipaddress import ip_address, ip_network
+from datetime import UTC
 from pathlib import Path
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import click
 
 from relay.cli import Context, audit_live, audit_table, audit_text, audit_verify
 from relay.cli.audit_archive import archive
+from relay.cli.audit_question import filters, question, zone_of
 from relay.cli.audit_report import digest, report
 from relay.cli.output import json_option, progress
 from relay.core import ids
-from relay.core.event import NAMES
 from relay.core.flat import clock
 from relay.core.question import Question
-from relay.core.rules import Network
 from relay.core.text import escape
 from relay.core.total import BY
 from relay.errors import InputRejected, RelayError
@@ -29,7 +26,6 @@ from relay.review import groups as grouping
 from relay.review import search as searching
 from relay.review import story as telling
 from relay.review import tail as following
-from relay.review.instant import instant
 from relay.review.whole import Whole
 from relay.store.archive import Archives
 from relay.store.database import FILE, Reader
@@ -59,28 +55,8 @@ audit.add_command(audit_verify.anchor)
 audit.add_command(audit_verify.rows)
 
 
-def _filters(command: _Command) -> _Command:
-    """The options that search and tail share; the command is given them as keywords."""
-    for option in reversed(
-        (
-            click.option("--person", default="", metavar="NAME", help="Of this person."),
-            click.option("--key", default="", metavar="SHA256:...", help="By this key, or those that begin so."),
-            click.option("--target", default="", metavar="TARGET", help="Name, address, or either with :PORT."),
-            click.option("--from", "client", default="", metavar="CIDR", help="From clients in this network."),
-            click.option("--to", default="", metavar="CIDR", help="To addresses in this network."),
-            click.option("--since", default="", metavar="TIME", help="7d, 2h, yesterday, 2026-10-01T08:00 ..."),
-            click.option("--until", default="", metavar="TIME", help="Before this time; a day is included."),
-            click.option("--verdict", type=click.Choice(["allowed", "denied"]), help="Only what was."),
-            click.option("--event", default="", metavar="NAME", help="Only this event, like forward.denied."),
-            click.option("--text", default="", metavar="TEXT", help="With this text in it, A and a alike."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @audit.command()
-@_filters
+@filters
 @click.option("--limit", type=click.IntRange(1, 1_000_000), help="The newest so many: 100 unless said.")
 @click.option("--group-by", "by", type=click.Choice(BY), help="Sums instead of lines: who did how much.")
 @click.option("--top", type=click.IntRange(1, 1_000_000), help="With --group-by: the first so many groups.")
@@ -98,7 +74,7 @@ def search(
     order: str | None,
     shape: str | None,
     as_json: bool,
-    **filters: str | None,
+    **asked: str | None,
 ) -> int:
     """List what happened, newest last, or with --group-by what it comes to.
 
@@ -119,14 +95,14 @@ def search(
         raise click.UsageError("--limit counts lines, and --group-by has none; --top counts groups")
     shape = "json" if as_json else shape or "table"
     site = context.site()
-    zone = _zone(site.path)
-    question = _question(filters, zone)
+    zone = zone_of(site.path)
+    wanted = question(asked, zone)
     with _log(site.state) as rows:
         if by is not None:
             with progress("adding up") as advance:
                 sums = grouping.groups(
                     rows,
-                    question,
+                    wanted,
                     by,
                     day=lambda us: clock(us, zone)[:10],
                     order=order or "",
@@ -134,12 +110,12 @@ def search(
                     progress=advance,
                 )
             if not sums.count:
-                raise _nothing(rows, question)
+                raise _nothing(rows, wanted)
             audit_table.groups(sums, by, shape, zone)
             return 0
-        found = searching.search(rows, question, limit or USUAL_LIMIT)
+        found = searching.search(rows, wanted, limit or USUAL_LIMIT)
         if not found:
-            raise _nothing(rows, question)
+            raise _nothing(rows, wanted)
     audit_table.entries(found, shape, zone)
     if shape == "table" and len(found) == (limit or USUAL_LIMIT):
         click.echo(f"the newest {len(found)}; --limit asks for more", err=True)
@@ -147,12 +123,12 @@ def search(
 
 
 @audit.command()
-@_filters
+@filters
 @click.option("-f", "--follow", is_flag=True, help="Go on as things happen, until interrupted.")
 @click.option("-n", "--lines", default=10, show_default=True, type=click.IntRange(0, 100_000), help="First so many.")
 @json_option
 @click.pass_obj
-def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters: str | None) -> int:
+def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **asked: str | None) -> int:
     """Show the last events, one line each, and follow them.
 
     On a terminal in columns as wide as the window, with colours and a rule at midnight; in a pipe as plain lines.
@@ -163,15 +139,15 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **filters
       relayctl audit tail -f --verdict denied
     """
     site = context.site()
-    zone = _zone(site.path)
-    question = _question(filters, zone)
+    zone = zone_of(site.path)
+    wanted = question(asked, zone)
     with _log(site.state) as rows:
         head = rows.head()
         show = audit_live.printer(zone, as_json)
-        for row in following.newest(rows, question, lines):
+        for row in following.newest(rows, wanted, lines):
             show(row)
         if follow:
-            for row in following.follow(rows, question, head, time.sleep):
+            for row in following.follow(rows, wanted, head, time.sleep):
                 show(row)
     return 0
 
@@ -195,9 +171,9 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(audit_text.story_json(story), indent=2))
     elif story.rows:
-        audit_text.tell(story, _zone(site.path))
+        audit_text.tell(story, zone_of(site.path))
     else:
-        audit_text.tell_stranger(story, _zone(site.path))
+        audit_text.tell_stranger(story, zone_of(site.path))
     return 0
 
 
@@ -208,90 +184,7 @@ def _log(state: Path) -> Iterator[Whole]:
         yield Whole(reader, Archives(state))
 
 
-# ---- what was asked
-
-
-def _question(filters: dict[str, str | None], zone: tzinfo) -> Question:
-    given = {key: value or "" for key, value in filters.items()}
-    now = time.time_ns() // 1000
-    if given["event"] and given["event"] not in NAMES:
-        import difflib
-
-        near = difflib.get_close_matches(given["event"], NAMES, n=1)
-        raise click.BadParameter(
-            f"no event {given['event']!r}" + (f"; did you mean {near[0]!r}?" if near else ""), param_hint="--event"
-        )
-    host, address, port = _target(given["target"])
-    try:
-        since = instant(given["since"], now, zone) if given["since"] else None
-        until = instant(given["until"], now, zone, end=True) if given["until"] else None
-    except InputRejected as error:
-        raise click.UsageError(f"{error.what}; {error.hint}") from None
-    return Question(
-        person=given["person"],
-        fingerprint=given["key"],
-        host=host,
-        address=address,
-        port=port,
-        client=_network(given["client"], "--from"),
-        to=_network(given["to"], "--to"),
-        since=since,
-        until=until,
-        verdict=given["verdict"],
-        name=given["event"],
-        text=given["text"],
-    )
-
-
-def _target(text: str) -> tuple[str, Any, int | None]:
-    """Name, address and port of `--target`."""
-    if not text:
-        return "", None, None
-    host, colon, digits = text.rpartition(":")
-    bare = text.strip("[]")
-    port: int | None = None
-    if colon and digits.isascii() and digits.isdigit() and (":" not in host or host.endswith("]")):
-        bare, port = host.strip("[]"), int(digits)
-        if port > 65535:
-            raise click.BadParameter(f"{port} is no port", param_hint="--target")
-    try:
-        address = ip_address(bare)
-    except ValueError:
-        return bare.lower(), None, port
-    return "", getattr(address, "ipv4_mapped", None) or address, port
-
-
-def _network(text: str, option: str) -> Network | None:
-    if not text:
-        return None
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text[:60]!r} is no address or network, like 203.0.113.0/24", param_hint=option
-        ) from None
-
-
-def _zone(site: Path) -> tzinfo:
-    """The site's time zone, by a scan that a broken site cannot stop; UTC, said aloud, when it cannot be read."""
-    try:
-        text = (site / "relay.yaml").read_text("utf-8", "replace")[: 1 << 20]
-    except FileNotFoundError:
-        return UTC
-    except OSError as error:
-        click.echo(f"times are UTC: the site's time zone cannot be read: {error.strerror}", err=True)
-        return UTC
-    found = _TIMEZONE.search(text)
-    try:
-        if found:
-            return ZoneInfo(found[2]) if found[2] != "UTC" else UTC
-        if re.search(r"^[\"']?timezone", text, re.MULTILINE):
-            raise ValueError
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError: see below
-        click.echo("times are UTC: the site's time zone cannot be read; relayctl check says why", err=True)
-    except KeyError:
-        click.echo(f"times are UTC: there is no time zone {escape(found[2]) if found else ''}", err=True)
-    return UTC
+# ---- when there is no answer
 
 
 def _nothing(rows: Whole, question: Question) -> RelayError:

@@ -16,6 +16,7 @@ import click
 
 from relay import durable
 from relay.cli import Context
+from relay.cli.audit_question import zone_of
 from relay.cli.output import json_option, print_json, progress
 from relay.core.text import escape
 from relay.errors import InputRejected, RelayError
@@ -175,7 +176,6 @@ def digest(
 
 def _look(context: Context, since: str, until: str) -> _Look:
     """Walk the window. Raises RelayError when there is nothing in the log at all."""
-    from relay.cli import audit
     from relay.review.account import HOUR, Window
     from relay.review.acquaintance import Acquaintance
     from relay.review.instant import instant
@@ -184,7 +184,7 @@ def _look(context: Context, since: str, until: str) -> _Look:
     from relay.store.database import FILE, Reader
 
     site = context.site()
-    zone = audit._zone(site.path)
+    zone = zone_of(site.path)
     now = time.time_ns() // 1000
     try:
         window = Window(instant(since, now, zone), min(instant(until, now, zone, end=True), now), zone)
@@ -274,7 +274,7 @@ def _proof(site: "Site") -> "tuple[Item, ...]":
     from relay.cli import audit_verify
     from relay.review.verdicts import verdicts
 
-    return verdicts(audit_verify._proof(site, [], []))
+    return verdicts(audit_verify.prove(site, [], []))
 
 
 def _faults(proof: "Sequence[Item]") -> "list[Item]":

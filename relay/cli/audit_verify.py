@@ -34,9 +34,10 @@ _STEP = 5000  # rows between two looks at the progress bar: some twenty a second
 @click.option(
     "--anchor", "lines", multiple=True, metavar="LINE|FILE", help="What `audit anchor` printed some time ago."
 )
+@click.option("--copy", is_flag=True, help="This is a copy of the log: its signing keys are not expected here.")
 @json_option
 @click.pass_obj
-def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], as_json: bool) -> int:
+def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *, copy: bool, as_json: bool) -> int:
     """Prove that the audit log was not changed, that nothing is missing, and that this relay wrote it.
 
     Three answers, each with the first row that speaks against it. Without --key the signatures can only be compared
@@ -49,9 +50,8 @@ def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], a
       relayctl audit verify --key 7kR/YyfunhIT5+ayW230+dwTD6jYXaX4kxXJqWJ9ikI= --anchor /media/usb/anchors.txt
     """
     site = context.site()
-    proof = _proof(
-        site, [key for text in keys for key in _keys(text)], [one for text in lines for one in _anchors(text)]
-    )
+    given = [key for text in keys for key in _keys(text)]
+    proof = prove(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
     if as_json:
         print_json(proof.as_json())
     else:
@@ -149,15 +149,22 @@ def _file(text: str) -> str | None:
 # ---- reading
 
 
-def _proof(site: Site, keys: list[str], given: list[Anchor]) -> Proof:
+def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> Proof:
+    """Read the whole log of a site, archives first: the three verdicts, with progress on a terminal."""
     from relay.core.proof import Walk
-    from relay.review.proof import Part, read
+    from relay.review.proof import Part, beside_archives, read
     from relay.store import audit_key
     from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
 
     # before the first row: whatever is sealed meanwhile leaves a newer key, never an older one
-    live = audit_key.seen(site.state)
+    live = None if copy else audit_key.seen(site.state)
+    if live is None and not copy:
+        click.echo(
+            f"it is not known whether the newest checkpoints are missing: {site.state / audit_key.DIRECTORY} cannot be "
+            "seen; run it as root or as the relay's user",
+            err=True,
+        )
     archives, problem = Archives(site.state), ""
     with Reader(site.state / FILE) as reader:
         before = dict([reader.base()])
@@ -177,13 +184,16 @@ def _proof(site: Site, keys: list[str], given: list[Anchor]) -> Proof:
             ]
 
         if problem:
-            walk.stop(problem)
+            walk.beside(problem)
         with _progress(reader.head()) as seen:
             read(
                 walk,
                 lambda: [replace(part, lines=_through(seen, part.lines)) for part in parts()],
                 _through(seen, reader.lines),
             )
+        ends = {entry.last: entry.hash for entry in (() if problem else archives.entries())}
+        for what in filter(None, (beside_archives(reader.lines, reader.base, ends), *reader.mislaid())):
+            walk.beside(what)
     return walk.end(now=_now_if_serving(site))
 
 

@@ -45,7 +45,7 @@ class Walk:
         self._other: list[Anchor] = []  # whose row is another one here, or is not here
         self._integrity = Verdict()
         self._vigil = Vigil()
-        self._lineages = Lineages(proves, keys)
+        self._lineages = Lineages(proves, keys, live or ())
         self._first = self._seq = self._time = 0
         self._hash = GENESIS
         self._served = 0, 0  # row and time of the newest opening: only a relay that serves writes those
@@ -89,6 +89,10 @@ class Walk:
         self._vigil.blurred()
         self._lineages.missing()
 
+    def beside(self, what: str) -> None:
+        """Something beside the rows is not as they are."""
+        self._integrity.fault(0, what)
+
     def stop(self, what: str) -> None:
         """Nothing more was read, and why."""
         self._integrity.fault(self._seq, what)
@@ -109,8 +113,8 @@ class Walk:
         for one in self._other:
             self._gone(one)
         for verdict in (self._integrity, self._vigil.verdict, self._lineages.verdict):
-            verdict.faults.sort(key=lambda fault: fault.seq)  # the first bad row is told first
-            verdict.notes.sort(key=lambda note: note.seq)
+            for findings in (verdict.faults, verdict.notes):
+                findings.sort(key=lambda one: one.seq or 1 << 62)  # the first bad row is told first
         return Proof(
             integrity=self._integrity,
             completeness=self._vigil.verdict,
@@ -180,7 +184,7 @@ class Walk:
             verdict.fault(
                 self._seq, f"the last row; {missing} or more checkpoints that this machine signed are missing"
             )
-        elif not epochs:
+        elif not self._lineages.used:  # else it was sealed since the keys were looked at
             verdict.fault(self._seq, "the last row; the key that is to sign next is not on this machine")
 
     def _compare(self, anchors: Iterable[Anchor], seq: int, stored: str, node: str) -> None:

@@ -126,7 +126,8 @@ _SENTENCES = {
 
 def _told(account: Account) -> Iterator[Item]:
     for row in account.notable:
-        if row.event.name in _SENTENCES:
+        first_of_all = row.event.name == "audit.key" and row.event.fields.get("reason") == "init"
+        if row.event.name in _SENTENCES and not first_of_all:
             sentence, grave = _SENTENCES[row.event.name]
             yield Item(row.event.name, sentence, gaps_of(row), f"relayctl audit show {row.event.id}", grave)
     bans = [row for row in account.notable if row.event.name == "ban.begun"]

@@ -18,9 +18,9 @@ def verdicts(proof: Proof) -> tuple[Item, ...]:
 
 
 def _of(sentence: str, verdict: Verdict) -> Iterator[Item]:
-    yield Item("verdict", sentence, {"state": verdict.state}, _COMMAND, grave=verdict.state == "fault")
+    yield Item("verdict", sentence, {"state": verdict.state}, grave=verdict.state == "fault")
     for fault in verdict.faults:
         gaps = {"row": str(fault.seq), "what": fault.what}
         yield Item("fault", "the log has a fault at row {row}: {what}", gaps, _COMMAND, grave=True)
     if verdict.unproven:
-        yield Item("unproven", "not proven: {what}", {"what": verdict.unproven}, _COMMAND)
+        yield Item("unproven", "not proven: {what}", {"what": verdict.unproven})

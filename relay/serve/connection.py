@@ -479,6 +479,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def _unchoke(self) -> None:
         if (
             self._choked
+            and not self._in_line
             and self._transport is not None
             and len(self._inpbuf) <= WAITING_INPUT
             and self._transport.get_write_buffer_size() <= WAITING_OUTPUT

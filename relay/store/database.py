@@ -13,9 +13,8 @@ from pathlib import Path
 
 from relay.core.chain import link
 from relay.core.event import SCHEMA, Event, bounded
-from relay.core.question import host_of
 from relay.errors import StoreUnavailable
-from relay.store import ballast, conversion, dictionary, files, hours, leaving, migrations, strangers
+from relay.store import ballast, columns, conversion, dictionary, files, hours, leaving, migrations, strangers
 from relay.store.files import unavailable
 from relay.store.reader import Reader
 from relay.store.rows import ROW, base_of, row_of
@@ -281,16 +280,9 @@ class Writer:
         if text is None:
             return None
         digest = dictionary.short_digest(text)
-        person, fingerprint = event.fields.get("person"), event.fields.get("fingerprint")
         database.execute(
             "INSERT INTO who (digest, text, person, fingerprint, client) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                digest,
-                text,
-                person if isinstance(person, str) else None,
-                fingerprint if isinstance(fingerprint, str) else None,
-                dictionary.address_key(event.fields.get("client")),
-            ),
+            (digest, text, *columns.of_who(event.fields)),
         )
         (number,) = database.execute("SELECT id FROM who WHERE digest = ?", (digest,)).fetchone()
         return self._remember(place, number)
@@ -304,16 +296,9 @@ class Writer:
         if text is None:
             return None
         digest = dictionary.short_digest(text)
-        port = event.fields.get("port")
         database.execute(
             "INSERT INTO target (digest, text, host, address, port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                digest,
-                text,
-                host_of(event.fields.get("asked")),
-                dictionary.address_key(event.fields.get("address")),
-                port if isinstance(port, int) and 0 <= port < 65536 else None,
-            ),
+            (digest, text, *columns.of_target(event.fields)),
         )
         (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
         return self._remember(place, number)

@@ -26,7 +26,7 @@ from relay.core.chain import Row
 from relay.core.question import Question
 from relay.core.total import Portion, portion
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, hours, leaving, migrations, sums
+from relay.store import columns, dictionary, hours, leaving, migrations, sums
 from relay.store.files import unavailable
 from relay.store.habits import Habit, habits
 from relay.store.query import candidates
@@ -111,6 +111,10 @@ class Reader:
         while page := self._ask(f"{LINE} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", after, _PAGE):
             yield from map(lines.line, page)
             after = page[-1][0]
+
+    def mislaid(self) -> list[str]:
+        """What a search would be misled by, though the rows are as they were written; empty: nothing."""
+        return columns.mislaid(self._ask)
 
     def habits(self, until: int) -> Iterator[Habit]:
         """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""

@@ -1,5 +1,7 @@
 """`relayctl init` as it is typed."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ def test_new_site(relayctl: Relayctl, tmp_path: Path) -> None:
     for name in ("relay.yaml", "policies/policy.yaml", "keys/README", "keys/.reserve", "relay.schema.json"):
         assert f"made {site / name}" in done.stdout
     assert "made host key SHA256:" in done.stdout
+    key = re.search(r"made audit key (\S{44})\n  keep it elsewhere: relayctl audit verify --key \1\n", done.stdout)
+    assert key is not None
+    assert json.loads(relayctl("--site", site, "audit", "verify", "--json").stdout)["keys"][0]["key"] == key[1]
     assert (site / "state").stat().st_mode & 0o777 == 0o700
     checked = relayctl("--site", site, "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -88,12 +88,15 @@ def test_what_went_wrong_and_what_was_done():
             relay.event("scan.seen", person="bob", fingerprint=ALICE, count=50),
             relay.event("audit.lost", count=3, reason="full"),
             relay.event("server.started", version="0.1.0"),
+            relay.event("audit.key", key="k", epoch=1, reason="init"),
+            relay.event("audit.key", key="l", epoch=9, reason="lost"),
         ]
     )
     assert lines == [
         "! the zone office is down: route-missing",
         "! bob tried 50 different targets within a minute",
         "! rows of the audit log that could not be written: 3 (full)",
+        "! the audit log has a new signing key: lost",
         "the zone office was down for 23 h 59 min (outages: 1), last: route-missing",
         "a key of bob was let in by uid 0",
         "a key of carol was revoked by dora: left",

@@ -54,6 +54,7 @@ def test_every_private_member_that_is_touched_is_there() -> None:
     """Each name in the lists is a member of the installed asyncssh: the fast path fits it."""
     assert contract.lacking((SSHServerConnection,), [*contract.CONNECTION, *settled.TOUCHED]) == []
     assert contract.lacking((SSHTCPChannel,), contract.CHANNEL) == []
+    assert contract.lacking((SSHServerConnection,), settled.TOUCHED) == []
     assert contract.problem() == ""
 
 

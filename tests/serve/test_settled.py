@@ -54,14 +54,11 @@ _KEY = asyncssh.generate_private_key("ssh-ed25519")
 
 def _connection(**more: Any) -> Connection:
     options = asyncssh.SSHServerConnectionOptions(server_host_keys=[_KEY], login_timeout=0, gss_host=None, **more)
-    none = socket.socket()
-    none.close()
+    with socket.socket() as sock:
+        reader = Reader(Patience(), sock)
     return Connection(
-        asyncio.get_running_loop(),
-        options,
-        asyncssh.SSHServer(),
-        Limits(),
+        *(asyncio.get_running_loop(), options, asyncssh.SSHServer(), Limits()),
         intake=Intake(),
-        reader=Reader(Patience(), none),
+        reader=reader,
         fast=True,
     )

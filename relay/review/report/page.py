@@ -10,7 +10,7 @@ from html import escape as quoted
 from importlib import resources
 
 from relay.review.report.findings import Findings
-from relay.review.report.markup import clock
+from relay.review.report.markup import clock, shown
 from relay.review.report.sections import sections
 from relay.review.report.words import Words
 
@@ -42,7 +42,7 @@ def page(findings: Findings, language: str = "en") -> str:
         f'<meta name="referrer" content="no-referrer">{MARK}'
         f"<title>{quoted(title)}: {quoted(spoken)}</title><style>{style}</style></head><body>"
         f"<header><h1>{quoted(title)}</h1><p>{quoted(spoken)}</p>"
-        f'<p class="soft">{quoted(findings.node)} · {quoted(findings.site)} · {quoted(made)}</p></header>'
+        f'<p class="soft">{shown(findings.node)} · {shown(findings.site, 200)} · {quoted(made)}</p></header>'
         f'<nav aria-label="{quoted(say("Contents"))}">{links}</nav><main>{body}</main>'
         f"<script>{script}</script></body></html>\n"
     )

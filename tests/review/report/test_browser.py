@@ -114,6 +114,7 @@ def test_a_telephone_needs_no_scrolling_sideways(browser, month, width, shown):
     assert browser.run(f"document.querySelector('svg.{shown}').clientWidth") > 300
     assert browser.run(LETTERS) >= 10
     assert browser.run(OUTSIDE) == []
+    assert browser.run("document.querySelector('.week').scrollWidth") <= width  # a week at a glance
 
 
 def test_a_heading_sorts_its_table(browser, month):
