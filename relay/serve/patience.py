@@ -16,7 +16,8 @@ SECONDS = 0.001
 ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
 TYPED = 1 << 17  # while somebody types: a keystroke and its echo wait for some turns, more on a busy machine
 FAIR = 1 << 16  # but so much each of them
-TYPING = 200  # looks after the last short answer of a target for which somebody counts as typing
+ANSWER = 400  # looks for which one short answer of a target counts; three within a second are somebody who types
+TYPING = 2 * ANSWER  # more than that is typing
 
 
 class Reader:
@@ -41,7 +42,7 @@ class Reader:
         self.reads += 1
         if self.patient:
             return
-        if answer and count <= SHORT:
+        if answer and 0 < count <= SHORT:
             self._patience.answers += 1
         elif count >= SHOWN:
             self.patient = True
@@ -68,8 +69,7 @@ class Patience:
         self._readers: dict[Reader, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.share = ALL
-        self.answers = 0  # short ones of targets
-        self._looked = 0
+        self.answers = 0  # short ones of targets, since the last look
         self._typing = 0
 
     def join(self, reader: Reader) -> None:
@@ -85,12 +85,13 @@ class Patience:
         self._count()
 
     def _count(self) -> None:
-        self.share = max(FAIR, (TYPED if self._typing else ALL) // max(len(self._readers), 1))
+        self.share = max(FAIR, (TYPED if self._typing > TYPING else ALL) // max(len(self._readers), 1))
 
     def _look(self) -> None:
         """Who has read nothing since the last look gets what there is; and does anybody type?"""
-        self._typing = TYPING if self.answers != self._looked else max(self._typing - 1, 0)
-        self._looked = self.answers
+        self._typing = min(self._typing + self.answers * ANSWER, TYPING + ANSWER)
+        self._typing = max(self._typing - 1, 0)
+        self.answers = 0
         self._count()
         for reader in tuple(self._readers):
             if reader.reads == reader.looked:

@@ -5,7 +5,7 @@ import socket
 
 from relay.serve import connection
 from relay.serve.frame import Frame
-from relay.serve.patience import ALL, FAIR, TYPED, TYPING, Patience, Reader
+from relay.serve.patience import ALL, ANSWER, FAIR, TYPED, Patience, Reader
 from relay.serve.pipe import Pipe
 from relay.serve.purse import Purse
 from tests.relay_process import Relay
@@ -97,21 +97,23 @@ async def test_many_streams_share_a_turn() -> None:
 
 
 async def test_while_somebody_types_a_turn_is_short() -> None:
-    """One short answer of a target, and streams that carry much have less of a turn; later they have it all again."""
+    """Three short answers of targets within a second, and streams that carry much have less of a turn, for a while."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         patience = Patience()
         bulk, keys = Reader(patience, ours), Reader(patience, theirs)
-        bulk.note(1 << 18, answer=True)
-        keys.note(1, answer=True)
-        for _ in range(TYPING):
-            patience._look()
+
+        def look(answers: int = 0) -> int:
+            for _ in range(answers):
+                keys.note(1, answer=True)
             bulk.note(1 << 18, answer=True)
-            assert patience.share == TYPED
-        patience._look()
-        bulk.note(1 << 18, answer=True)
-        patience._look()
-        assert patience.share == ALL
+            patience._look()
+            return patience.share
+
+        assert [look(1), look(1)] == [ALL, ALL]
+        assert look(1) == TYPED
+        assert [look() for _ in range(ANSWER - 10)] == [TYPED] * (ANSWER - 10)
+        assert [look() for _ in range(20)][-1] == ALL
         bulk.hurry()
 
 
