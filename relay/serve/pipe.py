@@ -248,7 +248,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         except OSError as error:
             self._fail(error)
             return 0
-        self._reader.note(count)
+        self._reader.note(count, answer=True)
         try:
             if count:
                 self.received += count
