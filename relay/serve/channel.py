@@ -82,8 +82,13 @@ class Channel(SSHTCPChannel[bytes]):
             return
         if isinstance(self._session, Pipe):
             self._session.take(pieces, total)
-        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again
-        if self._recv_window < self._init_recv_window / 2 and self._send_state in OPEN:
+        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again; and not while
+        # the target takes no more, or two windows would wait for it
+        if self._recv_window < self._init_recv_window / 2 and not self._recv_paused:
+            self._refill()
+
+    def _refill(self) -> None:
+        if self._send_state in OPEN:
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
             self._recv_window = self._init_recv_window
 
@@ -108,6 +113,9 @@ class Channel(SSHTCPChannel[bytes]):
             pieces = [memoryview(data) for data, _ in kept]
             self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
             self.deliver(pieces, total)
+        used_up = self._recv_window < self._init_recv_window / 2  # by what was given just before the pause
+        if self.fast and used_up and not self._recv_paused and self._recv_state == "open":
+            self._refill()
         super()._flush_recv_buf(exc)
 
     def grant(self, growth: int) -> bool:

@@ -211,7 +211,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         handler = self._recv_handler
         between = handler in (self._recv_pkthdr, self._recv_packet)
         plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
-        return self.unseal if plain and self.unseal is self._recv_encryption else None
+        plain = plain and self.unseal is self._recv_encryption
+        return self.unseal if plain and not self.unseal.refused else None  # behind what did not verify nothing does
 
     @property
     def plain_channels(self) -> Mapping[int, Channel]:
@@ -252,6 +253,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
         return (
             self._seal is not None
+            and self._seal is self._send_encryption
             and self._kex_complete
             and self._auth_complete
             and self._compressor is None
