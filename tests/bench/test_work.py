@@ -18,9 +18,9 @@ PROGRAM = Path(__file__).parents[2] / "bench" / "work.py"
 
 # For each 32 KiB, key stroke with its echo, log-in with a forward. Bytecodes are those of 3.11; later ones have fewer.
 BOUNDS = {
-    "down": {"calls": 56.2, "bytecodes": 745, "system": 2.9, "packets": 1.1, "copies": 11.8},
-    "up": {"calls": 61.5, "bytecodes": 1015, "system": 1.9, "packets": 0.1, "copies": 11.3},
-    "stroke": {"calls": 129.5, "bytecodes": 1900, "system": 5, "packets": 1},
+    "down": {"calls": 10.5, "bytecodes": 210, "system": 0.7, "packets": 1.1, "copies": 1.0},
+    "up": {"calls": 12.5, "bytecodes": 290, "system": 0.35, "packets": 0.1, "copies": 0.4},
+    "stroke": {"calls": 83, "bytecodes": 1620, "system": 5, "packets": 1},
     "log-in": {"calls": 2600, "bytecodes": 33_500, "system": 42},
 }
 
