@@ -152,7 +152,7 @@ def _file(text: str) -> str | None:
 def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> Proof:
     """Read the whole log of a site, archives first: the three verdicts, with progress on a terminal."""
     from relay.core.proof import Walk
-    from relay.review.proof import Part, read
+    from relay.review.proof import Part, beside_archives, read
     from relay.store import audit_key
     from relay.store.archive import Archives
     from relay.store.database import FILE, Reader
@@ -191,7 +191,8 @@ def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = Fals
                 lambda: [replace(part, lines=_through(seen, part.lines)) for part in parts()],
                 _through(seen, reader.lines),
             )
-        for what in reader.mislaid():
+        ends = {entry.last: entry.hash for entry in (() if problem else archives.entries())}
+        for what in filter(None, (beside_archives(reader.lines, reader.base, ends), *reader.mislaid())):
             walk.beside(what)
     return walk.end(now=_now_if_serving(site))
 

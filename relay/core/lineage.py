@@ -28,8 +28,10 @@ class _Line:
 class Lineages:
     """The lines of keys of one log, while its rows are read."""
 
-    def __init__(self, proves: Proves, keys: Collection[str]) -> None:
-        """`keys` are public keys that were kept elsewhere."""
+    def __init__(self, proves: Proves, keys: Collection[str], live: Collection[str] = ()) -> None:
+        """`keys` are public keys that were kept elsewhere, `live` those of the keys on this machine."""
+        self.used = False  # one of `live` signed a checkpoint that holds: it was made while the log is read
+        self._live = live
         self.verdict = Verdict()
         self.sealed = 0  # number and time of the last checkpoint that holds
         self.sealed_time = 0
@@ -85,6 +87,7 @@ class Lineages:
         if fits:
             line.proven += 1
             self.sealed, self.sealed_time = seq, time
+            self.used = self.used or said.key in self._live
             if not line.given and said.key in self._keys:
                 line.given = seq
         line.awaited, line.epoch = said.next, said.epoch + 1  # also after a fault, so that one is told once

@@ -45,7 +45,7 @@ class Walk:
         self._other: list[Anchor] = []  # whose row is another one here, or is not here
         self._integrity = Verdict()
         self._vigil = Vigil()
-        self._lineages = Lineages(proves, keys)
+        self._lineages = Lineages(proves, keys, live or ())
         self._first = self._seq = self._time = 0
         self._hash = GENESIS
         self._served = 0, 0  # row and time of the newest opening: only a relay that serves writes those
@@ -184,7 +184,7 @@ class Walk:
             verdict.fault(
                 self._seq, f"the last row; {missing} or more checkpoints that this machine signed are missing"
             )
-        elif not epochs:
+        elif not self._lineages.used:  # else it was sealed since the keys were looked at
             verdict.fault(self._seq, "the last row; the key that is to sign next is not on this machine")
 
     def _compare(self, anchors: Iterable[Anchor], seq: int, stored: str, node: str) -> None:

@@ -33,6 +33,8 @@ class Vigil:
         self._checkpoint = 0  # its number
         self._newest = 0, 0  # time and row of the newest checkpoint, start or stop
         self._gaps: list[tuple[int, int]] = []  # first and last row that are not here
+        self._cut: tuple[int, int] | None = None  # the gap behind the newest checkpoint
+        self._ragged: set[tuple[int, int]] = set()  # gaps that no archive can have left
         self._given_up: list[tuple[int, int]] = []  # ranges that a row says were discarded
 
     # ---- what the rows say
@@ -40,11 +42,14 @@ class Vigil:
     def missing(self, first: int, last: int) -> None:
         """These rows are not here; a later row may say why."""
         self._gaps.append((first, last))
+        if self._checkpoint != first - 1:  # archives begin behind a checkpoint and end with one
+            self._ragged.add((first, last))
         self.blurred()
+        self._cut = first, last
 
     def blurred(self) -> None:
         """What the rows said up to here is not known whole: counting begins anew with the next checkpoint."""
-        self._unknown = -1
+        self._unknown, self._cut = -1, None
         self._up = self._stopped = self._counts = False
 
     def closed(self, seq: int, forward: str) -> None:
@@ -67,9 +72,12 @@ class Vigil:
         rows = seq - self._checkpoint - 1
         if self._counts and said.count != rows:
             self.verdict.fault(seq, f"speaks for {said.count} rows, and there are {rows}")
+        if self._cut is not None and said.count != seq - self._cut[1] - 1:
+            self._ragged.add(self._cut)
+        self._cut = None
         self._checkpoint, self._counts = seq, True
         self._balanced(seq, said)
-        self._clock(seq, time)
+        self._clock(seq, time, CLOCK_US)
         self._silence(seq, time, said.detail)
         self._heard, self._within = time, said.within * 1_000_000
         self._up = not self._stopped
@@ -122,7 +130,10 @@ class Vigil:
         for begin, end in sorted(self._given_up):
             if begin <= at <= end:
                 at = end + 1
-        if at > last:
+        if at > last and (first, last) in self._ragged:
+            what = "a later row calls them archived and discarded, but no archive begins or ends there"
+            self.verdict.fault(first, f"{rows} missing: {what}")
+        elif at > last:
             self.verdict.note(first, f"{rows} not here: archived, and the archive discarded, as a later row says")
         else:
             self.verdict.fault(first, f"{rows} missing")
@@ -142,10 +153,13 @@ class Vigil:
                 self.verdict.fault(seq, f"counts {said.open} open forwards, and there are {there}")
         self._unknown = max(said.open - len(self.open), 0)
 
-    def _clock(self, seq: int, time: int) -> None:
+    def _clock(self, seq: int, time: int, slack: int = PATIENCE_US) -> None:
+        """Checkpoints are dated as they are written; a start and a stop may wait for a slow disk before they are."""
         newest, row = self._newest
-        if time < newest - CLOCK_US:
+        if time < newest - slack:
             self.verdict.fault(seq, f"{(newest - time) / 1e6:.0f} s earlier than row {row}: the clock was set back")
+        elif time < newest:
+            return
         self._newest = time, seq
 
     def _silence(self, seq: int, time: int, detail: str = "") -> None:

@@ -1,12 +1,14 @@
 """Is the audit log whole? Reads all of it once, archives and database, past what cannot be read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from relay.core.chain import digest
 from relay.core.proof import Line, Walk
 from relay.errors import RowDamaged, StoreUnavailable
 
 MOST_DAMAGED = 20  # rows that cannot be read; where there are more, the rest is not looked for
+_TRIES = 5  # while rows leave the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,33 @@ def read(walk: Walk, parts: Callable[[], Sequence[Part]], kept: Callable[[int], 
         else:
             return
     walk.stop("too many rows cannot be read: what is behind this one was not looked at")
+
+
+def beside_archives(
+    kept: Callable[[int], Iterator[Line]], base: Callable[[], tuple[int, str]], ends: Mapping[int, str]
+) -> str:
+    """What is wrong with the rows that the database has although `read` took them from an archive; "": nothing.
+
+    They stand in both places until the database has let them go, and some questions are answered from the database.
+    `ends`: numbers and hashes of the archives' last rows. There are none before `base`.
+    """
+    last = max(ends, default=0)
+    for _ in range(_TRIES):
+        begin = seq, hash = base()
+        wrong = ""
+        try:
+            for line in kept(0):
+                if line[0] > max(last, begin[0]):
+                    break
+                seq, prev, hash = seq + 1, hash, line[5]
+                if line[0] != seq or digest(prev, line[6]) != hash or ends.get(seq, hash) != hash:
+                    wrong = f"row {line[0]} of the database is not the one that was archived"
+                    break
+        except RowDamaged as error:
+            wrong = error.what
+        if not wrong or base() == begin:  # else rows left meanwhile
+            break
+    return wrong
 
 
 def _read_part(walk: Walk, part: Part) -> None:

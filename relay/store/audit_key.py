@@ -85,23 +85,27 @@ def load(state: Path) -> dict[str, Signer]:
         path = state / DIRECTORY / name
         if path.stat().st_mode & 0o077:
             raise NotPermitted(f"{path} can be read by others", f"chmod 600 {path}")
-        data = path.read_bytes()[: _BYTES + 1]
-        if len(data) == _BYTES:
-            private = Ed25519PrivateKey.from_private_bytes(data)
-            if base64.b64encode(private.public_key().public_bytes_raw()).decode() == public:
-                found[public] = Signer(epoch, public, private)
+        private = _private(path, public)
+        if private is not None:
+            found[public] = Signer(epoch, public, private)
     return found
 
 
 def seen(state: Path) -> Mapping[str, int] | None:
     """The public halves of the keys that are here, with their epochs; None where that cannot be seen.
 
-    Nothing was ever signed where the directory does not exist, or it was taken away: that is empty, not None.
+    Nothing was ever signed where the directory does not exist, or it was taken away: that is empty, not None. A name
+    alone is no key: whoever removes the newest checkpoints could write that of a key which was erased, and not the key.
     """
+    found = {}
     try:
-        return {public: epoch for epoch, public in _named(state).values()}
+        for name, (epoch, public) in _named(state).items():
+            with contextlib.suppress(FileNotFoundError):  # erased meanwhile
+                if _private(state / DIRECTORY / name, public) is not None:
+                    found[public] = epoch
     except OSError:
         return None
+    return found
 
 
 def erase(state: Path, keep: Collection[str] = ()) -> None:
@@ -123,6 +127,16 @@ def erase(state: Path, keep: Collection[str] = ()) -> None:
         gone = True
     if gone:
         sync(directory)
+
+
+def _private(path: Path, public: str) -> Ed25519PrivateKey | None:
+    """The private half of this public key, if that is what the file holds."""
+    data = path.read_bytes()[: _BYTES + 1]
+    if len(data) != _BYTES:
+        return None
+    private = Ed25519PrivateKey.from_private_bytes(data)
+    held = base64.b64encode(private.public_key().public_bytes_raw()).decode()
+    return private if held == public else None
 
 
 def _overwrite(path: Path) -> None:

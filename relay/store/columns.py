@@ -38,7 +38,7 @@ def of_target(fields: Mapping[str, Value]) -> tuple[str | None, bytes | None, in
 def mislaid(ask: Callable[..., list[Any]]) -> list[str]:
     """What a search would be misled by. `ask(statement)` reads the database."""
     found: list[str] = []
-    for what in (*_entries(ask), *_hours(ask)):
+    for what in (*_numbers(ask), *_names(ask), *_entries(ask), *_hours(ask)):
         if len(found) == _MOST:
             return [*found, "and more"]
         found.append(what)
@@ -60,13 +60,38 @@ def _entries(ask: Callable[..., list[Any]]) -> Iterator[str]:
                 yield f"searches would not find entry {number} of {table}: its columns ({columns}) are not as its text"
 
 
+def _numbers(ask: Callable[..., list[Any]]) -> Iterator[str]:
+    """A row before the first one is in no chain, and a search would show it."""
+    least = ask("SELECT min(seq) FROM events")[0][0]
+    if least is not None and least < 1:
+        yield f"a search would show row {least}, which nobody wrote: the first one is row 1"
+
+
+def _names(ask: Callable[..., list[Any]]) -> Iterator[str]:
+    """Statements know the two names that come in masses by their numbers (store.migrations)."""
+    known = dict(ask("SELECT id, name FROM names WHERE id IN (1, 2)"))
+    if known != {1: "forward.opened", 2: "forward.closed"}:
+        yield "searches would not find forwards: entries 1 and 2 of names are not as they were"
+
+
 def _hours(ask: Callable[..., list[Any]]) -> Iterator[str]:
     """Whether a search in time looks where the rows are (store.hours)."""
     kept = {hour: (first, late) for hour, first, late in ask("SELECT hour, first, late FROM hours")}
-    later = 1 << 62  # the first row of all later hours
-    rows = ask(f"SELECT time / {HOUR} AS h, min(seq), max(seq) FROM events GROUP BY h ORDER BY h DESC")  # noqa: S608 - a number
-    for hour, first, last in rows:
-        begin, late = kept.get(hour, (1 << 62, 0))
-        if begin > first or (last > later and late < last):
-            yield f"a search in time would pass over rows {first} to {last}: hour {hour} since 1970 is not as it was"
-        later = min(later, first)
+    held = {
+        hour: (first, last)
+        for hour, first, last in ask(f"SELECT time / {HOUR} AS h, min(seq), max(seq) FROM events GROUP BY h")  # noqa: S608 - a number
+    }
+    if any(type(number) is not int for numbers in kept.values() for number in numbers):
+        yield "a search in time would go astray: an hour's rows are no numbers"
+        return
+    lates, late = dict[int, int](), 0  # the greatest up to each hour
+    for hour in sorted(kept.keys() | held.keys()):
+        late = lates[hour] = max(late, kept.get(hour, (0, 0))[1])
+    later = 1 << 62  # the least `first` of all later hours: what a search before them takes for its end
+    for hour in sorted(kept.keys() | held.keys(), reverse=True):
+        begin = kept.get(hour, (1 << 62, 0))[0]
+        if hour in held:
+            first, last = held[hour]
+            if begin > first or last > max(later - 1, lates[hour]):
+                yield f"a search in time would pass over rows {first} to {last}: the hours kept are not as they were"
+        later = min(later, begin)

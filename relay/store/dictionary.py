@@ -52,8 +52,15 @@ def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
         found[1] = SAME
     for key in NUMBERS:
         value = fields.get(key)
-        found.append(value if type(value) is int and -_LARGEST <= value < _LARGEST else None)
+        found.append(value if has_column(key, value) else None)
     return tuple(found)
+
+
+def has_column(key: str, value: Value) -> bool:
+    """Whether a value of this one of IDS and NUMBERS goes into its column; another one stays in the JSON."""
+    if key in IDS:
+        return isinstance(value, str)
+    return type(value) is int and -_LARGEST <= value < _LARGEST
 
 
 def rest(fields: Mapping[str, Value], placed: Sequence[object]) -> tuple[str, bool]:
@@ -100,10 +107,10 @@ def kept(id: str) -> bytes | str:
 
 
 def told(id: object) -> str:
-    """The id again. Raises ValueError for what is none."""
-    if isinstance(id, bytes):
+    """The id again. Raises ValueError for what is none, or is not kept as `kept` does it: nobody would find it."""
+    if isinstance(id, bytes) and len(id) == 7 and id[0] < 128:  # 55 bits
         return ids.unpacked(id)
-    if isinstance(id, str):
+    if isinstance(id, str) and ids.packed(id) is None:
         return id
     raise ValueError(f"{id!r} is not an id")
 

@@ -23,6 +23,8 @@ ROW = f"""SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, 
     LEFT JOIN who w ON w.id = e.who LEFT JOIN target t ON t.id = e.target LEFT JOIN rests r ON r.id = e.rest"""  # noqa: S608 - parts of our own
 LINE = f"SELECT e.seq, e.id, e.time, e.node, e.name, e.schema, e.who, e.target, {PLACED}, e.rest, e.hash FROM events e"  # noqa: S608 - likewise
 
+_WHO, _TARGET = frozenset(dictionary.WHO), frozenset(dictionary.TARGET)
+_COLUMNS = frozenset((*dictionary.IDS, *dictionary.NUMBERS))
 _ENTRIES = 100_000  # of dictionaries kept at once, about 2 kB each at the most
 
 
@@ -112,7 +114,7 @@ class Lines:
         try:
             event_id = dictionary.told(id)
             if forward is not None:
-                forward = event_id if forward == dictionary.SAME else dictionary.told(forward)
+                forward = event_id if forward == dictionary.SAME else _another(dictionary.told(forward), event_id)
             values = (
                 port,
                 None if connection is None else _quoted(dictionary.told(connection)),
@@ -135,7 +137,7 @@ class Lines:
             *given, _ = [value for value in values if value is not None]
             text = template % (*given, _quoted(event_id), seq, time)
             return Line(seq, time, self._word("names", name), event_id, forward, digest.hex(), text)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(seq, error) from error
 
     def _template(self, shape: _Shape, rest: dict[str, str]) -> str:
@@ -144,10 +146,14 @@ class Lines:
         It is put together from whole fields in the order of their keys: no text of a row is searched for a place.
         """
         node, name, schema, who, target, _, has = shape
-        fields = dict(self._part("who", who)) if who is not None else {}
-        if target is not None:
-            fields |= self._part("target", target)
-        fields = {key: text.replace("%", "%%") for key, text in (fields | rest).items()}
+        whom = self._part("who", who) if who is not None else {}
+        where = self._part("target", target) if target is not None else {}
+        # a field in another place makes the same text, and hides the row from searches, which look in its own
+        if not (whom.keys() <= _WHO and where.keys() <= _TARGET and rest.keys().isdisjoint(_WHO | _TARGET)):
+            raise ValueError("a field is not in its place")
+        if any(dictionary.has_column(key, json.loads(f"{{{rest[key]}}}")[key]) for key in rest.keys() & _COLUMNS):
+            raise ValueError("a field is not in its column")
+        fields = {key: text.replace("%", "%%") for key, text in (whom | where | rest).items()}
         for (key, kind), found in zip(_PLACES.items(), has, strict=True):
             if found is not type(None) and found is not kind:  # SQLite keeps in a column what it is given
                 raise ValueError(f"{key} is {found.__name__}, not {kind.__name__}")
@@ -185,7 +191,15 @@ def _part(text: str) -> dict[str, str]:
     loaded = json.loads(text)
     if not isinstance(loaded, dict):
         raise ValueError(text[:40])
+    if compact(loaded) != text:  # a search for a text looks at it as it stands
+        raise ValueError("a text is not written as it was")
     return {key: compact({key: value})[1:-1] for key, value in loaded.items()}
+
+
+def _another(forward: str, event_id: str) -> str:
+    if forward == event_id:
+        raise ValueError("its forward is its own id, and is not kept so")
+    return forward
 
 
 def _quoted(text: str) -> str:

@@ -133,6 +133,20 @@ def test_what_was_changed_in_the_database_is_named(
         ("UPDATE who SET person = 'carol' WHERE person = 'alice'", "of who: its columns"),
         ("UPDATE target SET address = NULL", "of target: its columns"),
         ("DELETE FROM hours", "a search in time would pass over"),
+        ("INSERT INTO hours VALUES (1 << 40, 1, 0)", "a search in time would pass over"),
+        ("UPDATE hours SET first = 'x'", "a search in time would go astray"),
+        ("UPDATE names SET id = 99 WHERE id = 1", "entries 1 and 2 of names"),
+        ("UPDATE who SET text = replace(text, 'alice', '\\u0061lice')", "not written as it was"),
+        ("UPDATE events SET rest = CAST(rest AS BLOB) WHERE typeof(rest) = 'text'", "not written as it was"),
+        ("UPDATE events SET rest = (SELECT text FROM who WHERE id = who), who = NULL WHERE rest = 1", "in its place"),
+        ("UPDATE events SET rest = json_insert('{}', '$.sent', sent), sent = NULL WHERE sent > 0", "in its column"),
+        ("UPDATE events SET forward = id WHERE forward = 1", "is not kept so"),
+        ("UPDATE events SET id = CAST(x'00' || id AS BLOB) WHERE seq = 2", "is not an id"),
+        (
+            "INSERT INTO events SELECT -9, x'00000000000001', time, node, name, schema, who, target, connection, NULL,"
+            " NULL, NULL, NULL, NULL, rest, hash FROM events WHERE seq = 3",
+            "a search would show row -9",
+        ),
     ],
 )
 def test_rows_hidden_from_searches_are_found(log: tuple[Path, str], relayctl: Run, statement: str, what: str) -> None:
@@ -187,6 +201,21 @@ def test_a_deleted_tail_is_seen_on_the_machine_and_by_an_anchor_elsewhere(
     assert verify(relayctl, site, "--anchor", str(tmp_path / "anchors"))[1] == {"completeness": [20, 20]}
 
 
+def test_the_name_of_a_key_is_no_key(log: tuple[Path, str], relayctl: Run) -> None:
+    """Who removes the newest checkpoints can write the name of the key that was to sign next then, and not the key."""
+    site, key = log
+    rows = [line.split("\t")[1] for line in relayctl("--site", site, "audit", "rows").stdout.splitlines()]
+    sealed = next(row for row in map(json.loads, rows) if row["name"] == "audit.sealed")
+    tamper(site, f"DELETE FROM events WHERE seq > {sealed['seq']}", "DELETE FROM open_forwards")
+    held = site / "state" / "audit_key"
+    for file in held.iterdir():
+        file.unlink()
+    following = sealed["fields"]["next"].translate(str.maketrans("+/", "-_", "="))
+    (held / f"{sealed['fields']['epoch'] + 1}-{following}").write_bytes(os.urandom(32))
+    status, found = verify(relayctl, site, "--key", key)
+    assert (status, found) == (1, {"completeness": [sealed["seq"]]})
+
+
 def test_an_old_database_put_back_is_seen_before_and_after_the_next_start(log: tuple[Path, str], relayctl: Run) -> None:
     """Before by the key that is ahead of it, after by a line of keys that nobody vouches for."""
     site, key = log
@@ -224,12 +253,13 @@ def test_a_restored_backup_reads_as_restored(log: tuple[Path, str], relayctl: Ru
 def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl: Run) -> None:
     """Moved, changed there, gone: the rows are named; discarded with a row that says so they are not missing."""
     log = SealedLog().key()
-    log.add(log.relay.event("server.started", version="0.1.0")).seal()
-    later = log.signer.public
-    for _ in range(2):
+    for _ in range(2):  # two days of service, in two archives
+        later = log.signer.public
+        log.add(log.relay.event("server.started", version="0.1.0"))
         opened = log.relay.opened(log.relay.connect())
         log.add(opened, log.relay.closed(opened)).seal()
-    log.add(log.relay.event("server.stopped")).seal()
+        log.add(log.relay.event("server.stopped")).seal()
+        log.relay.now += 86_400_000_000
     site = tmp_path / "site"
     (site / "state").mkdir(parents=True)
     (site / "relay.yaml").write_text("")
@@ -237,12 +267,21 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     log.store(site / "state")
     key, anchor = log.first, str(log.anchor())
     assert verify(relayctl, site, "--key", key, "--anchor", anchor) == (0, {})
-    done = relayctl("--site", site, "audit", "archive", "--before", "now")
-    assert done.returncode == 0, done
-    (file,) = (site / "state" / "archive").glob("*.gz")
+    for before in ("2026-10-02", "now"):
+        done = relayctl("--site", site, "audit", "archive", "--before", before)
+        assert done.returncode == 0, done
+    file, _ = sorted((site / "state" / "archive").glob("*.gz"))
     lines = relayctl("--site", site, "audit", "rows").stdout.splitlines()
-    assert [json.loads(line.split("\t")[1])["seq"] for line in lines] == list(range(1, 13))
+    assert [json.loads(line.split("\t")[1])["seq"] for line in lines] == list(range(1, 16))
     assert verify(relayctl, site, "--key", key, "--anchor", anchor) == (0, {})
+    archived = sqlite3.connect(site / "state" / FILE)  # a changed row beside the archive that has the true one
+    archived.execute("INSERT INTO events SELECT 2, x'00000000000001', time, node, name, schema, who, target, NULL,"
+                     " NULL, NULL, NULL, NULL, NULL, rest, hash FROM events")  # fmt: skip
+    archived.commit()
+    assert "row 2 of the database" in relayctl("--site", site, "audit", "verify").stdout
+    archived.execute("DELETE FROM events WHERE seq = 2")
+    archived.commit()
+    archived.close()
     whole = file.read_bytes()
     file.write_bytes(whole[:-30] + b"x" + whole[-29:])
     assert verify(relayctl, site, "--anchor", anchor)[1]["integrity"] == [1]
@@ -254,11 +293,31 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     manifest.write_text("nonsense\n")
     assert "completeness" in verify(relayctl, site, "--anchor", anchor)[1]
     manifest.write_text(named)
-    assert relayctl("--site", site, "audit", "archive", "--discard", "now", "--yes").returncode == 0
+    assert relayctl("--site", site, "audit", "archive", "--discard", "2026-10-02", "--yes").returncode == 0
     asyncio.run(_live(site / "state", 1))  # the relay goes on, with the key that an archived row had announced
-    assert verify(relayctl, site, "--key", log.signer.public, "--anchor", anchor) == (0, {})
-    for early in (key, later):
-        assert list(verify(relayctl, site, "--key", early)[1]) == ["authenticity"]
+    assert verify(relayctl, site, "--key", later, "--anchor", anchor) == (0, {})
+    assert list(verify(relayctl, site, "--key", key)[1]) == ["authenticity"]  # what it signed is gone
+
+
+def test_the_doctor_looks_whether_the_key_is_there_that_signs_next(log: tuple[Path, str], relayctl: Run) -> None:
+    """It is, with what is not sealed; then it is gone; or it is one that knows of later rows."""
+    site, _ = log
+
+    def finding() -> tuple[str, str]:
+        found = json.loads(relayctl("--site", site, "doctor", "--json").stdout)
+        return next((one["state"], one["what"]) for one in found if one["name"] == "audit key")
+
+    assert finding()[0] == "ok"
+    assert finding()[1].endswith("; 0 rows are not yet sealed")
+    tamper(site, "DELETE FROM events WHERE seq > 20")
+    assert finding()[0] == "fault"
+    shutil.rmtree(site / "state" / "audit_key")
+    assert finding()[0] == "fault"
+    (site / "state" / "audit_key").write_text("")
+    assert finding() == ("warning", "it cannot be seen whether it is here")
+    tamper(site, "DELETE FROM events")
+    (site / "state" / "audit_key").unlink()
+    assert finding() == ("warning", "nothing is signed yet")
 
 
 @pytest.mark.parametrize(

@@ -292,12 +292,15 @@ def test_a_deleted_tail_is_found_by_an_anchor_or_on_the_machine() -> None:
     assert told(proof(cut, live={})) == {
         "completeness": [(9, "the last row; the key that is to sign next is not on this machine")]
     }
+    # a key of their own with a low number is none that this log knows
+    assert not proof(cut, live={signer(1).public: 1}).good
     assert told(proof([], live=DAY.live))["completeness"][0][1].startswith("the last row; this machine has a key")
 
 
 def test_a_checkpoint_between_looking_at_the_keys_and_at_the_rows_is_no_fault() -> None:
     """The relay went on meanwhile: the log is ahead of what lay on the machine."""
-    assert proof(DAY.lines, live={"older": 4}).good
+    earlier = DAY.lines[9][6].split('"key":"')[1][:44]  # it signed row 10
+    assert proof(DAY.lines, live={earlier: 3}).good
     assert proof([], live={}).good
 
 
@@ -350,6 +353,11 @@ def test_the_clock_set_back_is_found() -> None:
     log = day().seal(after=-120.0)
     assert told(proof(log.lines)) == {"completeness": [(14, "120 s earlier than row 13: the clock was set back")]}
     assert proof(day().seal(after=-0.5).lines).good
+    for back, seen in ((60, False), (600, True)):
+        log = day()
+        log.relay.now -= back * 1_000_000
+        log.add(log.relay.event("server.stopped"))
+        assert bool(told(proof(log.lines))) == seen, "a stop may have waited for the disk behind a checkpoint"
 
 
 def test_silence_is_found() -> None:
@@ -429,15 +437,15 @@ def given_up(first: int, last: int) -> SealedLog:
 
 def test_rows_that_were_archived_and_discarded_are_not_missing() -> None:
     """A later row says so, and the manifest knows the hash that the next row follows. A later key proves the rest."""
-    log = given_up(1, 5)
+    log = given_up(1, 4)
     log.seal()
-    known = {5: log.lines[4][5]}
+    known = {4: log.lines[3][5]}
     key = log.lines[6][6].split('"key":"')[1][:44]
-    found = proof(log.lines[5:], before=known, keys=[key], anchors=[log.anchor(3), log.anchor(5)])
+    found = proof(log.lines[4:], before=known, keys=[key], anchors=[log.anchor(3), log.anchor(4)])
     assert (found.good, *states(found)) == (True, "ok", "ok", "ok")
-    assert (found.first, found.anchored) == (6, 5)
+    assert (found.first, found.anchored) == (5, 4)
     assert [(note.seq, note.what[:35]) for note in found.completeness.notes] == [
-        (1, "rows 1 to 5 are not here: archived,"),
+        (1, "rows 1 to 4 are not here: archived,"),
         (3, "an anchor of yours is of a row that"),
         (15, "the last row, with 1 open forwards"),
     ]
@@ -446,22 +454,32 @@ def test_rows_that_were_archived_and_discarded_are_not_missing() -> None:
 
 def test_what_the_manifest_says_of_rows_that_are_gone_is_compared() -> None:
     """With the anchor of that very row, and with the row behind it."""
-    log = given_up(1, 5)
-    other = {5: "0" * 64}
-    assert [seq for seq, _ in told(proof(log.lines[5:], before=other))["integrity"]] == [6]
-    assert (5, "not the row that an anchor of yours saw: the log was written anew") in told(
-        proof(log.lines[5:], before=other, anchors=[log.anchor(5)])
+    log = given_up(1, 4)
+    other = {4: "0" * 64}
+    assert [seq for seq, _ in told(proof(log.lines[4:], before=other))["integrity"]] == [5]
+    assert (4, "not the row that an anchor of yours saw: the log was written anew") in told(
+        proof(log.lines[4:], before=other, anchors=[log.anchor(4)])
     )["integrity"]
 
 
 def test_a_range_that_only_half_was_given_up_is_missing() -> None:
     """And a row that says nonsense gives nothing up."""
-    for first, last in ((1, 4), (2, 5), (True, None)):
+    for first, last in ((1, 3), (2, 4), (True, None)):
         log = given_up(first, last)  # type: ignore[arg-type] # nonsense on purpose
-        assert (1, "rows 1 to 5 are missing") in told(proof(log.lines[5:]))["completeness"]
-    log = given_up(1, 3)
-    log.add(log.relay.event("audit.discarded", first=4, last=5))
-    assert "completeness" not in told(proof(log.lines[5:], before={5: log.lines[4][5]}))
+        assert (1, "rows 1 to 4 are missing") in told(proof(log.lines[4:]))["completeness"]
+    log = given_up(1, 2)
+    log.add(log.relay.event("audit.discarded", first=3, last=4))
+    assert "completeness" not in told(proof(log.lines[4:], before={4: log.lines[3][5]}))
+
+
+@pytest.mark.parametrize(("first", "last"), [(5, 5), (6, 6), (6, 9), (1, 5), (3, 4)])
+def test_a_row_that_was_cut_out_is_not_excused_as_discarded(first: int, last: int) -> None:
+    """Archives begin behind a checkpoint and end with one: a single row that is awkward is in none by itself."""
+    log = given_up(first, last).seal()
+    lines = [*log.lines[: first - 1], *log.lines[last:]]
+    found = told(proof(lines, before={last: log.lines[last - 1][5]}, keys=[log.first] if first > 1 else []))
+    assert "no archive begins or ends there" in found["completeness"][0][1]
+    assert found["completeness"][0][0] == first
 
 
 def test_forwards_that_were_opened_in_rows_that_are_gone_may_close() -> None:
@@ -492,9 +510,9 @@ def test_forwards_that_were_opened_in_rows_that_are_gone_may_close() -> None:
 def test_a_line_of_keys_that_began_in_rows_that_are_gone() -> None:
     """Rows in the middle are gone, and with them the row that announced another key."""
     log = day().key("lost").seal().seal()
-    log.add(log.relay.event("audit.discarded", first=4, last=14))
-    found = proof([*log.lines[:3], *log.lines[14:]], before={14: log.lines[13][5]})
-    assert [(line.seq, line.reason) for line in found.lineages] == [(1, "init"), (15, "")]
+    log.add(log.relay.event("audit.discarded", first=5, last=15))
+    found = proof([*log.lines[:4], *log.lines[15:]], before={15: log.lines[14][5]})
+    assert [(line.seq, line.reason) for line in found.lineages] == [(1, "init"), (16, "")]
     assert told(found) == {}
 
 

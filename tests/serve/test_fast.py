@@ -32,6 +32,7 @@ OTHERS = {
     "keepalive": bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1",
     "global": bytes([hostile.GLOBAL_REQUEST]) + string("nonsense") + b"\1",
     "unknown": bytes([199]) + b"x",
+    "log-in": bytes([hostile.USERAUTH_REQUEST]) + string("x") + string("ssh-connection") + string("none"),
 }
 
 
@@ -121,6 +122,7 @@ async def upload(
     one = Plain(fast=fast, windows=[2 * half for half in HALVES], cipher=cipher, start=b"four" + b"\xff" * 7 + b"\xf0")
     heard, got = Heard(), defaultdict(bytearray)
     try:
+        one.feed(one.packet(OTHERS["log-in"]))  # of no effect until a channel has been opened
         for _ in range(CHANNELS):
             await one.open()
         heard.take(one.heard())
