@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import asyncssh
 from asyncssh.channel import SSHTCPChannel
 from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
@@ -33,7 +34,15 @@ class Channel(SSHTCPChannel[bytes]):
     fast = True  # False: everything goes the inherited path (see `contract`)
 
     def abort(self) -> None:
-        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
+        """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
+        connection = cast("Connection | None", self._conn)
+        if connection is not None and connection._deferred_packets and self._send_chan is not None:
+            number = UInt32(self._send_chan)
+            connection._deferred_packets = [
+                (kind, parts)
+                for kind, parts in connection._deferred_packets
+                if kind != MSG_CHANNEL_DATA or not parts[0].startswith(number)
+            ]
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()

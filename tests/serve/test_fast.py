@@ -402,6 +402,35 @@ def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) -> None:
+    """Cut while keys are exchanged, a forward's bytes are not sent when that is done; those of its neighbour are."""
+
+    async def run() -> None:
+        one = Plain(fast=fast)
+        try:
+            for _ in range(2):
+                await one.open()
+            one.heard()
+            one.connection._kex_complete = False
+            for target in one.owner.targets:
+                target.send(b"too late")
+            one.feed(one.packet(OTHERS["global"]))  # an answer that waits too
+            await turns()
+            one.owner.pipes[0].cut("key-revoked")
+            one.connection._kex_complete = True
+            one.connection._send_deferred_packets()
+            await turns()
+            heard = [payload[:5] for payload in one.heard()]
+            assert heard.count(bytes([hostile.CLOSE]) + uint32(0)) == 1
+            assert heard.count(bytes([hostile.DATA]) + uint32(0)) == 0
+            assert heard.count(bytes([hostile.DATA]) + uint32(1)) == 1
+        finally:
+            one.close()
+
+    asyncio.run(run())
+
+
 # ---- what is kept, and for how long
 
 
