@@ -256,6 +256,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
         return (
             self._seal is not None
+            and self._send_encryption is cast(Encryption, self._seal)
             and self._kex_complete
             and self._auth_complete
             and self._compressor is None
