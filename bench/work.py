@@ -57,7 +57,7 @@ PLACES += tuple(asyncio.__path__[0] + f"/{name}.py" for name in ("selector_event
 NAMES = ("calls", "bytecodes", "system", "packets", "copies")
 OF = {"down": "32 KiB down", "up": "32 KiB up", "stroke": "key stroke", "log-in": "log-in with a forward"}
 MOST_TURNS = 200_000  # a run has some thousands
-WARM = 2  # rounds before the first that counts
+WARM = 4  # rounds before the first that counts: by then all of the reused memory has been touched
 
 Figures = dict[str, float]
 

@@ -10,7 +10,7 @@ import click
 from relay.cli import Context
 from relay.cli.audit_question import zone_of
 from relay.cli.output import json_option, print_json, size, table
-from relay.core.archive import retention
+from relay.core.archive import SEALED, retention
 from relay.core.flat import clock
 from relay.core.text import escape
 from relay.errors import InputRejected, NobodyAnswers, RelayError
@@ -195,11 +195,15 @@ def _discard(site: "Site", before: int, zone: tzinfo, reason: str, *, dry_run: b
 
     archives = Archives(site.state)
     with Reader(site.state / FILE) as reader:
-        chosen = archive_files.to_discard(archives, reader.base()[0], before)
+        base, head = reader.base()[0], reader.head()
+        sealed = bool(reader.named(SEALED, base, head, newest=True))
+        chosen = archive_files.to_discard(archives, base, before, sealed=sealed)
     left = archive_files.pending_discards(archives)  # a run was cut short
     if not (chosen or left):
         raise RelayError(
-            f"no archive holds only rows from before {_clock(before, zone)}", "relayctl audit archive --list"
+            f"no archive holds only rows from before {_clock(before, zone)}"
+            + ("" if sealed else ", but for the newest: its last row says which key signs next"),
+            "relayctl audit archive --list",
         )
     if dry_run:
         _say_discards("would be deleted", (*left, *chosen), as_json=as_json)

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from relay.core.settings import Limits
 
 
+@lru_cache(maxsize=4096)  # of a flood each is asked for a dozen times
 def source_of(address: str) -> str:
     """What is counted as one source: the IPv4 address (also when mapped into IPv6), or the /64 of an IPv6 one."""
     parsed: IPv4Address | IPv6Address = ip_address(address.split("%", maxsplit=1)[0])

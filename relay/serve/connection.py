@@ -25,7 +25,7 @@ from asyncssh.constants import (
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_CHANNEL_TYPE,
 )
-from asyncssh.encryption import GCMEncryption
+from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from relay.core.bucket import Bucket
@@ -48,8 +48,9 @@ REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh h
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
-LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
+LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
+READ = 1 << 16  # bytes of a client on the inherited path, which moves all that is left for each packet
 REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
 REKEYS_PER_SECOND = 0.5  # in the long run
 REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
@@ -170,18 +171,21 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
-        return self._intake.room(self._reader.share if self._auth_complete else LOGIN_READ)
+        if not self._auth_complete:
+            return self._intake.room(LOGIN_READ)
+        return self._intake.room(READ if self.unseal is None else self._reader.share)
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
         self._heard = True
         self._bytes_in += count
         self._reader.note(count)
-        if self.plain_intake is None:
+        unseal = self.plain_intake
+        if unseal is None:
             self.data_received(self._intake.copy(count))
         else:
             try:
-                self._intake.take(self, count)
+                self._intake.take(self, unseal, count)
             except asyncssh.DisconnectError as error:  # as asyncssh does with its own
                 self._send_disconnect(error.code, error.reason, error.lang)
                 self._force_close(error)
@@ -211,7 +215,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         handler = self._recv_handler
         between = handler in (self._recv_pkthdr, self._recv_packet)
         plain = between and self._auth_complete and self._decompressor is None and self._transport is not None
-        return self.unseal if plain and self.unseal is self._recv_encryption else None
+        return self.unseal if plain and self._recv_encryption is cast(Encryption, self.unseal) else None
 
     @property
     def plain_channels(self) -> Mapping[int, Channel]:
@@ -244,14 +248,15 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def count_packets(self, count: int) -> None:
         """So many plain packets have come."""
-        self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
         if count:
-            self._auth_final = True
+            self._recv_seq = (self._recv_seq + count) & 0xFFFFFFFF
+            self._auth_final = True  # no request to log in is heeded after that (RFC 4252 5.3)
 
     def sends_plain(self, count: int) -> bool:
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
         return (
             self._seal is not None
+            and self._send_encryption is cast(Encryption, self._seal)
             and self._kex_complete
             and self._auth_complete
             and self._compressor is None
@@ -441,9 +446,11 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """asyncssh has made new ones: those of AES-GCM are used by our own objects from now on, on both paths."""
         self._seal = self.unseal = None
         if isinstance(self._send_encryption, GCMEncryption):
-            self._send_encryption = self._seal = Seal(self._send_encryption)
+            self._seal = Seal(self._send_encryption)
+            self._send_encryption = cast(Encryption, self._seal)
         if isinstance(self._next_recv_encryption, GCMEncryption):
-            self._next_recv_encryption = self.unseal = Unseal(self._next_recv_encryption)
+            self.unseal = Unseal(self._next_recv_encryption)
+            self._next_recv_encryption = cast(Encryption, self.unseal)
 
     def pause_writing(self) -> None:
         """The client's TCP connection is full: no target is read until it has room again."""
@@ -473,6 +480,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def _unchoke(self) -> None:
         if (
             self._choked
+            and not self._in_line
             and self._transport is not None
             and len(self._inpbuf) <= WAITING_INPUT
             and self._transport.get_write_buffer_size() <= WAITING_OUTPUT

@@ -142,7 +142,7 @@ def _differences() -> Iterator[str]:
         sealed, tag = theirs().encrypt_packet(0, wire[:4], packet or b"")
         room, unseal = memoryview(bytearray(sealed + tag)), Unseal(theirs())
         try:
-            unseal.aead.decrypt_into(unseal.next_nonce(), room[4:], room[:4], room[4:-16])
+            unseal.cipher().decrypt_into(unseal.next_nonce(), room[4:], room[:4], room[4:-16])
         except InvalidTag:
             room = memoryview(b"")
         if bytes(room[4:-16]) != packet:

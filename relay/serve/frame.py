@@ -106,7 +106,7 @@ class Frame:
     def seal(self, seal: Seal, channel: int, count: int) -> Sealed:
         """The `count` bytes that were read, in packets for that channel of the client."""
         room, layout = self._room, self._layout
-        encrypt, fixed, number = seal.aead.encrypt_into, seal.fixed, seal.count
+        encrypt, fixed, number = seal.cipher().encrypt_into, seal.fixed, seal.count
         size = layout.size
         full, rest = divmod(count, size)
         noise = os.urandom(full * _PADDING + _BLOCK + 4)

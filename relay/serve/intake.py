@@ -45,23 +45,25 @@ class Intake:
         """The `count` bytes that were read."""
         return bytes(self._room[_BEFORE : _BEFORE + count])
 
-    def take(self, client: "Connection", count: int) -> None:
+    def take(self, client: "Connection", unseal: Unseal, count: int) -> None:
         """Deal with the `count` bytes that were read of a client in the plain state."""
         rest = client.take_rest()
         at, end = _BEFORE - len(rest), _BEFORE + count
-        self._room[at:_BEFORE] = rest
-        while (unseal := client.plain_intake) is not None:
-            packets = self._unseal(unseal, at, end)
-            if not packets:
-                break
-            self._pass(client, unseal, packets)
+        if rest:
+            self._room[at:_BEFORE] = rest
+        plain: Unseal | None = unseal
+        while plain is not None and (packets := self._unseal(plain, at, end)):
+            self._pass(client, plain, packets)
             at = packets[-1][-1]
+            if at == end:
+                return
+            plain = client.plain_intake
         client.put_rest(bytes(self._room[at:end]))
 
     def _unseal(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
         """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
         room, packets = self._room, []
-        decrypt, fixed, number = unseal.aead.decrypt_into, unseal.fixed, unseal.count
+        decrypt, fixed, number = unseal.cipher().decrypt_into, unseal.fixed, unseal.count
         while end - at >= 4:
             (length,) = _LENGTH.unpack_from(room, at)
             tag = at + 4 + length

@@ -12,8 +12,10 @@ import socket
 LEAST = 1 << 17  # bytes; what costs a turn of the loop once is shared by four packets of OpenSSH's
 SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
 SECONDS = 0.001
-ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms, in which a keystroke waits
+ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
+TYPED = 1 << 17  # while somebody types: a keystroke and its echo wait for some turns, more on a busy machine
 FAIR = 1 << 16  # but so much each of them
+TYPING = 200  # looks after the last short answer of a target for which somebody counts as typing
 
 
 class Reader:
@@ -33,9 +35,11 @@ class Reader:
         """Bytes that it may read in this turn of the loop."""
         return self._patience.share
 
-    def note(self, count: int) -> None:
-        """It has read so many bytes."""
+    def note(self, count: int, *, answer: bool = False) -> None:
+        """It has read so many bytes; `answer`: of a target."""
         self.reads += 1
+        if answer and not self.patient:
+            self._patience.answers += 1
         if count >= SHOWN and not self.patient:
             self.patient = True
             self._wait_for(LEAST)
@@ -61,6 +65,9 @@ class Patience:
         self._readers: dict[Reader, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.share = ALL
+        self.answers = 0  # reads of targets that do not carry much
+        self._looked = 0
+        self._typing = 0
 
     def join(self, reader: Reader) -> None:
         """That one begins to wait."""
@@ -75,10 +82,13 @@ class Patience:
         self._count()
 
     def _count(self) -> None:
-        self.share = max(FAIR, ALL // max(len(self._readers), 1))
+        self.share = max(FAIR, (TYPED if self._typing else ALL) // max(len(self._readers), 1))
 
     def _look(self) -> None:
-        """Who has read nothing since the last look gets what there is."""
+        """Who has read nothing since the last look gets what there is; and does anybody type?"""
+        self._typing = TYPING if self.answers != self._looked else max(self._typing - 1, 0)
+        self._looked = self.answers
+        self._count()
         for reader in tuple(self._readers):
             if reader.reads == reader.looked:
                 reader.hurry()

@@ -152,6 +152,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
+@lru_cache(maxsize=4096)
 def exempt(address: str, networks: tuple[str, ...]) -> bool:
     """Whether nothing is ever held against that address."""
     parsed = ip_address(address.split("%", maxsplit=1)[0])

@@ -138,7 +138,9 @@ class Sealer:
 
     def _due_at(self) -> float:
         terms = self._terms()
-        heartbeat = self._beat + terms.heartbeat
+        # what the last checkpoint promised holds, though the setting is longer now
+        promised = self._standing.within if self._standing is not None else 0
+        heartbeat = self._beat + min(terms.heartbeat, promised or terms.heartbeat)
         if not self._unsealed:
             return heartbeat
         if self._ending or self._unsealed >= terms.rows:

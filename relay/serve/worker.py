@@ -76,11 +76,11 @@ class Worker:
         self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
         self.portion = Portion()
-        self.lobby = Lobby(time.monotonic, self.loop.call_soon)
         self.frame = Frame()
         self.patience = Patience()
         self._intake = Intake()
         self._slow = contract.problem()  # why nothing goes the fast path
+        self.lobby = Lobby(time.monotonic, self.loop.call_soon)
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
         self._over = asyncio.Event()

@@ -143,10 +143,14 @@ def pending_discards(archives: Archives) -> tuple[Entry, ...]:
     return tuple(entry for entry in archives.entries() if not entry.kept and (archives.directory / entry.file).exists())
 
 
-def to_discard(archives: Archives, base: int, before: int) -> tuple[Entry, ...]:
-    """The kept archives of which every row is older than `before`, and has left the database: the oldest ones."""
+def to_discard(archives: Archives, base: int, before: int, *, sealed: bool) -> tuple[Entry, ...]:
+    """The kept archives of which every row is older than `before`, and has left the database: the oldest ones.
+
+    The newest checkpoint says which key signs next, so it is never discarded: `sealed` if the database has a newer one.
+    """
     found: list[Entry] = []
-    for entry in archives.entries():
+    entries = archives.entries()
+    for entry in entries if sealed else entries[:-1]:
         if entry.until >= before or entry.last > base:
             break
         if entry.kept:

@@ -7,7 +7,7 @@ works on the database after. SQLite's user_version holds major * 1000 + number. 
 What repeats is kept once: who (person, key, client), target (asked, judged, rule) and rests are dictionaries of
 canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven
 bytes each, core.ids). The hash of a row is over the whole text put together again, so a change in a dictionary breaks
-the chain as a change in a row does. A forward takes about 310 bytes in all, opened and closed (bench/store.py).
+the chain as a change in a row does. A forward takes about 350 bytes in all, opened and closed (bench/store.py).
 
 There is no index on time: rows are written nearly in order of time, so `hours` says where an hour begins, and which of
 its rows came late (hours.py).
@@ -39,7 +39,7 @@ INDEXES = (
     # closing rows are found by their forward, and an opening row by its own id (forward 1 stands for that)
     "CREATE INDEX events_connection ON events (connection) WHERE connection IS NOT NULL AND name <> 2",
     "CREATE INDEX events_forward ON events (forward) WHERE forward <> 1",
-    # a reason or an obstacle, though it is rare; 20 bytes a forward
+    # a reason or an obstacle, though it is rare; 24 bytes a forward
     "CREATE INDEX events_rest ON events (rest) WHERE typeof(rest) = 'integer'",
     # rows with a text of their own: the few that a search for a text must read
     "CREATE INDEX events_own ON events (name) WHERE typeof(rest) = 'text'",

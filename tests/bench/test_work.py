@@ -18,9 +18,9 @@ PROGRAM = Path(__file__).parents[2] / "bench" / "work.py"
 
 # For each 32 KiB, key stroke with its echo, log-in with a forward. Bytecodes are those of 3.11; later ones have fewer.
 BOUNDS = {
-    "down": {"calls": 56.2, "bytecodes": 745, "system": 2.9, "packets": 1.1, "copies": 11.8},
-    "up": {"calls": 61.5, "bytecodes": 1015, "system": 1.9, "packets": 0.1, "copies": 11.3},
-    "stroke": {"calls": 129.5, "bytecodes": 1900, "system": 5, "packets": 1},
+    "down": {"calls": 10.3, "bytecodes": 200, "system": 0.7, "packets": 1.1, "copies": 0.9},
+    "up": {"calls": 11.5, "bytecodes": 270, "system": 0.3, "packets": 0.1, "copies": 0.8},
+    "stroke": {"calls": 80, "bytecodes": 1400, "system": 5, "packets": 1},
     "log-in": {"calls": 2600, "bytecodes": 33_500, "system": 42},
 }
 
@@ -56,10 +56,15 @@ def test_no_work_was_added(found: dict[str, dict[str, float]]) -> None:
 @pytest.mark.slow
 def test_a_copy_more_would_be_seen(found: dict[str, dict[str, float]]) -> None:
     """With sockets that copy what they send, exactly one copy is counted more each way."""
-    copying = work("--copying")
-    assert set(copying) == {"down", "up"}
-    for way, figures in copying.items():
-        assert figures["copies"] - found[way]["copies"] == pytest.approx(1, abs=0.2)
+    more: dict[str, float] = {}
+    for _ in range(3):  # on a busy machine a read ends within a packet, whose beginning is copied then
+        copying = work("--copying")
+        assert set(copying) == {"down", "up"}
+        more = {way: figures["copies"] - found[way]["copies"] for way, figures in copying.items()}
+        if more == pytest.approx({"down": 1, "up": 1}, abs=0.2):
+            return
+        found = work()
+    pytest.fail(f"copies more than before: {more}")
 
 
 def test_what_is_counted(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.archive import DAY
-from relay.store import archive_files
+from relay.core.archive import DAY, row
+from relay.core.chain import Row
+from relay.core.proof import Line
+from relay.store import archive_files, audit_key
 from relay.store.archive import DIRECTORY, Archives
-from relay.store.database import FILE, Reader
+from relay.store.database import FILE, Reader, Writer
+from tests import sealed_log
 from tests.audit_rows import Relay as Rows
 from tests.cli.conftest import Done
 from tests.relay_process import Relay, wait_for
@@ -46,7 +49,7 @@ def test_by_hand_with_no_relay(stopped: Relay, relayctl: Callable[..., Done]) ->
 
     def ctl(*words: str, status: int = 0) -> str:
         done = relayctl("--site", stopped.site, "audit", "archive", *words)
-        assert done.returncode == status, done
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stderr if status else done.stdout
 
     whole = [row.event for row in archived.whole(stopped.state)]
@@ -80,6 +83,52 @@ def test_by_hand_with_no_relay(stopped: Relay, relayctl: Callable[..., Done]) ->
     ctl("--discard", "90d", "--yes")
     assert [row["file"] for row in stopped.rows("audit.discarded")] == [first["file"], second["file"]]
     assert not (stopped.state / DIRECTORY / second["file"]).exists()
+
+
+def test_archived_rows_are_proven_and_found(tmp_path: Path, relayctl: Callable[..., Done]) -> None:
+    """Signed rows in an archive: verified with the first key as one log with the database, searched, shown; a changed
+    file is a fault; the one with the newest checkpoint cannot be discarded."""
+    one = Relay(tmp_path)
+    one.state.mkdir(mode=0o700)
+    log = sealed_log.day()
+    log.add(log.relay.closed(row_of(log.lines[-3]).event)).seal()
+    writer = Writer(one.state / FILE, "relay")
+    writer.append([row_of(line).event for line in log.lines])
+    writer.close()
+    keys = one.state / audit_key.DIRECTORY  # the one that is to sign next is on the machine
+    keys.mkdir(mode=0o700)
+    name = f"{log.signer.epoch}-{log.signer.public.rstrip('=').translate(str.maketrans('+/', '-_'))}"
+    (keys / name).write_bytes(log.signer.private.private_bytes_raw())
+    (keys / name).chmod(0o600)
+
+    def ctl(*words: str, status: int = 0) -> str:
+        done = relayctl("--site", one.site, "audit", *words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stderr if status and not done.stdout else done.stdout
+
+    try:
+        before = [json.loads(line) for line in ctl("search", "--person", "alice", "--json").splitlines()]
+        assert "archived: relay-1-15" in ctl("archive", "--before", "1d")
+        assert base(one) == 15
+        after = [json.loads(line) for line in ctl("search", "--person", "alice", "--json").splitlines()]
+        assert after == before
+        assert "2026-10-01" in ctl("show", before[0]["id"])
+        said = ctl("verify", "--key", log.first)
+        assert said.startswith("rows 1 to 16")
+        assert said.count("ok ") == 3
+        path = one.state / DIRECTORY / "relay-1-15.jsonl.gz"
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + b"x")
+        assert "relay-1-15" in ctl("verify", "--key", log.first, status=1)
+        path.write_bytes(data)
+        assert "which key signs next" in ctl("archive", "--discard", "1d", "--yes", status=1)
+    finally:
+        one.end()
+
+
+def row_of(line: Line) -> Row:
+    """The row that a verifier reads as `line`."""
+    return row("", line[5], line[6])
 
 
 @pytest.mark.parametrize("running", [False, True])

@@ -253,12 +253,13 @@ def test_a_restored_backup_reads_as_restored(log: tuple[Path, str], relayctl: Ru
 def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl: Run) -> None:
     """Moved, changed there, gone: the rows are named; discarded with a row that says so they are not missing."""
     log = SealedLog().key()
-    log.add(log.relay.event("server.started", version="0.1.0")).seal()
-    later = log.signer.public
-    for _ in range(2):
+    for _ in range(2):  # two days of service, in two archives
+        later = log.signer.public
+        log.add(log.relay.event("server.started", version="0.1.0"))
         opened = log.relay.opened(log.relay.connect())
         log.add(opened, log.relay.closed(opened)).seal()
-    log.add(log.relay.event("server.stopped")).seal()
+        log.add(log.relay.event("server.stopped")).seal()
+        log.relay.now += 86_400_000_000
     site = tmp_path / "site"
     (site / "state").mkdir(parents=True)
     (site / "relay.yaml").write_text("")
@@ -266,11 +267,12 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     log.store(site / "state")
     key, anchor = log.first, str(log.anchor())
     assert verify(relayctl, site, "--key", key, "--anchor", anchor) == (0, {})
-    done = relayctl("--site", site, "audit", "archive", "--before", "now")
-    assert done.returncode == 0, done
-    (file,) = (site / "state" / "archive").glob("*.gz")
+    for before in ("2026-10-02", "now"):
+        done = relayctl("--site", site, "audit", "archive", "--before", before)
+        assert done.returncode == 0, done
+    file, _ = sorted((site / "state" / "archive").glob("*.gz"))
     lines = relayctl("--site", site, "audit", "rows").stdout.splitlines()
-    assert [json.loads(line.split("\t")[1])["seq"] for line in lines] == list(range(1, 13))
+    assert [json.loads(line.split("\t")[1])["seq"] for line in lines] == list(range(1, 16))
     assert verify(relayctl, site, "--key", key, "--anchor", anchor) == (0, {})
     archived = sqlite3.connect(site / "state" / FILE)  # a changed row beside the archive that has the true one
     archived.execute("INSERT INTO events SELECT 2, x'00000000000001', time, node, name, schema, who, target, NULL,"
@@ -291,11 +293,31 @@ def test_archives_are_read_as_one_log_with_the_database(tmp_path: Path, relayctl
     manifest.write_text("nonsense\n")
     assert "completeness" in verify(relayctl, site, "--anchor", anchor)[1]
     manifest.write_text(named)
-    assert relayctl("--site", site, "audit", "archive", "--discard", "now", "--yes").returncode == 0
+    assert relayctl("--site", site, "audit", "archive", "--discard", "2026-10-02", "--yes").returncode == 0
     asyncio.run(_live(site / "state", 1))  # the relay goes on, with the key that an archived row had announced
-    assert verify(relayctl, site, "--key", log.signer.public, "--anchor", anchor) == (0, {})
-    for early in (key, later):
-        assert list(verify(relayctl, site, "--key", early)[1]) == ["authenticity"]
+    assert verify(relayctl, site, "--key", later, "--anchor", anchor) == (0, {})
+    assert list(verify(relayctl, site, "--key", key)[1]) == ["authenticity"]  # what it signed is gone
+
+
+def test_the_doctor_looks_whether_the_key_is_there_that_signs_next(log: tuple[Path, str], relayctl: Run) -> None:
+    """It is, with what is not sealed; then it is gone; or it is one that knows of later rows."""
+    site, _ = log
+
+    def finding() -> tuple[str, str]:
+        found = json.loads(relayctl("--site", site, "doctor", "--json").stdout)
+        return next((one["state"], one["what"]) for one in found if one["name"] == "audit key")
+
+    assert finding()[0] == "ok"
+    assert finding()[1].endswith("; 0 rows are not yet sealed")
+    tamper(site, "DELETE FROM events WHERE seq > 20")
+    assert finding()[0] == "fault"
+    shutil.rmtree(site / "state" / "audit_key")
+    assert finding()[0] == "fault"
+    (site / "state" / "audit_key").write_text("")
+    assert finding() == ("warning", "it cannot be seen whether it is here")
+    tamper(site, "DELETE FROM events")
+    (site / "state" / "audit_key").unlink()
+    assert finding() == ("warning", "nothing is signed yet")
 
 
 @pytest.mark.parametrize(

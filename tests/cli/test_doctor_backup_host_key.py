@@ -50,6 +50,7 @@ def test_the_doctor_finds_a_healthy_relay_healthy(tmp_path: Path) -> None:
             "host keys",
             "clock",
             "database",
+            "audit key",
             "relay",
             "sockets",
             "zone here",
@@ -93,6 +94,10 @@ def test_a_backup_brings_everything_back(tmp_path: Path) -> None:
         one.ctl("backup", str(file))
         assert file.stat().st_mode & 0o777 == 0o600
         assert one.ctl("backup", str(file), status=1).count("exists already") == 1
+        with tarfile.open(file) as tar:
+            assert [name for name in tar.getnames() if "audit_key" in name] == [], (
+                "no backup holds the private audit key"
+            )
         assert "another process writes" in one.ctl("restore", "--yes", str(file), status=1)
         rows = [row["id"] for row in one.rows()]
         one.stop()

@@ -353,6 +353,11 @@ def test_the_clock_set_back_is_found() -> None:
     log = day().seal(after=-120.0)
     assert told(proof(log.lines)) == {"completeness": [(14, "120 s earlier than row 13: the clock was set back")]}
     assert proof(day().seal(after=-0.5).lines).good
+    for back, seen in ((60, False), (600, True)):
+        log = day()
+        log.relay.now -= back * 1_000_000
+        log.add(log.relay.event("server.stopped"))
+        assert bool(told(proof(log.lines))) == seen, "a stop may have waited for the disk behind a checkpoint"
 
 
 def test_silence_is_found() -> None:

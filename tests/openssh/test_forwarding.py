@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.openssh.lan import BEYOND, Lan, answers, connect_unix, echoes, ended, exactly, free_port
-from tests.relay_process import Relay, echo_server, wait_for
+from tests.relay_process import Relay, echo_server, relay, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -215,6 +215,19 @@ def test_new_keys_under_load(lan: Lan) -> None:
     assert out.decode() == found[0] == hashlib.sha256(data).hexdigest(), error
     assert got == [expected]
     assert log.read_text().count("SSH2_MSG_NEWKEYS received") >= 10
+
+
+@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"])
+def test_the_other_ciphers_carry_every_byte_too(tmp_path: Path, cipher: str) -> None:
+    """A cipher of the fast path and one of the inherited path, there and back at once, with new keys for each MiB."""
+    data = os.urandom(5 << 20)
+    with relay(tmp_path, settings="workers: 1\nchacha: yes\n") as one, echo_server() as port:
+        log = tmp_path / "ssh.log"
+        options = ["-c", cipher, "-o", "RekeyLimit=1M", "-v", "-E", str(log)]
+        done = one.ssh(*options, "-W", f"remote:{port}", "relay", stdin=data)
+    assert done.stdout == data
+    assert f"cipher: {cipher}" in log.read_text()
+    assert log.read_text().count("SSH2_MSG_NEWKEYS received") >= 5
 
 
 def test_new_keys_with_many_forwards_in_both_directions(lan: Lan, tmp_path: Path) -> None:

@@ -71,6 +71,10 @@ def refused(statement: str, forbidden: tuple[str, ...]) -> list[str]:
                 "relay.cli",
             ),
         ),
+        (
+            "relay.serve.export",
+            ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "relay.people", "relay.cli"),
+        ),
         ("relay.site.keyring", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
         ("relay.serve.control", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
     ],

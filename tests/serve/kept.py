@@ -1,6 +1,7 @@
 """A record that keeps what it is told instead of writing it down."""
 
 from relay.core.event import Event, check
+from relay.core.settings import Settings
 from relay.serve.record import Record
 from relay.serve.recorder import Answer
 
@@ -9,7 +10,7 @@ class Kept(Record):
     """For tests of who records what."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Settings, lambda: "")
         self.events: list[Event] = []
 
     def event(self, event: Event, answer: Answer | None = None) -> None:

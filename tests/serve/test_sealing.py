@@ -105,6 +105,18 @@ async def test_a_restart_goes_on_with_the_key_that_was_announced(tmp_path: Path)
     assert (len(found.lineages), found.unsealed) == (1, 0)
 
 
+async def test_what_a_checkpoint_promised_is_kept_though_the_setting_changes(tmp_path: Path) -> None:
+    """A longer heartbeat begins with the checkpoint that says so: nobody sees a silence."""
+    one = Sealing(tmp_path, Terms(rows=1, after=0.01, heartbeat=1.0))
+    one.write(1)
+    await one.until(lambda: seal.SEALED in one.names())
+    one.terms = Terms(rows=100, after=3600.0, heartbeat=3600.0)
+    count = len(one.told)
+    await one.until(lambda: len(one.told) > count)
+    assert one.told[-1][0].fields["within"] == 3600
+    await one.recorder.close()
+
+
 async def test_a_lost_key_begins_a_new_line_and_says_so(tmp_path: Path) -> None:
     """Whoever deletes the newest rows cannot go on in the old name: that the log is behind its key is said as well."""
     one = Sealing(tmp_path)
