@@ -36,7 +36,19 @@ def wheels(sources: Path, python: str, tmp_path_factory: pytest.TempPathFactory)
     """A directory with our wheel, with all that it depends on, and with what builds it."""
     directory = tmp_path_factory.mktemp("wheels")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "wheel", "-q", "-w", directory, f"{sources}[report]", "setuptools>=77"],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            python,
+            "wheel",
+            "-q",
+            "-w",
+            directory,
+            f"{sources}[report]",
+            "setuptools>=77",
+        ],
         capture_output=True,
         text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MAKE"))},
