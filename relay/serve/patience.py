@@ -11,6 +11,7 @@ import socket
 
 LEAST = 1 << 17  # bytes; what costs a turn of the loop once is shared by four packets of OpenSSH's
 SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
+SHORT = 1 << 10  # bytes that a keystroke is answered with, and a line that is printed
 SECONDS = 0.001
 ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
 TYPED = 1 << 17  # while somebody types: a keystroke and its echo wait for some turns, more on a busy machine
@@ -38,9 +39,11 @@ class Reader:
     def note(self, count: int, *, answer: bool = False) -> None:
         """It has read so many bytes; `answer`: of a target."""
         self.reads += 1
-        if answer and not self.patient:
+        if self.patient:
+            return
+        if answer and count <= SHORT:
             self._patience.answers += 1
-        if count >= SHOWN and not self.patient:
+        elif count >= SHOWN:
             self.patient = True
             self._wait_for(LEAST)
             self._patience.join(self)
@@ -65,7 +68,7 @@ class Patience:
         self._readers: dict[Reader, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.share = ALL
-        self.answers = 0  # reads of targets that do not carry much
+        self.answers = 0  # short ones of targets
         self._looked = 0
         self._typing = 0
 

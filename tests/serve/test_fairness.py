@@ -5,7 +5,7 @@ import socket
 
 from relay.serve import connection
 from relay.serve.frame import Frame
-from relay.serve.patience import ALL, FAIR, Patience
+from relay.serve.patience import ALL, FAIR, TYPED, TYPING, Patience, Reader
 from relay.serve.pipe import Pipe
 from relay.serve.purse import Purse
 from tests.relay_process import Relay
@@ -98,6 +98,25 @@ async def test_many_streams_share_a_turn() -> None:
         one.cut("test")
         target.close()
     assert patience.share == ALL
+
+
+async def test_while_somebody_types_a_turn_is_short() -> None:
+    """One short answer of a target, and streams that carry much have less of a turn; later they have it all again."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        patience = Patience()
+        bulk, keys = Reader(patience, ours), Reader(patience, theirs)
+        bulk.note(1 << 18, answer=True)
+        keys.note(1, answer=True)
+        for _ in range(TYPING):
+            patience._look()
+            bulk.note(1 << 18, answer=True)
+            assert patience.share == TYPED
+        patience._look()
+        bulk.note(1 << 18, answer=True)
+        patience._look()
+        assert patience.share == ALL
+        bulk.hurry()
 
 
 async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:
