@@ -165,7 +165,8 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
     """
     site = context.site()
     with _log(site.state) as rows:
-        story = telling.story(rows, id.strip()[:200], lambda version: _texts(site.state, version))
+        asked = id.strip()[:200].encode(errors="replace").decode()  # the log holds nothing that is not UTF-8
+        story = telling.story(rows, asked, lambda version: _texts(site.state, version))
         if story is None:
             raise _unknown(rows, id.strip())
     if as_json:

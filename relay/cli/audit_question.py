@@ -45,6 +45,9 @@ def filters(command: _Command) -> _Command:
 def question(given: Mapping[str, str | None], zone: tzinfo) -> Question:
     """The question that these options ask; times without an offset are in `zone`. Raises click's UsageError."""
     asked = {key: value or "" for key, value in given.items()}
+    for key, value in asked.items():
+        if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise click.UsageError(f"what is asked for with --{key} is not UTF-8; no row of the log has such a text")
     now = time.time_ns() // 1000
     if asked["event"] and asked["event"] not in NAMES:
         import difflib

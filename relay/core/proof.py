@@ -76,6 +76,8 @@ class Walk:
                     self._vigil.closed(number, str(forward))
             elif name in special:
                 self._special(number, prev, name, time, text)
+            if time < self._vigil.edge:
+                self._vigil.late(number, time)
             if number in anchors:
                 self._compare(anchors.pop(number), number, stored, _node(text))
             self._seq, self._hash, self._time = number, stored, time

@@ -11,6 +11,7 @@ from typing import Any
 from relay.core.seal import Checkpoint
 from relay.core.verdict import Verdict
 
+LATE_US = 3_600_000_000  # a row is some seconds old at most when it is written, unless the disk was full
 PATIENCE_US = 120_000_000  # beyond what was promised: for a slow disk, for the retry after a checkpoint that failed
 FIRST_US = 3_600_000_000  # the first checkpoint follows within a minute; nothing has promised it yet
 CLOCK_US = 1_000_000  # a clock that is set right by less than this is no news
@@ -32,6 +33,7 @@ class Vigil:
         self._counts = True  # whether the checkpoint before is here, or none was
         self._checkpoint = 0  # its number
         self._newest = 0, 0  # time and row of the newest checkpoint, start or stop
+        self.edge = -(1 << 62)  # a row of before this is late
         self._gaps: list[tuple[int, int]] = []  # first and last row that are not here
         self._cut: tuple[int, int] | None = None  # the gap behind the newest checkpoint
         self._ragged: set[tuple[int, int]] = set()  # gaps that no archive can have left
@@ -51,6 +53,15 @@ class Vigil:
         """What the rows said up to here is not known whole: counting begins anew with the next checkpoint."""
         self._unknown, self._cut = -1, None
         self._up = self._stopped = self._counts = False
+
+    def late(self, seq: int, time: int) -> None:
+        """A row is much older than what stands before it; said once until the next checkpoint."""
+        hours = (self._newest[0] - time) / 3_600_000_000
+        what = (
+            f"{hours:.0f} h older than row {self._newest[1]} before it: the disk was full, or it was put in afterwards"
+        )
+        self.verdict.note(seq, what)
+        self.edge = -(1 << 62)
 
     def closed(self, seq: int, forward: str) -> None:
         """A forward was closed whose opening is not here."""
@@ -160,7 +171,7 @@ class Vigil:
             self.verdict.fault(seq, f"{(newest - time) / 1e6:.0f} s earlier than row {row}: the clock was set back")
         elif time < newest:
             return
-        self._newest = time, seq
+        self._newest, self.edge = (time, seq), time - LATE_US
 
     def _silence(self, seq: int, time: int, detail: str = "") -> None:
         silent = time - self._heard

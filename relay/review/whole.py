@@ -113,7 +113,11 @@ class Whole:
         rows = self._database.by_connection(connection, limit)
         if rows and rows[0].event.name == "login.succeeded":
             return rows
-        return _joined(self._archives.by_connection(connection, limit), rows)[:limit]
+        old = self._archives.by_connection(connection, limit)
+        # the database knows the ends of forwards by their openings, and does not have those
+        opened = [str(row.event.fields.get("forward")) for row in old if row.event.name == "forward.opened"]
+        ends = [row for found in self._database.by_forwards(opened).values() for row in found]
+        return _joined(old, (*rows, *ends))[:limit]
 
     def by_forward(self, forward: str) -> list[Row]:
         """The opening and the closing row of one forward."""

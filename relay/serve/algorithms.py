@@ -1,7 +1,7 @@
 """Which algorithms does the relay speak? Explicit lists; the library's defaults have group14-sha1 among them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 # The first entries of the first two lists also decide whether a guessed key exchange is right (RFC 4253 7.1).
@@ -33,23 +33,33 @@ def ciphers(chacha: str, aes: bool) -> Sequence[str]:
     return (*GCM, *CTR)
 
 
-def for_client(offered: Sequence[bytes], version: bytes) -> list[bytes]:
-    """The ciphers offered to a client that called itself `version` (RFC 4253 4.2).
+def speaks_first(version: bytes) -> bool:
+    """Whether a client that called itself `version` (RFC 4253 4.2) says what it speaks without waiting for us.
 
-    Every one is sound, so a client that lies gains nothing. OpenSSH up to 9.x prefers aes-ctr to aes-gcm, which costs
-    twice as much here and is in it since 6.2: it gets GCM alone. Dropbear as Debian builds it has neither GCM nor our
-    MACs, so without chacha20 it would be locked out.
+    OpenSSH does, so our offer can fit what it has. GCM is in it since 6.2.
     """
     found = _OPENSSH.match(version)
-    if found is not None and (int(found[1]), int(found[2])) >= (6, 2):
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 2)
+
+
+def for_client(offered: Sequence[bytes], version: bytes, theirs: Collection[bytes] = ()) -> list[bytes]:
+    """The ciphers offered to a client that called itself `version`; `theirs`: those it has said that it speaks.
+
+    Every one is sound, so a client that lies gains nothing. OpenSSH up to 9.x prefers aes-ctr to aes-gcm, which costs
+    several times as much here: it gets GCM alone, unless it is told not to speak it. Who speaks nothing else of ours
+    gets chacha20, as does Dropbear, which as Debian builds it has neither GCM nor our MACs: nobody is locked out.
+    """
+    chacha = CHACHA[0].encode()
+    if speaks_first(version) and (not theirs or _GCM & {*theirs}):
         return [cipher for cipher in offered if cipher not in _CTR]
-    if b"dropbear" in version and CHACHA[0].encode() not in offered:
-        return [*offered, CHACHA[0].encode()]
+    if chacha not in offered and (b"dropbear" in version or (chacha in theirs and not {*offered} & {*theirs})):
+        return [*offered, chacha]
     return list(offered)
 
 
 _OPENSSH = re.compile(rb"SSH-2\.0-OpenSSH_(?:for_Windows_)?([0-9]{1,3})\.([0-9]{1,3})")
 _CTR = frozenset(cipher.encode() for cipher in CTR)
+_GCM = frozenset(cipher.encode() for cipher in GCM)
 
 
 def cpu_has_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

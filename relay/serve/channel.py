@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import asyncssh
 from asyncssh.channel import SSHTCPChannel
 from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
@@ -33,7 +34,15 @@ class Channel(SSHTCPChannel[bytes]):
     fast = True  # False: everything goes the inherited path (see `contract`)
 
     def abort(self) -> None:
-        """Close now. What a closing channel still kept for the client's window is dropped too (not by asyncssh)."""
+        """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
+        connection = cast("Connection | None", self._conn)
+        if connection is not None and connection._deferred_packets and self._send_chan is not None:
+            number = UInt32(self._send_chan)
+            connection._deferred_packets = [
+                (kind, parts)
+                for kind, parts in connection._deferred_packets
+                if kind != MSG_CHANNEL_DATA or not parts[0].startswith(number)
+            ]
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()
@@ -82,8 +91,13 @@ class Channel(SSHTCPChannel[bytes]):
             return
         if isinstance(self._session, Pipe):
             self._session.take(pieces, total)
-        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again
-        if self._recv_window < self._init_recv_window / 2 and self._send_state in OPEN:
+        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again; and not while
+        # the target takes no more, or two windows would wait for it
+        if self._recv_window < self._init_recv_window / 2 and not self._recv_paused:
+            self._refill()
+
+    def _refill(self) -> None:
+        if self._send_state in OPEN:
             self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(self._init_recv_window - self._recv_window))
             self._recv_window = self._init_recv_window
 
@@ -108,6 +122,9 @@ class Channel(SSHTCPChannel[bytes]):
             pieces = [memoryview(data) for data, _ in kept]
             self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
             self.deliver(pieces, total)
+        used_up = self._recv_window < self._init_recv_window / 2  # by what was given just before the pause
+        if self.fast and used_up and not self._recv_paused and self._recv_state == "open":
+            self._refill()
         super()._flush_recv_buf(exc)
 
     def grant(self, growth: int) -> bool:

@@ -44,6 +44,7 @@ WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we 
 WAITING_PACKETS = 1024  # packets kept back during a key exchange; a client that provokes more is disconnected
 LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
+SAY_SECONDS = 1.0  # for a client's KEXINIT that should come unasked (it is at most half a round trip away)
 REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh has no limit)
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
@@ -152,6 +153,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         self._login_packets = LOGIN_PACKETS
         self._login_bytes = LOGIN_BYTES
         self._rekey_timer: asyncio.TimerHandle | None = None
+        self._unsaid: asyncio.TimerHandle | None = None  # our KEXINIT waits for the client's, to fit it
+        self._theirs: frozenset[bytes] = frozenset()  # the ciphers that the client speaks in both directions
         self._farewell = False
         self._proofs = 4  # of host keys that one client may ask for
         self._bytes_in = 0  # since the last key exchange
@@ -256,6 +259,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """Whether so many bytes may be sealed outside of asyncssh now: no key exchange is under way, or due."""
         return (
             self._seal is not None
+            and self._send_encryption is cast(Encryption, self._seal)
             and self._kex_complete
             and self._auth_complete
             and self._compressor is None
@@ -327,11 +331,14 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
                 if self._transport is None:
                     return
         payload = packet.get_full_payload()
+        theirs = SSHPacket(payload)
+        theirs.get_bytes(17)
+        guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
+        if self._unsaid is not None:
+            self._theirs = frozenset(theirs.get_namelist()) & frozenset(theirs.get_namelist())
+            self._kexinit_sent = False
         await super()._process_kexinit(_type, _id, packet)
         if payload[-5]:  # first_kex_packet_follows; a reserved number comes behind it
-            theirs = SSHPacket(payload)
-            theirs.get_bytes(17)
-            guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
             self._ignore_first_kex = guessed != [self._kex_algs[0], (self._server_host_key_algs or [b""])[0]]
 
     # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
@@ -420,8 +427,17 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             self._force_close(asyncssh.ProtocolError("too much kept back during a key exchange"))
 
     def _send_kexinit(self) -> None:
-        if not self._session_id:  # the client's version line has just been read
-            self._enc_algs = algorithms.for_client(self._enc_algs, self._client_version)
+        if self._transport is None:
+            return
+        if not self._session_id:
+            if self._unsaid is None and algorithms.speaks_first(self._client_version):  # which has just been read
+                self._unsaid = self._loop.call_later(SAY_SECONDS, self._send_kexinit)
+                return
+            if self._unsaid is not None:
+                self._unsaid.cancel()
+                self._unsaid = None
+            self._enc_algs = algorithms.for_client(self._enc_algs, self._client_version, self._theirs)
+            self._theirs = frozenset()
         super()._send_kexinit()
         if self._auth_complete and self._rekey_timer is None:
             self._rekey_timer = self._loop.call_later(REKEY_SECONDS, self._rekey_late)
@@ -557,7 +573,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def _cleanup(self, exc: Exception | None) -> None:
         self.ended = True
         self._reader.hurry()
-        for timer in (self._beat, self._rekey_timer):
+        for timer in (self._beat, self._rekey_timer, self._unsaid):
             if timer is not None:
                 timer.cancel()
         super()._cleanup(exc)

@@ -35,6 +35,7 @@ CONNECTION = (
     "_inpbuf",
     "_kex_algs",
     "_kex_complete",
+    "_kexinit_sent",
     "_loop",
     "_make_global_request",
     "_owner",

@@ -22,7 +22,7 @@ class Lobby:
         self._turning = False
 
     def work(self, job: Callable[[], None]) -> None:
-        """Do it now if this turn has time left and nobody waits, else in a later one. `job` must not raise."""
+        """Do it now if this turn has time left and nobody waits, else in a later one. `job` should not raise."""
         if not self._turning:
             self._turning = True
             self._soon(self._turn)
@@ -43,8 +43,10 @@ class Lobby:
     def _turn(self) -> None:
         again = bool(self._waiting or self._spent)
         self._spent = 0.0
-        while self._waiting and self._spent < BUDGET_SECONDS:
-            self._do(self._waiting.popleft())
-        self._turning = again
-        if again:
-            self._soon(self._turn)
+        try:
+            while self._waiting and self._spent < BUDGET_SECONDS:
+                self._do(self._waiting.popleft())
+        finally:  # a bug in one client's work does not shut all others out
+            self._turning = again
+            if again:
+                self._soon(self._turn)

@@ -20,7 +20,7 @@ from relay.serve.purse import Purse
 
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
 HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
-LOW = 1 << 16
+PART = 4  # of the window, if that is less: a small window is small so that little waits; refilled at that part of HIGH
 
 
 class Channel(Protocol):
@@ -39,6 +39,9 @@ class Channel(Protocol):
 
     def write_eof(self) -> None:
         """The target will send no more. Raises OSError when the channel is closing."""
+
+    def get_recv_window(self) -> int:
+        """Bytes that the client may send ahead."""
 
     def pause_reading(self) -> None:
         """Keep what the client sends, and do not refill its window."""
@@ -90,6 +93,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._purse = purse
         self._affordable = True
         self._full = False  # much waits for the target
+        self._high = HIGH
         self._paused = False  # the client's window is not refilled
         self._over = False
         self._reason = ""
@@ -101,6 +105,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
     def connection_made(self, chan: Any) -> None:
         """The channel is confirmed: from now on bytes may flow."""
         self._chan = chan
+        self._high = min(HIGH, chan.get_recv_window() // PART)
         if self._over:
             chan.close()
         elif self._purse.spend(self, 0):
@@ -138,7 +143,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             if taken < len(piece):
                 self._out.add(piece[taken:])
             taken = max(taken - len(piece), 0)
-        if len(self._out) > HIGH:
+        if len(self._out) > self._high:
             self._full = True
             self._hold()
 
@@ -276,7 +281,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return
         self.sent += taken
         self._out.drop(taken)
-        if self._full and len(self._out) < LOW:
+        if self._full and len(self._out) < self._high // PART:
             self._full = False
             self._hold()
         if not self._out and self._fd >= 0:  # what was just delivered may have ended it

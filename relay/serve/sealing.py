@@ -149,7 +149,7 @@ class Sealer:
 
     def _look(self, writer: Writer) -> None:
         if self._standing is None:
-            with Reader(self._path) as reader:
+            with Reader(self._path, only_live=True) as reader:  # rows wait for this thread
                 self._standing = sealed.standing(reader)
             self._unsealed = 0
             self.wrote(self._standing.head - self._standing.sealed)

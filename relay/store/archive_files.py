@@ -1,6 +1,7 @@
 """How are archives written and removed? Each file whole or not at all, for those who may read the database."""
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import os
@@ -21,6 +22,8 @@ from relay.store.files import give_to_owner
 from relay.store.rows import Line
 
 SLOT = 509  # of ids: one archives at a time, and nobody else has this slot
+RESERVED = 16 << 20  # bytes of the disk that are for the rows to come: an archive that took them would refuse forwards
+_LOOKED_AT = 2000  # rows between two looks at that, some hundred kilobytes
 WAIT_SECONDS = 30.0  # for another one who archives, or for a backup, to be done
 
 
@@ -89,9 +92,11 @@ def write(archives: Archives, lines: Iterator[Line], entry: Entry) -> Entry:
             # no name and no time in it: the same rows give the same bytes
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as packed:
                 packed.write(entry.header().encode() + b"\n")
-                for line in lines:
+                for number, line in enumerate(lines):
                     if line.seq > entry.last:
                         break
+                    if number % _LOOKED_AT == 0:
+                        _leave_room(descriptor)
                     packed.write(archive.line(line.hash, line.text).encode() + b"\n")
             file.flush()
             os.fsync(descriptor)
@@ -121,6 +126,12 @@ def enter(archives: Archives, entries: tuple[Entry, ...]) -> None:
         durable.replace(path, text.encode(), _mode(state), lambda descriptor: give_to_owner(descriptor, state))
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _leave_room(descriptor: int) -> None:
+    disk = os.fstatvfs(descriptor)
+    if disk.f_bavail * disk.f_frsize < RESERVED:
+        raise OSError(errno.ENOSPC, f"the last {RESERVED >> 20} MiB of this disk are for the rows to come")
 
 
 def _unwritable(path: Path, error: OSError) -> StoreUnavailable:

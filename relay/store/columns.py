@@ -76,11 +76,11 @@ def _names(ask: Callable[..., list[Any]]) -> Iterator[str]:
 
 def _hours(ask: Callable[..., list[Any]]) -> Iterator[str]:
     """Whether a search in time looks where the rows are (store.hours)."""
-    kept = {hour: (first, late) for hour, first, late in ask("SELECT hour, first, late FROM hours")}
-    held = {
+    held = {  # before the hours: an hour that begins between the two statements is no fault
         hour: (first, last)
         for hour, first, last in ask(f"SELECT time / {HOUR} AS h, min(seq), max(seq) FROM events GROUP BY h")  # noqa: S608 - a number
     }
+    kept = {hour: (first, late) for hour, first, late in ask("SELECT hour, first, late FROM hours")}
     if any(type(number) is not int for numbers in kept.values() for number in numbers):
         yield "a search in time would go astray: an hour's rows are no numbers"
         return

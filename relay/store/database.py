@@ -88,6 +88,7 @@ class Writer:
                     ),
                 )
                 if not done.rowcount:  # there is an event with this id
+                    self._is_there(database, event.id)
                     if ended:
                         database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, ended))
                     continue
@@ -270,6 +271,14 @@ class Writer:
         database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608 - one of our tables
         (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608 - likewise
         return self._remember((table, word), number)
+
+    def _is_there(self, database: sqlite3.Connection, id: str) -> None:
+        """Raises StoreUnavailable for a row that the database passed over without having it."""
+        if not database.execute("SELECT 1 FROM events WHERE id = ?", (dictionary.kept(id),)).fetchone():
+            raise StoreUnavailable(
+                f"the audit database {self._path} does not take row {id}: its tables are not as they were made",
+                "relayctl restore FILE brings a backup back",
+            )
 
     def _who(self, database: sqlite3.Connection, event: Event) -> int | None:
         place = dictionary.place("who", event.fields, dictionary.WHO)

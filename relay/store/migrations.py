@@ -111,6 +111,12 @@ def found(database: sqlite3.Connection) -> int:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and application != APPLICATION:
         raise StoreUnavailable("this is not an audit database of the relay", "look at `state:` in relay.yaml")
+    strange = database.execute("SELECT type, name FROM sqlite_schema WHERE type IN ('trigger', 'view') LIMIT 1")
+    for type, name in strange:  # no release makes one: it could keep rows from being recorded, and nothing would tell
+        raise StoreUnavailable(
+            f"the audit database has a {type} that no relay made: {str(name)[:80]!r}",
+            "whose deed is it? relayctl restore FILE brings a backup back",
+        )
     if version and version // 1000 not in (MAJOR, FORMER):
         raise StoreUnavailable(
             f"the audit database has format {version // 1000}, this program knows format {MAJOR}",

@@ -41,7 +41,9 @@ _Stamp = tuple[tuple[int, int, int], ...]
 class Reader:
     """Reads the audit database. Raises StoreUnavailable from every method, with the cure."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_live: bool = False) -> None:
+        """`only_live`: for who must not wait; a copy of the whole database takes minutes and as much disk again."""
+        self._only_live = only_live
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
         self._database: sqlite3.Connection | None = None
@@ -268,7 +270,7 @@ class Reader:
             ("copy", self._copied),
         )
         failed: sqlite3.Error | None = None
-        for way, opening in ways:
+        for way, opening in ways[:1] if self._only_live else ways:
             self._stamp = self._look()
             if way == "still" and self._stamp[1][0] > 0:
                 continue

@@ -383,3 +383,11 @@ def test_options_that_do_not_go_together(site, words, said):
     """Wrong usage, with what to type instead."""
     output, status = run(site, "search", *words)
     assert (status, said in output) == (2, True), output
+
+
+def test_what_is_not_utf_8_is_a_wrong_question(site):
+    """A terminal in another encoding: it is said, or nothing is found, and no traceback is shown."""
+    output, status = run(site, "search", "--text", "caf\udce9")
+    assert (status, "is not UTF-8" in output) == (2, True)
+    output, status = run(site, "show", "caf\udce9")
+    assert (status, "Traceback" in output) == (1, False)

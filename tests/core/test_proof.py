@@ -426,6 +426,16 @@ def test_openings_and_closings_come_in_pairs() -> None:
     assert told(found) == {"completeness": [(15, f"opens the forward {forward}, which was open already")]}
 
 
+def test_a_row_that_was_put_in_afterwards_is_noted() -> None:
+    """Nothing signs it yet, and a full disk makes rows late as well: it is no fault, and it is said once."""
+    log = day()
+    old = replace(log.relay.denied(log.relay.connect()), time=log.relay.now - 49 * 3_600_000_000)
+    found = proof(log.add(old, replace(old, id=log.relay.id())).lines)
+    assert told(found) == {}
+    first, _ = found.completeness.notes  # the other one is of a forward that is open
+    assert (first.seq, first.what[:26]) == (14, "49 h older than row 13 bef")
+
+
 # ---- ranges that were archived and given up
 
 

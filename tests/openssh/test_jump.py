@@ -203,3 +203,11 @@ def test_data_sent_before_the_confirmation_arrives(lan: Lan, tmp_path: Path) -> 
                 early = f"early {number}".encode()
                 through.sendall(early)
                 assert exactly(through, 16 + len(early)) == b"SSH-2.0-banner\r\n" + early
+
+
+@pytest.mark.parametrize("ciphers", ["aes128-ctr,aes256-ctr", "chacha20-poly1305@openssh.com"])
+def test_who_may_speak_one_kind_of_cipher_only_is_not_locked_out(lan: Lan, ciphers: str) -> None:
+    """A line `Ciphers` in somebody's ssh_config that leaves out what the relay likes best: it works all the same."""
+    with echo_server() as port:
+        done = lan.relay.ssh("-c", ciphers, "-W", f"remote:{port}", "relay", stdin=b"x")
+    assert (done.returncode, done.stdout) == (0, b"x"), done.stderr

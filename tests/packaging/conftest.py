@@ -35,8 +35,9 @@ def python() -> str:
 def wheels(sources: Path, python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with our wheel, with all that it depends on, and with what builds it."""
     directory = tmp_path_factory.mktemp("wheels")
+    wanted = (f"{sources}[report]", "setuptools>=77")  # the extra is what make install asks for
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "--python", python, "wheel", "-q", "-w", directory, sources, "setuptools>=77"],
+        [sys.executable, "-m", "pip", "--python", python, "wheel", "-q", "-w", directory, *wanted],
         capture_output=True,
         text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MAKE"))},

@@ -115,3 +115,27 @@ def test_a_forward_that_was_archived_while_it_ended_is_one_entry(tmp_path: Path)
     with Reader(tmp_path / FILE) as reader:
         (found,) = search(Whole(reader, Archives(tmp_path)), Question(since=closed.time, verdict="allowed"), 10)
     assert [row.event.id for row in found.rows] == [opened.id, closed.id]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_end_of_a_forward_that_began_in_an_archive_is_found_by_its_connection(tmp_path: Path, kept: bool) -> None:
+    """A closing row is in no index of connections: it is found by its opening, wherever that stands."""
+    relay = Relay()
+    connection = relay.connect()
+    login, opened = relay.login(connection), relay.opened(connection)
+    writer = Writer(tmp_path / FILE, "relay")
+    writer.append([login, opened, archived.sealed(relay)])
+    relay.now += 2 * archived.HOUR
+    closed = relay.closed(opened)
+    others = [relay.opened(connection)] if kept else []
+    others += [relay.closed(one) for one in others]
+    writer.append([closed, *others, archived.sealed(relay)])
+    writer.close()
+    (entry,) = archived.archive(tmp_path, opened.time + archived.HOUR)
+    assert entry.last == 3
+    expected = [login.id, opened.id, closed.id, *(one.id for one in others)]
+    with Reader(tmp_path / FILE) as reader:
+        whole = Whole(reader, Archives(tmp_path))
+        assert [row.event.id for row in whole.by_connection(connection["connection"])] == expected
+        found = whole.search(Question(text=connection["connection"]))
+        assert [row.event.id for row in reversed(found)] == expected

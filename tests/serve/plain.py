@@ -5,6 +5,7 @@ it shares no code with.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -38,20 +39,29 @@ def _options() -> asyncssh.SSHServerConnectionOptions:
 class Wire(asyncio.Transport):
     """The client's end: what is sent to it is kept in order, however it was sent."""
 
-    def __init__(self, takes: Sequence[int] = ()) -> None:
-        """`takes`: how much the socket takes, call by call; afterwards everything."""
+    def __init__(self) -> None:
         super().__init__()
         self.sent = bytearray()
         self.over = False
-        self._takes = list(takes)
-        self._waiting = 0
+        self.takes: list[int] = []  # how much the socket takes, call by call; afterwards everything
+        self._waiting: list[Any] = []  # itself, as newer Pythons keep it, and no copy
 
     def write(self, data: Any) -> None:
-        """As a transport does: nothing is lost."""
-        self.sent += data
+        """As a transport does: nothing is lost, and what comes later waits behind it."""
+        if not self._waiting:
+            with contextlib.suppress(BlockingIOError):
+                data = data[self.send(data) :]
+            if data:
+                asyncio.get_running_loop().call_soon(self._flush)
+        if data:
+            self._waiting.append(data)
+
+    def _flush(self) -> None:
+        self.sent += b"".join(self._waiting)
+        self._waiting.clear()
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return sum(map(len, self._waiting))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
@@ -76,9 +86,10 @@ class Wire(asyncio.Transport):
 
     # and as a socket
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: memoryview | bytes) -> int:
         """Take as much as is said."""
-        most = self._takes.pop(0) if self._takes else len(data)
+        assert not self._waiting, "sent past what waits"
+        most = self.takes.pop(0) if self.takes else len(data)
         if not most:
             raise BlockingIOError
         self.sent += data[:most]
@@ -153,12 +164,13 @@ class Plain:
         loop = asyncio.get_running_loop()
         options = _options()
         patience = Patience()
-        self.intake, self.wire = Intake(), Wire(takes)
+        self.intake, self.wire = Intake(), Wire()
         self.owner = Owner(Frame(), patience, windows)
         reader = Reader(patience, cast(socket.socket, self.wire))
         self.connection = Connection(loop, options, self.owner, Limits(), intake=self.intake, reader=reader, fast=fast)
         self.connection.connection_made(self.wire)
         self.wire.sent.clear()
+        self.wire.takes = list(takes)
         self._cipher, self._start = cipher.encode(), start
         self.connection._session_id = b"session"
         self.connection._auth_complete = True

@@ -51,6 +51,24 @@ def test_each_client_gets_the_fastest_cipher_it_has(version: bytes, ctr: bool, c
 
 
 @pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        ((CHACHA, "aes128-ctr", "aes256-ctr", "aes128-gcm@openssh.com"), algorithms.GCM),
+        ((CHACHA, "aes256-gcm@openssh.com"), algorithms.GCM),
+        (("aes256-ctr", CHACHA), (*algorithms.GCM, *algorithms.CTR)),
+        ((CHACHA, "3des-cbc"), (*algorithms.GCM, *algorithms.CTR, CHACHA)),
+        (("3des-cbc",), (*algorithms.GCM, *algorithms.CTR)),
+        ((), algorithms.GCM),
+    ],
+)
+def test_who_is_told_not_to_speak_gcm_is_not_locked_out(theirs: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """OpenSSH says what it speaks before it hears us: who has nothing better gets CTR or chacha20."""
+    offered = [cipher.encode() for cipher in algorithms.ciphers("auto", True)]
+    fitted = algorithms.for_client(offered, b"SSH-2.0-OpenSSH_9.2p1", [cipher.encode() for cipher in theirs])
+    assert fitted == [cipher.encode() for cipher in expected]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("flags\t\t: fpu aes avx\n", True),

@@ -16,7 +16,7 @@ from asyncssh.encryption import GCMEncryption, get_encryption
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve import backlog, frame, patience
+from relay.serve import backlog, frame, patience, windows
 from relay.serve.gcm import Seal
 from tests.serve import hostile
 from tests.serve.hostile import string, uint32
@@ -255,6 +255,7 @@ async def download(
         kex = [index for index, payload in enumerate(heard.other) if payload[0] == hostile.KEXINIT]
         if not kex:
             assert {number: data for number, data in heard.data.items() if data} == said
+        assert all(said[number].startswith(data) for number, data in heard.data.items())
         sent = (one.connection._send_seq, len(kex), sorted(heard.data), bool(one.owner.bugs))
         heard.other = [payload for payload in heard.other if payload[0] != hostile.KEXINIT]
         return [heard.other, heard.data if not kex else None, one.owner.ends, sent[1:]]
@@ -345,6 +346,89 @@ def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> N
         assert at == len(wire)
         assert found == said
         assert len(set(padding)) > 1
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("stub", [uint32(3), uint32((1 << 18) + 1) + bytes(8)], ids=["short", "long"])
+def test_nothing_is_taken_behind_a_length_that_cannot_be(fast: bool, stub: bytes) -> None:
+    """Four bytes of nonsense in a read of their own are not passed over: no packet behind them reaches a target."""
+
+    async def run() -> None:
+        one = Plain(fast=fast)
+        try:
+            await one.open()
+            data = bytes([hostile.DATA]) + uint32(0)
+            one.feed(one.packet(data + string("before")))
+            one.feed(stub)
+            one.feed(one.packet(data + string("behind")))
+            assert one.connection.gone
+            assert one.taken(0).startswith(b"before")
+            assert b"behind" not in one.taken(0)
+        finally:
+            one.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("window", [windows.LEAST, windows.SMALL, windows.FULL])
+def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None:
+    """A client that fills each window it gets makes a worker hold the one that was lent and a quarter; all arrives."""
+
+    async def run() -> None:
+        one = Plain(fast=True, windows=[window])
+        try:
+            await one.open()
+            channel, pipe, room, sent = one.connection._channels[0], one.owner.pipes[0], window, 0
+
+            def granted() -> int:
+                found = [payload for payload in one.heard() if payload[0] == hostile.WINDOW_ADJUST]
+                return sum(int.from_bytes(payload[5:9], "big") for payload in found)
+
+            while room:
+                part = min(room, 1 << 15)
+                one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string(bytes(part))))
+                room, sent = room - part + granted(), sent + part
+            assert not one.connection.gone
+            assert len(pipe._out) + sum(len(data) for data, _ in channel._recv_buf) <= window + window // 4
+            got = 0
+            for _ in range(200):
+                got += len(one.taken(0))
+                await turns()
+            assert got == sent
+            assert granted() >= window // 2, "the client could not go on"
+        finally:
+            one.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) -> None:
+    """Cut while keys are exchanged, a forward's bytes are not sent when that is done; those of its neighbour are."""
+
+    async def run() -> None:
+        one = Plain(fast=fast)
+        try:
+            for _ in range(2):
+                await one.open()
+            one.heard()
+            one.connection._kex_complete = False
+            for target in one.owner.targets:
+                target.send(b"too late")
+            one.feed(one.packet(OTHERS["global"]))  # an answer that waits too
+            await turns()
+            one.owner.pipes[0].cut("key-revoked")
+            one.connection._kex_complete = True
+            one.connection._send_deferred_packets()
+            await turns()
+            heard = [payload[:5] for payload in one.heard()]
+            assert heard.count(bytes([hostile.CLOSE]) + uint32(0)) == 1
+            assert heard.count(bytes([hostile.DATA]) + uint32(0)) == 0
+            assert heard.count(bytes([hostile.DATA]) + uint32(1)) == 1
+        finally:
+            one.close()
+
+    asyncio.run(run())
 
 
 # ---- what is kept, and for how long

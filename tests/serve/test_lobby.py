@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,16 @@ def test_no_turn_is_longer_than_its_budget_and_one_piece_of_work(steps: list[tup
     while turns.turn():
         pass
     assert turns.log == [str(number) for number in range(len(steps))]
+
+
+def test_work_that_raises_shuts_nobody_out() -> None:
+    """A bug in one client's work is the loop's to tell; those behind it have their turns."""
+    turns = Turns()
+    turns.work("first", 0.001)
+    turns.lobby.work(lambda: 1 // 0)
+    turns.work("behind", 0.001)
+    with pytest.raises(ZeroDivisionError):
+        turns.turn()
+    while turns.turn():
+        pass
+    assert turns.log == ["first", "behind"]

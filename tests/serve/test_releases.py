@@ -155,9 +155,13 @@ def exercise(one: Relay, port: int) -> None:
         silent.gone()
     make_key(one.directory / "mallory")
     assert b"Permission denied" in one.ssh("relay", person="mallory").stderr
-    one.ssh("-W", f"remote:{port}", "relay", stdin=b"x")
-    one.ssh("-c", "aes256-ctr", "-m", "hmac-sha2-512-etm@openssh.com", "-W", f"remote:{port}", "relay", stdin=b"x")
-    one.ssh("-o", "KexAlgorithms=curve25519-sha256", "-W", f"remote:{port}", "relay", stdin=b"x")
+    for options in (
+        (),
+        ("-c", "aes256-ctr", "-m", "hmac-sha2-512-etm@openssh.com"),
+        ("-c", "chacha20-poly1305@openssh.com"),
+        ("-o", "KexAlgorithms=curve25519-sha256"),
+    ):
+        assert one.ssh(*options, "-W", f"remote:{port}", "relay", stdin=b"x").stdout == b"x", options
     for person, kind in (("rsa", "rsa"), ("ecdsa", "ecdsa")):
         key = one.directory / person
         subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True)

@@ -391,6 +391,16 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert kept(tmp_path) == named(events)
 
 
+def test_the_last_room_of_the_disk_is_left_to_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay on a nearly full disk must not be brought to refuse forwards by its own housekeeping."""
+    relay = Relay()
+    archived.fill(tmp_path, 1, relay)
+    monkeypatch.setattr(archive_files, "RESERVED", 1 << 60)
+    with pytest.raises(StoreUnavailable, match="are for the rows to come"):
+        archived.archive(tmp_path, relay.now)
+    assert list((tmp_path / DIRECTORY).iterdir()) == []
+
+
 def test_the_child_says_what_it_does(tmp_path: Path) -> None:
     """The supervisor's child: what waits, each archive, and an end; a fault is said with its cure."""
     import json

@@ -1,5 +1,6 @@
 """The writer: durable, once, whole or not at all."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -95,6 +96,22 @@ def test_an_event_sent_twice_is_recorded_once(writer, path):
     writer.append([*day, *day])
     writer.append(day[::-1])
     assert len(rows(path)) == len(day)
+
+
+def test_a_row_that_the_database_passes_over_is_not_acknowledged(writer, path):
+    """Somebody put a trigger there while the relay runs: what is not recorded must not be taken for recorded."""
+    relay = Relay()
+    writer.append(relay.day())
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER quiet BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END")
+        other.commit()
+        with pytest.raises(StoreUnavailable, match="does not take row"):
+            writer.append([relay.opened(relay.connect())])
+        assert writer.open_count() == 1
+        other.execute("DROP TRIGGER quiet")
+        other.commit()
+    writer.append([relay.opened(relay.connect())])
+    assert writer.open_count() == 2
 
 
 def test_a_forward_is_opened_and_closed_once(writer, path):

@@ -75,6 +75,23 @@ def test_another_major_version_is_refused(writer, path):
         assert "release" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER quiet BEFORE INSERT ON events BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE VIEW rows AS SELECT * FROM events",
+    ],
+)
+def test_what_could_keep_rows_from_being_recorded_is_refused(writer, path, statement):
+    """A trigger passes rows over, and the chain is whole all the same: neither writer nor reader goes on."""
+    writer.append(Relay().day())
+    writer.close()
+    run(path, statement)
+    for use in (lambda: Writer(path, "relay"), lambda: Reader(path).head()):
+        with pytest.raises(StoreUnavailable, match="that no relay made"):
+            use()
+
+
 def test_another_programs_database_is_refused(path):
     """Pointing `state:` at somebody else's SQLite file damages nothing."""
     run(path, "CREATE TABLE theirs (x)")

@@ -146,6 +146,20 @@ def test_a_reviewer_may_write_nothing_after_a_crash(shelf, tmp_path):
     assert not private.exists()
 
 
+def test_who_must_not_wait_copies_nothing(shelf, tmp_path, monkeypatch):
+    """The thread that writes rows looks into the database itself: it is told that it cannot, at once."""
+    path = shelf / FILE
+    writer = Writer(path, "relay")
+    writer.append(Relay().day())
+    with Reader(path, only_live=True) as reader:
+        assert (reader.head(), reader.way) == (11, "live")
+        reader.close()
+        monkeypatch.setattr(reader, "_live", lambda: sqlite3.connect(tmp_path / "none" / "none"))
+        with pytest.raises(StoreUnavailable):
+            reader.head()
+    writer.close()
+
+
 def test_a_still_database_that_starts_to_move_is_asked_again(shelf):
     """When the relay starts under a reviewer who may not write, the next answers have the new rows."""
     relay, writer = Relay(), Writer(shelf / FILE, "relay")
