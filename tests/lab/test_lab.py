@@ -59,7 +59,8 @@ def test_a_person_gets_through(lab: Lab) -> None:
     assert (done.returncode, done.stdout) == (0, "remote\n192.168.1.200\n"), done
     opened = lab.row("forward.opened")
     assert (opened["zone"], opened["address"], opened["port"]) == ("office", "192.168.1.201", 22)
-    assert lab.row("forward.closed", forward=opened["forward"])["reason"] == "client-closed"
+    ended = lab.row("forward.closed", forward=opened["forward"])["reason"]
+    assert ended in ("client-closed", "target-closed")  # both say goodbye, and either may be the last
     assert lab.seen() == {}
 
 
