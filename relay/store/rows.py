@@ -24,6 +24,7 @@ ROW = f"""SELECT e.seq, e.id, e.time, n.name, m.name, e.schema, w.text, t.text, 
 LINE = f"SELECT e.seq, e.id, e.time, e.node, e.name, e.schema, e.who, e.target, {PLACED}, e.rest, e.hash FROM events e"  # noqa: S608 - likewise
 
 _WHO, _TARGET = frozenset(dictionary.WHO), frozenset(dictionary.TARGET)
+_ELSEWHERE = _WHO | _TARGET
 _COLUMNS = frozenset((*dictionary.IDS, *dictionary.NUMBERS))
 _ENTRIES = 100_000  # of dictionaries kept at once, about 2 kB each at the most
 
@@ -90,6 +91,9 @@ class Lines:
         self._words: dict[tuple[str, int], str] = {}
         self._parts: dict[tuple[str, int], dict[str, str]] = {}
         self._templates: dict[_Shape, str] = {}
+        self._columns: dict[tuple[type, ...], dict[str, str]] = {}
+        self._orders: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._ends: dict[tuple[int, int, int], str] = {}
 
     def line(self, columns: Sequence[Any]) -> Line:
         """Raises RowDamaged for one that cannot be put together again."""
@@ -133,7 +137,7 @@ class Lines:
                         self._templates.clear()
                     template = self._templates[shape] = self._template(shape, self._part("rests", rest))
             else:
-                template = self._template((node, name, schema, who, target, 0, has), _part(rest))
+                template = self._template((node, name, schema, who, target, 0, has), _in_place("rests", _part(rest)))
             *given, _ = [value for value in values if value is not None]
             text = template % (*given, _quoted(event_id), seq, time)
             return Line(seq, time, self._word("names", name), event_id, forward, digest.hex(), text)
@@ -146,24 +150,25 @@ class Lines:
         It is put together from whole fields in the order of their keys: no text of a row is searched for a place.
         """
         node, name, schema, who, target, _, has = shape
-        whom = self._part("who", who) if who is not None else {}
-        where = self._part("target", target) if target is not None else {}
-        # a field in another place makes the same text, and hides the row from searches, which look in its own
-        if not (whom.keys() <= _WHO and where.keys() <= _TARGET and rest.keys().isdisjoint(_WHO | _TARGET)):
-            raise ValueError("a field is not in its place")
-        if any(dictionary.has_column(key, json.loads(f"{{{rest[key]}}}")[key]) for key in rest.keys() & _COLUMNS):
-            raise ValueError("a field is not in its column")
-        fields = {key: text.replace("%", "%%") for key, text in (whom | where | rest).items()}
-        for (key, kind), found in zip(_PLACES.items(), has, strict=True):
-            if found is not type(None) and found is not kind:  # SQLite keeps in a column what it is given
-                raise ValueError(f"{key} is {found.__name__}, not {kind.__name__}")
-            if found is kind and key != "time":
-                fields[key] = f'"{key}":%{"d" if kind is int else "s"}'
-        said = f'"name":{_quoted(self._word("names", name))},"node":{_quoted(self._word("nodes", node))}'.replace(
-            "%", "%%"
-        )
-        inside = ",".join([fields[key] for key in sorted(fields)])
-        return f'{{"fields":{{{inside}}},"id":%s,{said},"schema":{schema:d},"seq":%d,"time":%d}}'
+        fields = dict(rest)
+        if who is not None:
+            fields |= self._part("who", who)
+        if target is not None:
+            fields |= self._part("target", target)
+        columns = self._columns.get(has)
+        if columns is None:
+            columns = self._columns[has] = _columns_of(has)
+        fields |= columns
+        keys = tuple(fields)
+        order = self._orders.get(keys)
+        if order is None:
+            order = self._orders[keys] = tuple(sorted(keys))
+        end = self._ends.get((name, node, schema))
+        if end is None:
+            said = f'"name":{_quoted(self._word("names", name))},"node":{_quoted(self._word("nodes", node))}'
+            end = f'}},"id":%s,{said.replace("%", "%%")},"schema":{schema:d},"seq":%d,"time":%d}}'
+            self._ends[name, node, schema] = end
+        return f'{{"fields":{{{",".join([fields[key] for key in order])}{end}'
 
     def _word(self, table: str, number: int) -> str:
         known = self._words.get((table, number))
@@ -176,7 +181,7 @@ class Lines:
         if known is None:
             if len(self._parts) >= _ENTRIES:
                 self._parts.clear()
-            known = self._parts[table, number] = _part(self._found(table, "text", number))
+            known = self._parts[table, number] = _in_place(table, _part(self._found(table, "text", number)))
         return known
 
     def _found(self, table: str, column: str, number: int) -> str:
@@ -194,6 +199,30 @@ def _part(text: str) -> dict[str, str]:
     if compact(loaded) != text:  # a search for a text looks at it as it stands
         raise ValueError("a text is not written as it was")
     return {key: compact({key: value})[1:-1] for key, value in loaded.items()}
+
+
+def _columns_of(has: tuple[type, ...]) -> dict[str, str]:
+    """The fields that a row has in columns, as places of a %-format. Raises ValueError for what is no such column's."""
+    fields = {}
+    for (key, kind), found in zip(_PLACES.items(), has, strict=True):
+        if found is not type(None) and found is not kind:  # SQLite keeps in a column what it is given
+            raise ValueError(f"{key} is {found.__name__}, not {kind.__name__}")
+        if found is kind and key != "time":
+            fields[key] = f'"{key}":%{"d" if kind is int else "s"}'
+    return fields
+
+
+def _in_place(table: str, part: dict[str, str]) -> dict[str, str]:
+    """The part as it goes into a %-format. Raises ValueError for a field that belongs elsewhere.
+
+    In another place it makes the same text, and hides the row from searches, which look in its own.
+    """
+    keys = part.keys()
+    if not (keys <= _WHO if table == "who" else keys <= _TARGET if table == "target" else keys.isdisjoint(_ELSEWHERE)):
+        raise ValueError("a field is not in its place")
+    if any(dictionary.has_column(key, json.loads(f"{{{part[key]}}}")[key]) for key in keys & _COLUMNS):
+        raise ValueError("a field is not in its column")
+    return {key: text.replace("%", "%%") for key, text in part.items()}
 
 
 def _another(forward: str, event_id: str) -> str:
