@@ -119,7 +119,7 @@ class Adapter(asyncssh.SSHServer):
         """It never succeeds."""
         return False
 
-    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+    def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Whether the offered key is known (empty `message`), or has signed for exactly this log-in."""
         self._proven = None
         self._offers += 1

@@ -23,13 +23,13 @@ class Lobby:
 
     def work(self, job: Callable[[], None]) -> None:
         """Do it now if this turn has time left and nobody waits, else in a later one. `job` should not raise."""
-        if not self._turning:
-            self._turning = True
-            self._soon(self._turn)
         if self._waiting or self._spent >= BUDGET_SECONDS:
             self._waiting.append(job)
         else:
             self._do(job)
+        if self._spent >= BUDGET_SECONDS and not self._turning:
+            self._turning = True
+            self._soon(self._turn)
 
     def __len__(self) -> int:
         """How much waits."""
@@ -41,12 +41,11 @@ class Lobby:
         self._spent += self._clock() - began
 
     def _turn(self) -> None:
-        again = bool(self._waiting or self._spent)
         self._spent = 0.0
         try:
             while self._waiting and self._spent < BUDGET_SECONDS:
                 self._do(self._waiting.popleft())
         finally:  # a bug in one client's work does not shut all others out
-            self._turning = again
-            if again:
+            self._turning = bool(self._waiting) or self._spent >= BUDGET_SECONDS
+            if self._turning:
                 self._soon(self._turn)

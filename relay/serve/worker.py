@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 from asyncssh.logging import SSHLogger
@@ -291,20 +291,19 @@ class Worker:
         sock.setblocking(False)
         adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
         self.connections[adapter.id] = adapter
-        self.lobby.work(lambda: self._keep(self.loop.create_task(self._accept(adapter, sock), name="accept")))
+        self.lobby.work(lambda: self._accept(adapter, sock))
 
-    async def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
+    def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
         try:
             options = self._options or self._make_options()
-            limits = self.law.settings.limits
-
-            def factory() -> Connection:
-                reader = Reader(self.patience, sock)
-                return Connection(
-                    self.loop, options, adapter, limits, intake=self._intake, reader=reader, fast=not self._slow
-                )
-
-            await self.loop.connect_accepted_socket(factory, sock)
+            connection = Connection(
+                *(self.loop, options, adapter, self.law.settings.limits),
+                intake=self._intake,
+                reader=Reader(self.patience, sock),
+                fast=not self._slow,
+            )
+            # what loop.connect_accepted_socket does; that also makes a task and a future, and waits for two turns
+            cast(Any, self.loop)._make_socket_transport(sock, connection)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
             if not isinstance(error, OSError):
                 self.bug(error)

@@ -13,7 +13,7 @@ from asyncssh.connection import SSHConnection, SSHServerConnection
 from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import GCMEncryption
 
-from relay.serve import algorithms, channel, connection, contract, frame, gcm, intake, settled
+from relay.serve import algorithms, channel, connection, contract, frame, gcm, intake, settled, stranger
 from relay.serve.adapter import Adapter
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile
@@ -62,7 +62,7 @@ def test_every_private_member_that_is_touched_is_listed() -> None:
     """Whatever private name of asyncssh's the serving code mentions stands in the lists."""
     nodes = [
         node
-        for module in (connection, channel, gcm, intake, frame)
+        for module in (connection, stranger, channel, gcm, intake, frame)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
     ]
     found = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
