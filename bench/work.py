@@ -69,6 +69,9 @@ class Supervisor:
         self._worker = worker
 
     def send(self, message: dict[str, Any]) -> None:
+        """Nobody waits for it."""
+
+    def send_now(self, message: dict[str, Any]) -> None:
         """Answer it."""
         if message["t"] == "open":
             self._worker.loop.call_soon(self._worker.reports.answered, message["e"][0], "")

@@ -59,6 +59,7 @@ class Adapter(asyncssh.SSHServer):
         self._connection: Connection | None = None
         self.identity: Identity | None = None
         self.key: Key | None = None
+        self._facts: Mapping[str, Value] | None = None
         self._proven: tuple[Key, bool, bool] | None = None  # key, touched, verified: only for the current user name
         self._unknown: dict[str, None] = {}  # fingerprints offered that nobody has
         self._offers = 0
@@ -199,11 +200,13 @@ class Adapter(asyncssh.SSHServer):
 
     # ---- what a known person asks for
 
-    def facts(self) -> dict[str, Value]:
-        """The fields that every row of this connection carries."""
+    def facts(self) -> Mapping[str, Value]:
+        """The fields that every row of this connection carries. Put together once: nothing changes them."""
+        if self._facts is not None:
+            return self._facts
         who, key = self.identity, self.key
         assert who is not None and key is not None and self._connection is not None
-        return {
+        self._facts = {
             "connection": self.id,
             "person": who.person,
             "login": escape(self._login, 64),
@@ -215,6 +218,7 @@ class Adapter(asyncssh.SSHServer):
             "client_version": escape(str(self._connection.get_extra_info("client_version", "")), 100),
             "worker": self._worker.name,
         }
+        return self._facts
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""

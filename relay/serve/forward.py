@@ -71,6 +71,7 @@ class Forward:
         worker, identity = self._worker, self._owner.identity
         if identity is None:  # cannot happen: the protocol layer refuses channels before log-in
             raise NotOpened(words.BUSY)
+        moment = worker.law.moment()
         verdict, asked = self._judge(identity)
         if not verdict.allowed or verdict.destination is None:
             raise NotOpened(words.refused(verdict, self._owner.denied(asked, verdict)), prohibited=True)
@@ -89,10 +90,12 @@ class Forward:
             "policy": worker.law.policy.version,
         }
         sock: socket.socket | None = None
-        dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
+        dialling: asyncio.Task[socket.socket] | None = None
         try:
             self._rowed = True  # from here on the row may exist, so it will be closed
-            await worker.reports.open_row(self.id, self._fields)
+            answer = worker.reports.ask_row(self.id, self._fields)  # on its way before anything else is done
+            dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
+            await worker.reports.row_durable(self.id, answer)
             worker.forwards[self.id] = self  # a new supervisor is told of it, also while it is dialled
             if self._is_cut():
                 raise asyncio.CancelledError
@@ -110,9 +113,10 @@ class Forward:
             worker.bug(error)
             raise self._failed("internal-error", repr(error)) from None
         finally:
-            if sock is None:
+            if sock is None and dialling is not None:
                 _abandon(dialling)
-        if not self._is_cut():  # the law or the hour may be another one: asked again at the last moment
+        # the law may be another one, or the hour: if they are, it is asked again at the last moment
+        if not self._is_cut() and worker.law.moment() != moment:
             again, _ = self._judge(identity)
             why = self.objection()
             if why is None and again.destination != destination:

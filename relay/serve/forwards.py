@@ -62,14 +62,16 @@ class Forwards:
             member.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
             return
 
+        opened = {"t": "opened", "f": event.id}
+
         def answer(problem: str) -> None:
             if problem:
                 self.slots.free(event.id)
                 member.link.send({"t": "busy", "f": event.id, "reason": problem})
             else:
-                member.link.send({"t": "opened", "f": event.id})
+                member.link.send(opened)
 
-        self._record.opening(event, answer)
+        self._record.opening(event, answer, lambda: member.link.answer(opened))
 
     def note(self, member: Member, event: Event) -> None:
         """A worker has something to record: it is told when it is durable."""

@@ -36,6 +36,19 @@ class Objection(NamedTuple):
     detail: str
 
 
+class Moment(NamedTuple):
+    """All that a judgement depends on beside who asks for what: at equal moments it is the same one.
+
+    The values themselves and no count of their changes, so nobody can forget to count. Each is replaced, not changed.
+    """
+
+    policy: Policy
+    keyring: Keyring
+    frozen: Mapping[str, int]
+    own: frozenset[Address]
+    second: int  # Unix seconds: no rule, key or freeze begins or ends within one
+
+
 class Law:
     """The one place of a worker that answers "may this key reach that, now?"."""
 
@@ -65,6 +78,10 @@ class Law:
         if verdict.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
             return replace(verdict, reason=Reason.KEY_REVOKED)
         return verdict
+
+    def moment(self) -> Moment:
+        """What is judged by now."""
+        return Moment(self.policy, self.keyring, self.frozen, self._own_addresses(), int(time.time()))
 
     def objection(self, identity: Identity, destination: Destination, zone: Zone | None) -> Objection | None:
         """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""

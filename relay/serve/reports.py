@@ -14,6 +14,9 @@ MOST_UNACKED = 100_000  # rows kept while no supervisor answers (about 50 MB); l
 BUGS_PER_MINUTE = 6  # tracebacks written in full
 
 
+_LATE = "late"  # no supervisor answers that
+
+
 class Busy(Exception):
     """The opening row did not become durable. `refused`: the supervisor says so; else it may still be written."""
 
@@ -50,23 +53,31 @@ class Reports:
         if self.link is not None:
             self.link.send(message)
 
-    async def open_row(self, number: str, fields: Mapping[str, Value]) -> None:
-        """Wait until the opening row of forward `number` is durable. Raises Busy when it cannot be, or not in time."""
+    def ask_row(self, number: str, fields: Mapping[str, Value]) -> "asyncio.Future[str]":
+        """Send the opening row of forward `number` at once; `row_durable` waits for the answer. Raises Busy.
+
+        `fields` are not copied: they stay as they are.
+        """
         loop = asyncio.get_running_loop()
         if self.link is None and loop.time() > self._successor_until:
             raise Busy("no supervisor answers", refused=True)
         answer: asyncio.Future[str] = loop.create_future()
-        message: Message = {"t": "open", "e": [number, self._now_us(), "forward.opened", dict(fields)]}
+        message: Message = {"t": "open", "e": [number, self._now_us(), "forward.opened", fields]}
         self._openings[number] = answer, message
         if self.link is not None:
-            self.link.send(message)
+            self.link.send_now(message)
+        return answer
+
+    async def row_durable(self, number: str, answer: "asyncio.Future[str]") -> None:
+        """Wait until that row is durable. Raises Busy when it cannot be, or not in time."""
+        timer = answer.get_loop().call_later(self.timeout, _late, answer)
         try:
-            async with asyncio.timeout(self.timeout):
-                problem = await answer
-        except TimeoutError:
-            raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False) from None
+            problem = await answer
         finally:
+            timer.cancel()
             self._openings.pop(number, None)
+        if problem == _LATE:
+            raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False)
         if problem:
             raise Busy(problem, refused=problem != "supervisor-lost", limit=self._limited.pop(number, ""))
 
@@ -146,3 +157,8 @@ class Reports:
     def waiting(self) -> int:
         """Rows not yet acknowledged."""
         return len(self._unacked)
+
+
+def _late(answer: "asyncio.Future[str]") -> None:
+    if not answer.done():
+        answer.set_result(_LATE)

@@ -270,6 +270,8 @@ class Supervisor:
 
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
+            case "open":  # the one kind that somebody waits for
+                self._forwards.open(member, _event(message["e"]))
             case "auth":
                 self._entrance.proven(message["c"])
                 self._governor.proven(member, message)
@@ -297,8 +299,6 @@ class Supervisor:
                     self._ready.set()
             case "listing" | "killed":
                 self._roll.heard(member, message)
-            case "open":
-                self._forwards.open(member, _event(message["e"]))
             case "note":
                 event = _event(message["e"])
                 self._forwards.note(member, event)
