@@ -7,6 +7,7 @@ The private members of asyncssh that this touches are listed in `contract`; one 
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
@@ -332,6 +333,11 @@ class Connection(Exchange, asyncio.BufferedProtocol):
     def writable(self) -> bool:
         """Whether bytes towards the client may be made now."""
         return not self._full and self._kex_complete
+
+    def wake_for(self, count: int) -> None:
+        """Be woken for no less than so many bytes of this client, or its end."""
+        with contextlib.suppress(OSError):  # it is closed
+            self._reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def keys_changed(self) -> None:
         """A key exchange has begun or ended."""

@@ -87,6 +87,8 @@ class Link:
         self._fds: deque[int] = deque()
         self._out: deque[tuple[memoryview, int | None]] = deque()
         self._held = 0
+        self._later: list[bytes] = []  # what can wait for something to go with
+        self._late: asyncio.TimerHandle | None = None  # when it goes alone
         self._law = 0
         self._more: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
@@ -111,6 +113,16 @@ class Link:
         if self._put(encode(message)) and self._soon is None and not self._blocked:
             self._flush()
             self._flush_soon()
+
+    def send_later(self, message: Mapping[str, Any], seconds: float) -> None:
+        """Send one frame that nobody waits for: with the next that goes, or after so many seconds."""
+        if self.open and not self._deaf:
+            self._later.append(frame := encode(message))
+            self._held += len(frame)
+            if self._late is None:
+                self._late = self._loop.call_later(seconds, self._flush)
+            if self._held > HELD + self._law:
+                self.close()
 
     def answer(self, message: Mapping[str, Any]) -> None:
         """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
@@ -139,6 +151,7 @@ class Link:
         """Keep a frame to be sent; False when there is nobody to send it to."""
         if not self.open or self._deaf:
             return False
+        self._carry()
         self._out.append((memoryview(frame), os.dup(descriptor) if descriptor is not None else None))
         self._held += len(frame)
         if self._held > HELD + self._law:
@@ -178,7 +191,7 @@ class Link:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
-        return not self._out
+        return not self._out and not self._later
 
     def _deafen(self) -> None:
         self._deaf = True
@@ -189,12 +202,25 @@ class Link:
             if descriptor is not None:
                 os.close(descriptor)
         self._out.clear()
+        self._later.clear()
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _flush_soon(self) -> None:
         if self._soon is None and not self._blocked:
             self._soon = self._loop.call_soon(self._flush)
 
+    def _carry(self) -> None:
+        """What can wait goes with what is sent now."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+            self._out.extend((memoryview(frame), None) for frame in self._later)
+            self._later.clear()
+
     def _flush(self) -> None:
+        self._carry()
         self._soon = None
         with self._sending:
             self._send()

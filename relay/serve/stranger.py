@@ -28,6 +28,7 @@ LOGIN_BYTES = 1 << 20
 LONGEST_NAME = 1024  # bytes, as asyncssh has it
 LEAST, MOST = 8, 1 << 16  # length of a packet that is looked at here
 BLOCK, PADDING = 16, 4  # of what is sealed by AES-GCM; at least (RFC 4253 6)
+NEWKEYS_BYTES = 16  # of that packet, with the least padding, in the clear
 SERVICE, USERAUTH = b"ssh-connection", b"ssh-userauth"
 REQUEST_USERAUTH, ACCEPT_USERAUTH = (bytes([it]) + String(USERAUTH) for it in (MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT))
 NEWKEYS, PK_OK = bytes([MSG_NEWKEYS]), bytes([MSG_USERAUTH_PK_OK])
@@ -52,6 +53,7 @@ class Stranger(SSHServerConnection):
     _together: list[bytes] | None = None  # what has been said in this turn
     _costly = False  # the last packet had a signature: others have their turn before the next
 
+    _awaits_more = False  # it wakes us for no less than that
     _in_line = False  # what was read of a stranger waits for its turn
     _login_packets = LOGIN_PACKETS
     _login_bytes = LOGIN_BYTES
@@ -83,6 +85,9 @@ class Stranger(SSHServerConnection):
 
     def unchoke(self) -> None:
         """Read on, if nothing else is against it."""
+
+    def wake_for(self, count: int) -> None:
+        """Be woken for no less than so many bytes of this client, or its end."""
 
     def proven(self) -> None:
         """A key is proven, and its owner about to be told so."""
@@ -116,6 +121,9 @@ class Stranger(SSHServerConnection):
         if self._transport is None:
             return
         self._costly, self._together = False, []
+        if self._awaits_more:
+            self._awaits_more = False
+            self.wake_for(1)
         try:  # as asyncssh does
             while self._inpbuf and not self._costly and self._recv_handler():
                 pass
@@ -127,6 +135,10 @@ class Stranger(SSHServerConnection):
         self._say()
         if self._costly and self._inpbuf:
             self._recv_data()
+        elif self._next_recv_encryption is not None and not self._inpbuf and self._transport is not None:
+            # its NEWKEYS, which wants no answer, and then a request: one turn of the loop for both
+            self._awaits_more = True
+            self.wake_for(NEWKEYS_BYTES + 1)
         self.unchoke()
 
     def _finish_recv_packet(self, pkttype: int, seq: int, _task: Any = None, is_async: bool = False) -> None:

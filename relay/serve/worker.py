@@ -31,7 +31,7 @@ from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
 from relay.serve import algorithms, carried, contract, leftovers
-from relay.serve.adapter import Adapter
+from relay.serve.adapter import LOGIN_SECONDS, Adapter
 from relay.serve.alone import Alone
 from relay.serve.connection import Connection
 from relay.serve.figures import Figures
@@ -348,7 +348,7 @@ class Worker:
         """A connection has proven its key: the supervisor no longer counts it among strangers."""
         who = adapter.identity
         if who is not None and self.reports.link is not None:
-            self.reports.link.send(_auth(adapter.id, who))
+            self.reports.link.send_later(_auth(adapter.id, who), LOGIN_SECONDS)
 
     def gone(self, adapter: Adapter, why: str, exchanged: bool) -> None:
         """A connection is over; `why` is how, if it proved no key; `exchanged`: it began a key exchange."""
