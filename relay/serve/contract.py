@@ -1,7 +1,7 @@
 """Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
 
 CONNECTION and CHANNEL are all that the package touches. FAST are those that only the fast path (`intake`, `frame`,
-`gcm`) needs: if one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited
+`gcm`, and what `stranger` and `exchange` deal with at once) needs: if one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited
 path, which is slower, and the operator is told. A new version of asyncssh is a change of its own: see
 tests/serve/test_contract.py for the methods whose meaning the fast path repeats.
 """
@@ -23,6 +23,7 @@ SWITCH = "RELAY_FAST_PATH"  # "no" in the environment: the inherited path for ev
 
 CONNECTION = (
     "_all_server_host_keys",
+    "_auth",
     "_auth_complete",
     "_cleanup",
     "_client_version",
@@ -36,31 +37,51 @@ CONNECTION = (
     "_kex_algs",
     "_kex_complete",
     "_kexinit_sent",
+    "_login_timer",
+    "_login_timer_callback",
     "_loop",
     "_make_global_request",
+    "_options",
     "_owner",
     "_packet_handlers",
     "_process_channel_open",
     "_process_global_request",
     "_process_kexinit",
+    "_process_userauth_request",
     "_protocol_factory",
     "_recv_data",
+    "_recv_version",
     "_rekey_bytes_sent",
+    "_send",
     "_send_disconnect",
     "_send_kexinit",
+    "_server_host_key",
     "_server_host_key_algs",
     "_session_id",
     "_transport",
+    "_username",
 )
 CHANNEL = ("_close_send", "_conn", "_process_window_adjust", "_send_chan", "_send_state", "_send_window")
 FAST = {
     SSHConnection: (
         "_auth_final",
+        "_auth_in_progress",
+        "_can_recv_ext_info",
+        "_can_send_ext_info",
         "_channels",
+        "_cmp_alg_cs",
+        "_cmp_alg_sc",
         "_compressor",
         "_decompressor",
+        "_enc_alg_cs",
+        "_enc_alg_sc",
+        "_kex",
+        "_mac_alg_cs",
+        "_mac_alg_sc",
         "_next_recv_encryption",
+        "_next_service",
         "_packet",
+        "_process_newkeys",
         "_recv_encryption",
         "_recv_handler",
         "_recv_packet",
@@ -71,6 +92,7 @@ FAST = {
         "_rekey_time",
         "_send_encryption",
         "_send_seq",
+        "_strict_kex",
     ),
     SSHChannel: (
         "_accept_data",

@@ -63,7 +63,6 @@ MEMBERS = (
 class Exchange(Stranger):
     """One client's SSH connection, as far as its keys are concerned."""
 
-    fast = True
     exchanged = False  # a key exchange has begun: that is what costs time
     unseal: Unseal | None = None  # the client's packets are sealed by AES-GCM
     _seal: Seal | None = None

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from asyncssh.auth import _ServerPublicKeyAuth
 from asyncssh.channel import SSHChannel, SSHTCPChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
 from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import GCMEncryption
 
-from relay.serve import algorithms, channel, connection, contract, frame, gcm, intake, settled, stranger
+from relay.serve import algorithms, channel, connection, contract, exchange, frame, gcm, intake, settled, stranger
 from relay.serve.adapter import Adapter
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile
@@ -28,13 +29,24 @@ TOUCHED = {*contract.CONNECTION, *contract.CHANNEL, *(name for names in contract
 # then the mark. (The first 12 digits of the SHA-256 of the method's source.)
 REPEATED = {
     (SSHConnection, "_recv_pkthdr"): ("Connection.plain_intake and take_rest, Intake._unseal", "7adc4d88fe20"),
-    (SSHConnection, "_recv_packet"): ("Intake._unseal and _pass", "b3daa22e9763"),
-    (SSHConnection, "_finish_recv_packet"): ("Connection.count_packets", "e12d96db58b3"),
-    (SSHConnection, "_recv_data"): ("Connection.buffer_updated", "fc4e0735191b"),
-    (SSHConnection, "send_packet"): ("Connection.sends_plain and send_frame, Frame.seal", "fb9da7bec6dd"),
+    (SSHConnection, "_recv_packet"): ("Intake._unseal and _pass, Stranger._take_packet", "b3daa22e9763"),
+    (SSHConnection, "_finish_recv_packet"): ("Connection.count_packets, Stranger._take_packet", "e12d96db58b3"),
+    (SSHConnection, "_recv_data"): ("Connection.buffer_updated, Stranger._my_turn", "fc4e0735191b"),
+    (SSHConnection, "send_packet"): (
+        "Connection.sends_plain and send_frame, Frame.seal, Stranger._tell",
+        "fb9da7bec6dd",
+    ),
     (SSHConnection, "_send"): ("Connection.send_frame", "c6698a37eb80"),
     (SSHConnection, "send_newkeys"): ("Connection._take_keys", "0b4123442037"),
     (SSHConnection, "_process_newkeys"): ("Connection.plain_intake", "a0331fe3cfd0"),
+    (SSHConnection, "__init__"): ("Mould and EACH in settled", "41da2e469f2a"),
+    (SSHServerConnection, "__init__"): ("Mould in settled", "1609a442fc4f"),
+    (SSHConnection, "_process_service_request"): ("Stranger._service", "faadd33529d2"),
+    (SSHConnection, "_process_userauth_request"): ("Stranger._ask", "9d1a0e42d15a"),
+    (SSHConnection, "_finish_userauth"): ("Stranger._ask", "bd2146536318"),
+    (_ServerPublicKeyAuth, "_start"): ("Stranger._prove", "f736fe6663fc"),
+    (SSHConnection, "_process_kexinit"): ("Exchange._known_offer", "439bdf2fc55e"),
+    (SSHConnection, "_send_kexinit"): ("Exchange._known_offer", "275ddc818b59"),
     (SSHChannel, "_process_data"): ("Channel.receivable", "342490795c4b"),
     (SSHChannel, "_accept_data"): ("Channel.deliver and _accept_data", "33121e9e185c"),
     (SSHChannel, "_deliver_data"): ("Channel.deliver", "bd94ccbaa59a"),
@@ -62,12 +74,13 @@ def test_every_private_member_that_is_touched_is_listed() -> None:
     """Whatever private name of asyncssh's the serving code mentions stands in the lists."""
     nodes = [
         node
-        for module in (connection, stranger, channel, gcm, intake, frame)
+        for module in (connection, exchange, stranger, channel, gcm, intake, frame)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
     ]
     found = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     found = {name for name in found if name.startswith("_") and not name.startswith("__")}
     assert {name for name in found if not contract.lacking(CLASSES, [name])} - TOUCHED - {*settled.TOUCHED} == set()
+    found |= {*exchange.MEMBERS}
     assert (
         TOUCHED - found - {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         == set()
