@@ -31,6 +31,7 @@ from relay.serve.connection import Connection
 from relay.serve.forward import Forward, NotOpened
 from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
+from relay.serve.protocol import inside
 from relay.serve.settled import settle
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Adapter(asyncssh.SSHServer):
         self.identity: Identity | None = None
         self.key: Key | None = None
         self._facts: Mapping[str, Value] | None = None
+        self._facts_text = ""
         self._proven: tuple[Key, bool, bool] | None = None  # key, touched, verified: only for the current user name
         self._unknown: dict[str, None] = {}  # fingerprints offered that nobody has
         self._offers = 0
@@ -221,6 +223,11 @@ class Adapter(asyncssh.SSHServer):
             "worker": self._worker.name,
         }
         return self._facts
+
+    def facts_text(self) -> str:
+        """The same as they stand in a row that is sent (see Reports.ask_row)."""
+        self._facts_text = self._facts_text or inside(self.facts())
+        return self._facts_text
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""

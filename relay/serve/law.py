@@ -37,7 +37,7 @@ class Objection(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """All that a judgement depends on beside who asks for what: at equal moments it is the same one.
+    """All that a judgement depends on beside who asks for what (see Law.is_still).
 
     The values themselves and no count of their changes, so nobody can forget to count. Each is replaced, not changed.
     """
@@ -82,6 +82,12 @@ class Law:
     def moment(self) -> Moment:
         """What is judged by now."""
         return Moment(self.policy, self.keyring, self.frozen, self._own_addresses(), int(time.time()))
+
+    def is_still(self, moment: Moment) -> bool:
+        """Whether everything is judged now as it was at that moment."""
+        policy, keyring, frozen, own, second = moment
+        same = policy is self.policy and keyring is self.keyring and frozen is self.frozen
+        return same and second == int(time.time()) and own == self._own_addresses()
 
     def objection(self, identity: Identity, destination: Destination, zone: Zone | None) -> Objection | None:
         """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""

@@ -108,9 +108,9 @@ class Link:
         if self._put(encode(message), descriptor):
             self._flush_soon()
 
-    def send_now(self, message: Mapping[str, Any]) -> None:
+    def send_now(self, frame: bytes) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
-        if self._put(encode(message)) and self._soon is None and not self._blocked:
+        if self._put(frame) and self._soon is None and not self._blocked:
             self._flush()
             self._flush_soon()
 
@@ -323,8 +323,18 @@ class Link:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One message as a frame."""
-    body = _ENCODE(message).encode()
+    return framed(_ENCODE(message))
+
+
+def framed(text: str) -> bytes:
+    """The JSON text of a message as a frame."""
+    body = text.encode()
     return len(body).to_bytes(4, "big") + body
+
+
+def inside(fields: Mapping[str, Any]) -> str:
+    """A JSON object without its braces, to be put together with others."""
+    return _ENCODE(fields)[1:-1]
 
 
 def chunks(kind: str, version: str, lines: list[str], most: int = 1 << 14) -> list[Message]:

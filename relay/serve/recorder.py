@@ -91,6 +91,7 @@ class Recorder:
         self._openings = 0
         self._ends: list[_Job] = []  # the thread's: ends that wait for company
         self._due = 0.0  # when they are written at the latest
+        self._untold: list[_Job] = []  # the thread's: durable rows of which the loop does not know
         self._hurried = False  # an opening is among what was gathered
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
         self.failing = ""  # why rows cannot be written now; "" when they can
@@ -195,6 +196,8 @@ class Recorder:
                 self.failing = ""
                 self._run_errands([lambda writer: writer.probe()])
             self._write(jobs)
+            if over or time.monotonic() >= self._due:
+                self._tell([], "")
             if not self.failing:
                 self._run_errands([*errands, Writer.fold])
             for ask in questions:
@@ -209,7 +212,7 @@ class Recorder:
     def _gather(self, jobs: list[_Job], errands: list[Errand], questions: list[Errand]) -> bool:
         """What there is to do next, as soon as something is that cannot wait; whether it is the last."""
         pause = RETRY_SECONDS if self._kept or self.failing else self.sealer.pause()
-        if self._ends:
+        if self._ends or self._untold:
             pause = max(self._due - time.monotonic(), 0.0)
         with contextlib.suppress(queue.Empty):
             while True:
@@ -217,7 +220,7 @@ class Recorder:
                 if job is None:
                     return True
                 if isinstance(job, _Job):
-                    if not self._ends and not jobs:
+                    if not self._ends and not self._untold and not jobs:
                         self._due = time.monotonic() + GATHER_SECONDS
                     jobs.append(job)
                     self._hurried = self._hurried or job.opening
@@ -300,7 +303,6 @@ class Recorder:
         began = time.monotonic()
         try:
             self._writer.append([job.event for job in batch])
-            self._commits.observe(time.monotonic() - began)
         except StoreUnavailable as error:
             self.failing = error.what
             self._full = files.is_full(self._path, error)
@@ -312,14 +314,21 @@ class Recorder:
             sys.stderr.write(f"relay: a row could not be recorded, please report it: {error!r}\n")
             self._tell(batch, "internal error" if batch[0].opening else "")
             return []
+        ended = time.monotonic()
         self.failing = ""
-        if len(batch) <= AT_ONCE:
+        if len(batch) <= AT_ONCE and all(job.durable is not None for job in batch):
             for job in batch:
                 if job.durable is not None:
                     job.durable()
                     job.answer = None
+            # whoever waited knows: the loop is told of it with the next rows
+            if not self._untold and not self._ends:
+                self._due = ended + GATHER_SECONDS
+            self._untold += batch
+        else:
+            self._tell(batch, "")
+        self._commits.observe(ended - began)
         self.sealer.wrote(len(batch))
-        self._tell(batch, "")
         return []
 
     def _drop_one(self) -> None:
@@ -342,6 +351,9 @@ class Recorder:
             sys.stderr.write(f"relay: counters could not be recorded, please report it: {error!r}\n")
 
     def _tell(self, jobs: list[_Job], problem: str) -> None:
+        if self._untold:
+            untold, self._untold = self._untold, []
+            self._loop.call_soon_threadsafe(self._told, untold, "")
         if jobs:
             self._loop.call_soon_threadsafe(self._told, jobs, problem)
 

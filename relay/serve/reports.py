@@ -8,7 +8,7 @@ from typing import Any
 
 from relay.core.event import Value
 from relay.core.text import escape
-from relay.serve.protocol import Link, Message, encode
+from relay.serve.protocol import Link, Message, encode, framed, inside
 
 MOST_UNACKED = 100_000  # rows kept while no supervisor answers (about 50 MB); later ones are counted, not kept
 BUGS_PER_MINUTE = 6  # tracebacks written in full
@@ -36,7 +36,7 @@ class Reports:
         self._make_id = make_id
         self._now_us = now_us
         self._unacked: dict[str, Message] = {}
-        self._openings: dict[str, tuple[asyncio.Future[str], Message]] = {}
+        self._openings: dict[str, tuple[asyncio.Future[str], bytes]] = {}
         self._successor_until = float("-inf")  # loop time until which the next supervisor is waited for
         self._limited: dict[str, str] = {}  # opening refused by a limit -> of whom
         self._lost = 0
@@ -58,19 +58,20 @@ class Reports:
         elif self.link is not None:
             self.link.send(message)
 
-    def ask_row(self, number: str, fields: Mapping[str, Value]) -> "asyncio.Future[str]":
+    def ask_row(self, number: str, shared: str, fields: Mapping[str, Value]) -> "asyncio.Future[str]":
         """Send the opening row of forward `number` at once; `row_durable` waits for the answer. Raises Busy.
 
-        `fields` are not copied: they stay as they are.
+        `shared` are fields in JSON, without the braces, which come before the others.
         """
         loop = asyncio.get_running_loop()
         if self.link is None and loop.time() > self._successor_until:
             raise Busy("no supervisor answers", refused=True)
         answer: asyncio.Future[str] = loop.create_future()
-        message: Message = {"t": "open", "e": [number, self._now_us(), "forward.opened", fields]}
-        self._openings[number] = answer, message
+        text = f'{{"t":"open","e":["{number}",{self._now_us()},"forward.opened",{{{shared},{inside(fields)}}}]}}'
+        row = framed(text)
+        self._openings[number] = answer, row
         if self.link is not None:
-            self.link.send_now(message)
+            self.link.send_now(row)
         return answer
 
     async def row_durable(self, number: str, answer: "asyncio.Future[str]") -> None:
@@ -150,9 +151,9 @@ class Reports:
         self._successor_until = float("-inf")
         # not counted as waiting in the link: they may be more than it may hold, and they are kept here anyway
         link.send_law([encode(message) for message in self._unacked.values()])
-        for answer, message in self._openings.values():
+        for answer, row in self._openings.values():
             if not answer.done():  # by its id a row is recorded once, should the former supervisor have done it already
-                link.send(message)
+                link.send_now(row)
 
     def unacknowledged(self) -> list[Any]:
         """The events that no supervisor has said to be durable, oldest first."""

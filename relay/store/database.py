@@ -65,10 +65,9 @@ class Writer:
             database.execute("BEGIN IMMEDIATE")
             seq, prev = self._head or _head(database)
             span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
-            for event in events:
-                found = self._patterns.find(event)
-                if found is None:
-                    event = bounded(event)
+            for given in events:
+                found = self._patterns.find(given)
+                event = bounded(given) if found is None else given
                 forward = event.fields.get("forward")
                 opening = event.name == "forward.opened" and isinstance(forward, str)
                 if opening and forward != event.id and _is_opened(database, str(forward)):
