@@ -1,9 +1,9 @@
 """Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
 
 CONNECTION and CHANNEL are all that the package touches. FAST are those that only the fast path (`intake`, `frame`,
-`gcm`, and what `stranger` and `exchange` deal with at once) needs: if one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited
-path, which is slower, and the operator is told. A new version of asyncssh is a change of its own: see
-tests/serve/test_contract.py for the methods whose meaning the fast path repeats.
+`gcm`, and what `stranger` and `exchange` deal with at once) needs: if one of them is missing, or its AES-GCM does not
+come out as ours does, everything goes the inherited path, which is slower, and the operator is told. A new version of
+asyncssh is a change of its own: see tests/serve/test_contract.py for the methods whose meaning is repeated here.
 """
 
 import os

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 from relay.core.histogram import Histogram
+from relay.serve.beat import beat
 from relay.serve.protocol import Message
 
 BEAT_SECONDS = 0.1  # how often the loop's lag is measured
@@ -102,7 +103,7 @@ class Figures:
         loop = asyncio.get_running_loop()
         while True:
             if not wanted():
-                await asyncio.sleep(BEAT_SECONDS * BEATS)
+                await beat(BEAT_SECONDS * BEATS)
                 continue
             for _ in range(BEATS):
                 due = loop.time() + BEAT_SECONDS

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from relay.serve.adapter import Adapter
+from relay.serve.beat import left
 
 BELT = 1.0  # seconds: hours, until and expiry pass without a message
 TURN = 0.001  # seconds of judging before the others have their turn
@@ -34,6 +35,7 @@ class Judging:
         self._connections = connections
         self._bug = bug
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def look_now(self) -> None:
         """The law has changed."""
@@ -43,7 +45,7 @@ class Judging:
         """For ever; ends by being cancelled."""
         while True:
             try:
-                async with asyncio.timeout(BELT):
+                async with asyncio.timeout(left(self._loop.time(), BELT)):
                     await self._changed.wait()
             except TimeoutError:
                 pass

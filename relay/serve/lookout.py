@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from relay.errors import RelayError
 from relay.net.watch import Watch
+from relay.serve.beat import left
 
 GATHER = 0.005  # seconds from the first change to the look; longer, and an open flow says more to the wrong neighbour
 REST = 0.05  # between looks: at most 20 a second
@@ -41,9 +42,10 @@ class Lookout:
                     await self._look()
                 except Exception as error:  # the next look may go well, and must come
                     self._bug(error)
-                spent = self._loop.time() - began
-                await asyncio.sleep(max(REST, CHANGE_SHARE * spent))
-                await self._wait(max(BELT, BELT_SHARE * spent if self._watch else 0.0))
+                now = self._loop.time()
+                spent = now - began
+                belt = max(left(now, BELT), (BELT_SHARE if self._watch else CHANGE_SHARE) * spent)
+                await self._wait(belt, now + max(REST, CHANGE_SHARE * spent))
         finally:
             self._stop_watching()
 
@@ -51,14 +53,14 @@ class Lookout:
         """Let the next look come soon, for another reason than a change of the kernel's tables."""
         self._changed.set()
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something changes, or for so long; afterwards all changes so far are taken."""
+    async def _wait(self, seconds: float, rest: float) -> None:
+        """Until something changes, but until `rest` in any case, or for so long; then all changes so far are taken."""
         if self._watch is not None:
             self._loop.add_reader(self._watch.fileno(), self._readable)
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(max(GATHER, rest - self._loop.time()))
         except TimeoutError:
             pass
         finally:

@@ -5,12 +5,12 @@ byte would cost more than they do: dials and memory in equal parts, a person's r
 that drain after an upgrade keep their parts, so meanwhile the sums may be exceeded by theirs.
 """
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
 
 from relay.core.settings import Settings
+from relay.serve.beat import beat
 from relay.serve.dials import Dials
 from relay.serve.purse import Purses
 from relay.serve.windows import Windows, within
@@ -38,7 +38,7 @@ class Portion:
         """Send what is in use once a second, when it is other than before; for ever."""
         before: dict[str, Any] = {}
         while True:
-            await asyncio.sleep(SECONDS)
+            await beat(SECONDS)
             rates = self.purses.rates(SECONDS)
             message = {"t": "use", "dials": self.dials.under_way, "buffers": self.windows.lent, "rates": rates}
             if message != before:
