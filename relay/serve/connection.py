@@ -148,8 +148,11 @@ class Connection(Exchange, asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
-        self._heard = True
         self._bytes_in += count
+        if not self._auth_complete:
+            self.data_received(self._intake.copy(count))
+            return
+        self._heard = True
         self._reader.note(count)
         unseal = self.plain_intake
         if unseal is None:

@@ -170,8 +170,27 @@ class Entrance:
             address = str(peer[0]).split("%", maxsplit=1)[0]
             guest = Guest(sock, address, int(peer[1]), self._loop.time(), spoke=not AVAILABLE)
             guest.source = self._source(guest.address)
-            self._welcome(guest)
+            if not self._walks_in(guest):
+                self._welcome(guest)
         self._move_line()
+
+    def _walks_in(self, guest: Guest) -> bool:
+        """Where nobody waits and there is room the line would give it back at once."""
+        limits, now = self._settings().limits, guest.since
+        if len(self._line) or self._closed or self._wait(limits, now) or not self._may(guest.source, limits, now):
+            return False
+        if _gone([guest]):
+            self._lost_patience(guest)
+        else:
+            self._let_in(guest, limits, now)
+        return True
+
+    def _wait(self, limits: Limits, now: float) -> float:
+        """Seconds until there may be one more handshake."""
+        self._handshakes.change(now, limits.handshakes, limits.handshakes)
+        self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
+        self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
+        return max(self._handshakes.wait(now), self._entries.wait(now))
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listener.fileno())
@@ -227,10 +246,7 @@ class Entrance:
             self._line.spoke(guest)
         while len(self._line):
             limits, now = self._settings().limits, self._loop.time()
-            self._handshakes.change(now, limits.handshakes, limits.handshakes)
-            self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
-            self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
-            wait = max(self._handshakes.wait(now), self._entries.wait(now))
+            wait = self._wait(limits, now)
             if wait:
                 self._moving = self._loop.call_later(wait, self._move_line)
                 return

@@ -78,8 +78,7 @@ class Forwards:
         """A worker has something to record: it is told when it is durable."""
         if event.name == "forward.closed":
             self.slots.free(str(event.fields.get("forward")))
-        ack = {"t": "ack", "ids": [event.id]}
-        self._record.event(event, lambda problem: member.link.send_later(ack, ACK_SECONDS))
+        self._record.event(event, lambda problem: member.link.acknowledge(event.id, ACK_SECONDS))
 
     async def bury(self, member: Member, connections: Mapping[str, tuple[str, str]]) -> None:
         """A worker's link broke: if the process is gone, its forwards and connections get their closing rows now.

@@ -61,6 +61,7 @@ OLDEST = 1  # of the workers that this supervisor can speak to; 0.1.0 speaks 1
 MOST = 1 << 20  # bytes in one frame
 HELD = 32 << 20  # bytes of messages waiting to be sent: a peer that reads nothing for that long is given up
 _TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
+_ACKS = 1000  # rows that one message speaks for, 14 kB
 _READ = 1 << 16
 _ROOM = socket.CMSG_LEN(16 * array("i").itemsize)  # descriptors that come with one read
 # one of each for all: json.dumps and json.loads would do half of their work for each message anew
@@ -87,7 +88,8 @@ class Link:
         self._fds: deque[int] = deque()
         self._out: deque[tuple[memoryview, int | None]] = deque()
         self._held = 0
-        self._later: list[bytes] = []  # what can wait for something to go with
+        self._later: list[Mapping[str, Any]] = []  # what can wait for something to go with
+        self._acks: list[str] = []  # in one of these
         self._late: asyncio.TimerHandle | None = None  # when it goes alone
         self._law = 0
         self._more: asyncio.Handle | None = None
@@ -117,12 +119,16 @@ class Link:
     def send_later(self, message: Mapping[str, Any], seconds: float) -> None:
         """Send one frame that nobody waits for: with the next that goes, or after so many seconds."""
         if self.open and not self._deaf:
-            self._later.append(frame := encode(message))
-            self._held += len(frame)
+            self._later.append(message)
             if self._late is None:
                 self._late = self._loop.call_later(seconds, self._flush)
-            if self._held > HELD + self._law:
-                self.close()
+
+    def acknowledge(self, number: str, seconds: float) -> None:
+        """Say that this row is durable, together with others, as `send_later` does."""
+        if not self._acks or len(self._acks) >= _ACKS:
+            self._acks = []
+            self.send_later({"t": "ack", "ids": self._acks}, seconds)
+        self._acks.append(number)
 
     def answer(self, message: Mapping[str, Any]) -> None:
         """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
@@ -203,6 +209,7 @@ class Link:
                 os.close(descriptor)
         self._out.clear()
         self._later.clear()
+        self._acks = []
         if self._late is not None:
             self._late.cancel()
             self._late = None
@@ -216,8 +223,11 @@ class Link:
         if self._late is not None:
             self._late.cancel()
             self._late = None
-            self._out.extend((memoryview(frame), None) for frame in self._later)
+            for frame in map(encode, self._later):
+                self._out.append((memoryview(frame), None))
+                self._held += len(frame)
             self._later.clear()
+            self._acks = []
 
     def _flush(self) -> None:
         self._carry()

@@ -13,10 +13,16 @@ from typing import Any, ClassVar, Protocol, cast
 import asyncssh
 from asyncssh.auth import MSG_USERAUTH_PK_OK
 from asyncssh.connection import SSHServerConnection
-from asyncssh.constants import MSG_NEWKEYS, MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST, MSG_USERAUTH_REQUEST
+from asyncssh.constants import (
+    MSG_NEWKEYS,
+    MSG_SERVICE_ACCEPT,
+    MSG_SERVICE_REQUEST,
+    MSG_USERAUTH_FAILURE,
+    MSG_USERAUTH_REQUEST,
+)
 from asyncssh.kex_dh import MSG_KEX_ECDH_INIT
 from asyncssh.logging import logger
-from asyncssh.packet import PacketDecodeError, SSHPacket, String
+from asyncssh.packet import Boolean, PacketDecodeError, SSHPacket, String
 from asyncssh.saslprep import SASLPrepError, saslprep
 from cryptography.exceptions import InvalidTag
 
@@ -31,7 +37,7 @@ BLOCK, PADDING = 16, 4  # of what is sealed by AES-GCM; at least (RFC 4253 6)
 NEWKEYS_BYTES = 16  # of that packet, with the least padding, in the clear
 SERVICE, USERAUTH = b"ssh-connection", b"ssh-userauth"
 REQUEST_USERAUTH, ACCEPT_USERAUTH = (bytes([it]) + String(USERAUTH) for it in (MSG_SERVICE_REQUEST, MSG_SERVICE_ACCEPT))
-NEWKEYS, PK_OK = bytes([MSG_NEWKEYS]), bytes([MSG_USERAUTH_PK_OK])
+NEWKEYS, FAILURE, PK_OK = (bytes([it]) for it in (MSG_NEWKEYS, MSG_USERAUTH_FAILURE, MSG_USERAUTH_PK_OK))
 
 
 class Host(Protocol):
@@ -105,7 +111,8 @@ class Stranger(SSHServerConnection):
             if self._login_bytes < 0:
                 self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
                 return
-        super().data_received(data, datatype)
+        self._inpbuf += data
+        self._recv_data()
 
     def _recv_data(self) -> None:
         """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
@@ -249,6 +256,12 @@ class Stranger(SSHServerConnection):
         self._send(head + seal.cipher().encrypt(seal.next_nonce(), text, head))
         self._send_seq = (self._send_seq + 1) & 0xFFFFFFFF
         self._rekey_bytes_sent += len(text)
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """There are keys, and a round of words where there is something to say; asyncssh asks seven methods."""
+        self._auth = None
+        methods = b"publickey,keyboard-interactive" if self.kbdint_auth_supported() else b"publickey"
+        self._tell(FAILURE + String(methods) + Boolean(partial_success))
 
     # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
 

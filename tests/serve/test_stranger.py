@@ -1,6 +1,7 @@
 """Log-ins that are dealt with at once (relay/serve/stranger.py), against asyncssh's own dealing with each packet."""
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,8 @@ class Unproven(Plain):
             connection.fast = False
             connection._packet_handlers = ASYNCSSH  # type: ignore[misc]
             connection.validate_public_key = self._prove  # type: ignore[method-assign]
+            failure = functools.partial(SSHServerConnection.send_userauth_failure, connection)
+            connection.send_userauth_failure = failure  # type: ignore[method-assign]
         connection._auth_complete = False
         connection._next_service = b"ssh-userauth"
         connection._username = ""
