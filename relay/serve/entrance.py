@@ -23,6 +23,7 @@ from relay.serve.farewell import Farewells
 from relay.serve.hearing import AVAILABLE, Hearing
 from relay.serve.line import Guest, Line, Standing
 from relay.serve.penalties import counted_as
+from relay.serve.protocol import encode
 from relay.serve.record import Record
 
 ACCEPTS = 16  # per turn of the loop and listener: a millisecond, in which nobody's opening row is answered
@@ -298,7 +299,7 @@ class Entrance:
         self.let_in += 1
         with guest.sock:
             try:
-                member.link.send(message, guest.sock.fileno())
+                member.link.send_now(encode(message), guest.sock.fileno())
             except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
                 self._visits.pop(number)
                 self._slow.pop(guest.source, None)

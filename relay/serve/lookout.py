@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 
 from relay.errors import RelayError
 from relay.net.watch import Watch
-from relay.serve.beat import left
 
 GATHER = 0.005  # seconds from the first change to the look; longer, and an open flow says more to the wrong neighbour
 REST = 0.05  # between looks: at most 20 a second
@@ -44,7 +43,7 @@ class Lookout:
                     self._bug(error)
                 now = self._loop.time()
                 spent = now - began
-                belt = max(left(now, BELT), (BELT_SHARE if self._watch else CHANGE_SHARE) * spent)
+                belt = max(BELT, (BELT_SHARE if self._watch else CHANGE_SHARE) * spent)
                 await self._wait(belt, now + max(REST, CHANGE_SHARE * spent))
         finally:
             self._stop_watching()

@@ -110,9 +110,9 @@ class Link:
         if self._put(encode(message), descriptor):
             self._flush_soon()
 
-    def send_now(self, frame: bytes) -> None:
+    def send_now(self, frame: bytes, descriptor: int | None = None) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
-        if self._put(frame) and self._soon is None and not self._blocked:
+        if self._put(frame, descriptor) and self._soon is None and not self._blocked:
             self._flush()
             self._flush_soon()
 

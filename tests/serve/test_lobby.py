@@ -59,10 +59,16 @@ def test_what_is_alone_is_done_at_once() -> None:
     assert not turns.turn()
     turns.work("large", 0.01)
     assert turns.log[-1] == "large"
-    assert turns.turn()  # in which others have had theirs
+    turns.work("behind", 0.0)
+    assert turns.log[-1] == "large"
+    assert turns.turn()
+    assert turns.log[-1] == "behind"
     assert not turns.turn()
+    turns.work("large", 0.01)
+    turns.now += BUDGET_SECONDS  # in which others have had their turn
     turns.work("later", 0.0)
     assert turns.log[-1] == "later"
+    assert not turns.turn()
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.003), st.booleans()), max_size=60))
