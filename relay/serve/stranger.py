@@ -220,10 +220,9 @@ class Stranger(SSHServerConnection):
             return False
         packet = SSHPacket(payload)
         try:
-            self._kex.process_packet(packet.get_byte(), 0, packet)
+            return bool(self._kex.process_packet(packet.get_byte(), 0, packet))
         except PacketDecodeError as error:
             raise asyncssh.ProtocolError(str(error)) from None
-        return True
 
     def _new_keys(self, payload: bytes) -> bool:
         if payload != NEWKEYS or self._next_recv_encryption is None:
