@@ -7,7 +7,8 @@ and most connections are idle.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from asyncssh.encryption import GCMEncryption
 from cryptography.exceptions import InvalidTag
@@ -17,6 +18,13 @@ TAG = 16
 MASK = (1 << 64) - 1
 _NONCE = struct.Struct(">4sQ")  # RFC 5647 7.1: fixed field and invocation counter
 nonce: Callable[[bytes, int], bytes] = _NONCE.pack
+
+
+def numbered(fixed: bytes, first: int, count: int) -> Iterator[bytes]:
+    """The nonces of so many packets."""
+    if first + count <= MASK:
+        return map(nonce, repeat(fixed), range(first, first + count))
+    return (nonce(fixed, (first + one) & MASK) for one in range(count))  # RFC 5647 7.1: the counter begins anew
 
 
 class Direction:
