@@ -6,7 +6,7 @@ The private members of asyncssh that this touches are listed in `contract`; one 
 """
 
 import asyncio
-import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
@@ -32,7 +32,8 @@ from relay.core.bucket import Bucket
 from relay.core.settings import Limits
 from relay.serve import algorithms, settled, windows
 from relay.serve.channel import Channel
-from relay.serve.frame import Frame
+from relay.serve.frame import MOST as FRAME
+from relay.serve.frame import Carried, Frame
 from relay.serve.gcm import Seal, Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
@@ -176,7 +177,9 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
         if not self._auth_complete:
             return self._intake.room(LOGIN_READ)
-        return self._intake.room(READ if self.unseal is None else self._reader.share)
+        if self.unseal is None:
+            return self._intake.room(READ)
+        return self._intake.room(self._reader.share, len(self._packet) + len(self._inpbuf))
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
@@ -268,18 +271,40 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         )
 
-    def send_frame(self, frame: Frame, channel: int, count: int) -> None:
-        """Send what the frame has read in the plain state, at once if nothing waits before it."""
-        transport = self._transport
-        assert self._seal is not None and transport is not None
-        wire, packets, length = frame.seal(self._seal, channel, count)
-        self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
-        self._rekey_bytes_sent += length
-        if not transport.get_write_buffer_size():
-            with contextlib.suppress(OSError):  # it is full; or gone, as the transport is about to learn
-                wire = wire[self._reader.sock.send(wire) :]
-        if wire:
-            transport.write(bytes(wire))
+    def carry(self, frame: Frame, source: socket.socket, channel: int, most: int, packet: int) -> Carried | None:
+        """Send the client what `source` has to say, at most `most` bytes, as long as both go on without waiting.
+
+        None: nothing was read, as the connection is not in the plain state.
+        """
+        seal, transport = self._seal, self._transport
+        if not self.sends_plain(most) or seal is None or transport is None:
+            return None
+        waits = transport.get_write_buffer_size()
+        send, total = self._reader.sock.send, 0
+        while total < most:
+            asked = min(most - total, FRAME)
+            try:
+                count = frame.read(source, asked, packet)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                return Carried(total, error=error)
+            if not count:
+                return Carried(total, over=True)
+            total += count
+            wire, packets, length = frame.seal(seal, channel, count)
+            self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
+            self._rekey_bytes_sent += length
+            try:
+                sent = 0 if waits else send(wire)
+            except OSError:  # it is full; or gone, as the transport is about to learn
+                sent = 0
+            if sent < len(wire):
+                transport.write(bytes(wire[sent:]))
+                break
+            if count < asked:
+                break
+        return Carried(total)
 
     def _recv_data(self) -> None:
         """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""

@@ -83,6 +83,7 @@ FAST = {
         "_recv_window",
         "_send_buf",
         "_send_buf_len",
+        "_send_paused",
         "_send_pktsize",
         "_session",
     ),

@@ -25,6 +25,7 @@ from relay.serve.gcm import MASK, TAG, Seal, nonce, numbered
 
 MOST = 1 << 18  # bytes in one frame
 _SIZES = (1 << 15, 1 << 14)  # bytes in one packet: as OpenSSH takes them, and as PuTTY does
+LEAST = _SIZES[-1]  # whoever takes less in one packet goes the inherited path
 _HEAD = struct.Struct(">IBBII")
 _HEAD_END = _HEAD.size  # where the data of a packet begins
 _COVERED = _HEAD_END - 4  # bytes of a packet before its data that are encrypted
@@ -52,6 +53,14 @@ class Sealed(NamedTuple):
     length: int  # of all of them, as they say themselves: without the fields of the length, and the tags
 
 
+class Carried(NamedTuple):
+    """What a turn of the loop took from a target to its client."""
+
+    amount: int
+    over: bool = False  # the target will say no more
+    error: OSError | None = None  # the target is gone
+
+
 class Frame:
     """The memory of one worker for what goes to clients."""
 
@@ -74,11 +83,6 @@ class Frame:
             joints=tuple(slice(at - TAG - _PADDING, at + _HEAD_END) for at in starts[1:]),
         )
 
-    @property
-    def packet(self) -> int:
-        """Bytes in a packet of what was read, at most."""
-        return self._layout.size
-
     def read(self, sock: socket.socket, limit: int, packet: int) -> int:
         """Read from a target at most `limit` bytes, for packets of `packet` bytes; 0 at its end. Raises OSError."""
         layout = self._layout = self._layouts[0 if packet >= _SIZES[0] else 1]
@@ -94,12 +98,6 @@ class Frame:
         room = self._layout.data[0]
         room[: len(data)] = data
         return len(data)
-
-    def copy(self, count: int) -> bytes:
-        """The `count` bytes that were read."""
-        full, rest = divmod(count, self._layout.size)
-        data = self._layout.data
-        return b"".join((*data[:full], data[full][:rest])) if rest else b"".join(data[:full])
 
     def seal(self, seal: Seal, channel: int, count: int) -> Sealed:
         """The `count` bytes that were read, in packets for that channel of the client."""

@@ -328,7 +328,6 @@ def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> N
         cipher = get_encryption(b"aes128-gcm@openssh.com", bytes(16), bytes(12))
         one = frame.Frame()
         assert one.read(theirs, frame.MOST, packet) == count
-        assert one.copy(count) == said
         wire, packets, length = one.seal(Seal(cast(GCMEncryption, cipher)), 0xFFFFFFFE, count)
         assert len(wire) == length + packets * 20
         found, padding, at = b"", b"", 0
