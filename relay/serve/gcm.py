@@ -77,11 +77,11 @@ class Unseal(Direction):
 
     def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
         """One packet of the inherited path; None: it does not verify."""
-        if self.refused:
-            return None
         if self.opened is not None:
             opened, self.opened = self.opened, None
             return opened
+        if self.refused:
+            return None
         try:
             return self.cipher().decrypt(self.next_nonce(), first[header_len:] + rest + mac, first[:header_len])
         except InvalidTag:

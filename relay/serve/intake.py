@@ -32,6 +32,7 @@ _DATA = 4 + _HEAD.size  # where the data of a packet begins
 _PADDING = 4  # at least (RFC 4253 6)
 _PLAIN = (MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST)
 _OTHER = 0  # a type for all packets that are not plain
+_BROKEN = -2  # and one for what does not verify
 _RUN = -1  # and one for data packets that are alike, from the first byte of what there is
 _LONG = 1 << 12  # length of the packets of a run, at least; NEWKEYS is shorter, so all of a run has the same keys
 
@@ -150,7 +151,7 @@ class Intake:
     def _refuse(self, unseal: Unseal, at: int, stop: int) -> Packet:
         """It cannot be opened, and asyncssh says why."""
         unseal.refused = True
-        return Packet(_OTHER, 0, 0, at, stop)
+        return Packet(_BROKEN, 0, 0, at, stop)
 
     def _unseal(self, unseal: Unseal, at: int, end: int) -> list[Packet]:
         """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
@@ -210,7 +211,7 @@ class Intake:
             elif kind == MSG_CHANNEL_WINDOW_ADJUST and found is not None and found.grant(size):
                 done += 1
             else:
-                unseal.opened = bytes(room[at + 4 : stop - TAG])
+                unseal.opened = bytes(room[at + 4 : stop - TAG]) if kind != _BROKEN else None
                 client.hand_over(bytes(room[at:stop]), done)
                 done = 0
             if client.gone:
