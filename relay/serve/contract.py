@@ -52,7 +52,20 @@ CONNECTION = (
     "_session_id",
     "_transport",
 )
-CHANNEL = ("_close_send", "_conn", "_process_window_adjust", "_send_chan", "_send_state", "_send_window")
+CHANNEL = (
+    "_close_send",
+    "_conn",
+    "_process_close",
+    "_process_window_adjust",
+    "_recv_buf",
+    "_recv_state",
+    "_send_buf",
+    "_send_buf_len",
+    "_send_chan",
+    "_send_state",
+    "_send_window",
+    "_session",
+)
 FAST = {
     SSHConnection: (
         "_auth_final",

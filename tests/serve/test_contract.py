@@ -40,6 +40,8 @@ REPEATED = {
     (SSHChannel, "_deliver_data"): ("Channel.deliver", "bd94ccbaa59a"),
     (SSHChannel, "_flush_recv_buf"): ("Channel._flush_recv_buf", "22d7ff2363a4"),
     (SSHChannel, "_process_window_adjust"): ("Channel.grant", "7a2e4c4998e0"),
+    (SSHChannel, "_process_close"): ("Channel._process_close", "65c1f876b753"),
+    (SSHChannel, "_discard_recv"): ("Channel._leave, whose states it ends", "24cf487dbe2f"),
     (SSHChannel, "_flush_send_buf"): ("Channel.pass_on", "3f11e9dc27c5"),
     (SSHChannel, "write"): ("Channel.pass_on", "1045e2000846"),
     (GCMEncryption, "encrypt_packet"): ("Seal.encrypt_packet", "6a59190103ea"),
