@@ -30,6 +30,7 @@ from asyncssh.packet import SSHPacketLogger
 from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
+from relay.errors import RelayError
 from relay.serve import algorithms, carried, contract, leftovers
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
@@ -58,7 +59,11 @@ class Worker:
     """One worker. Its parts: `law` says what is allowed, `reports` what is recorded, adapters serve the clients."""
 
     def __init__(self, state: Path, name: str, first: socket.socket | None = None) -> None:
-        """`first` leads to the supervisor that started us; any later one is reached by its path."""
+        """`first` leads to the supervisor that started us; any later one is reached by its path.
+
+        Raises RelayError where the installed asyncssh is none that a client can be served by.
+        """
+        contract.demand()
         self.loop = asyncio.get_running_loop()
         self.name = name
         self.figures = Figures()
@@ -430,7 +435,10 @@ def main() -> None:
         first = socket.socket(fileno=int(sys.argv[3])) if len(sys.argv) > 3 else None
         await Worker(Path(sys.argv[1]), sys.argv[2], first).run()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except RelayError as error:
+        sys.exit(f"relay: {error.what}\n  {error.hint}")
 
 
 if __name__ == "__main__":
