@@ -87,7 +87,7 @@ def touched(module: Path) -> set[str]:
 
 
 def test_every_private_member_that_is_touched_is_listed() -> None:
-    """Whatever private member of asyncssh any module of the serving code mentions stands in `contract`, and no other."""
+    """What any module of the serving code mentions of asyncssh's private members stands in `contract`, and no other."""
     modules = {path.stem: touched(path) for path in Path(contract.__file__).parent.glob("*.py")}
     assert {name: more for name, found in modules.items() if (more := found - TOUCHED)} == {}
     assert modules["adapter"] == {"_session_id"}  # so it would be found there
