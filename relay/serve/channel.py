@@ -78,6 +78,20 @@ class Channel(SSHTCPChannel[bytes]):
         self._send_state = "closed"
         self._close_send()
 
+    def flush(self) -> None:
+        """Send what waits, as the client's window allows. While keys are exchanged it waits here, and not in packets.
+
+        asyncssh would make packets of it that it keeps back: of 64 KiB 256 for a client that takes 256 bytes in one,
+        and what the client has coming would look like a flood that it provoked (`WAITING_PACKETS`).
+        """
+        connection = cast("Connection | None", self._conn)
+        if self._send_buf and connection is not None and not connection._kex_complete:
+            self._pause_resume_writing()
+        else:
+            super()._flush_send_buf()
+
+    _flush_send_buf = flush
+
     # ---- the fast path
 
     @property

@@ -91,7 +91,9 @@ NEEDED = {
     SSHTCPChannel: (
         "_close_send",
         "_conn",
+        "_flush_send_buf",
         "_packet_handlers",
+        "_pause_resume_writing",
         "_process_close",
         "_process_extended_data",
         "_process_request",
@@ -132,7 +134,6 @@ FAST = {
     SSHTCPChannel: (
         "_accept_data",
         "_flush_recv_buf",
-        "_flush_send_buf",
         "_init_recv_window",
         "_recv_paused",
         "_recv_window",

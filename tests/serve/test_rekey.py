@@ -5,9 +5,12 @@ The client is asyncssh's own, over a real socket, with real exchanges while data
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncssh
+import pytest
 from asyncssh.constants import MSG_KEXINIT
 from asyncssh.packet import NameList
 from hypothesis import example, given, settings
@@ -82,8 +85,11 @@ def begin(side: Any) -> None:
         side._kexinit_sent = True
 
 
-async def carry(steps: list[Step], *, fast: bool) -> list[object]:
-    """What targets and client have got, and the ciphers that each exchange came to."""
+@asynccontextmanager
+async def connected(
+    *, fast: bool, forwards: int, **more: int
+) -> AsyncIterator[tuple[Any, Connection, Owner, list[Any]]]:
+    """A client, the relay's end of it, the relay's owner of that, and the client's streams; `more`: of its channels."""
     loop = asyncio.get_running_loop()
     patience, owners, served = Patience(), list[Owner](), list[Connection]()
     options = asyncssh.SSHServerConnectionOptions(
@@ -119,8 +125,30 @@ async def carry(steps: list[Step], *, fast: bool) -> list[object]:
         compression_algs=None,
         agent_path=None,
     )
-    relay, owner = served[0], owners[0]
-    streams = [await client.open_connection("remote", 22) for _ in range(FORWARDS)]
+    try:
+        async with asyncio.timeout(20):
+            streams = [await client.open_connection("remote", 22, **more) for _ in range(forwards)]
+            yield client, served[0], owners[0], streams
+        assert owners[0].bugs == []
+    finally:
+        client.abort()
+        for target in owners[0].targets:
+            target.close()
+        await client.wait_closed()
+        while not served[0].ended:
+            await asyncio.sleep(0)
+
+
+async def carry(steps: list[Step], *, fast: bool) -> list[object]:
+    """What targets and client have got, and the ciphers that each exchange came to."""
+    async with connected(fast=fast, forwards=FORWARDS) as (client, relay, owner, streams):
+        return await carried(steps, client, relay, owner, streams, fast=fast)
+
+
+async def carried(
+    steps: list[Step], client: Any, relay: Connection, owner: Owner, streams: list[Any], *, fast: bool
+) -> list[object]:
+    loop = asyncio.get_running_loop()
     got: list[object] = []
 
     async def up(number: int, data: bytes) -> None:
@@ -143,43 +171,33 @@ async def carry(steps: list[Step], *, fast: bool) -> list[object]:
             for one in (up(number, text[: size_up + number]), down(number, text[: size_down + number]))
         ]
 
-    try:
-        async with asyncio.timeout(20):
-            for index, (sends, gets, who, size_up, size_down) in enumerate(steps):
-                choose(client, sends, gets)
-                before = [asyncio.ensure_future(one) for one in traffic(2 * index, size_up, size_down)]
-                await asyncio.sleep(0)
-                for name, side in (("client", client), ("relay", relay)):
-                    if who in (name, "both"):
-                        begin(side)
-                await asyncio.gather(*before)
-                while (client.get_extra_info("send_cipher"), client.get_extra_info("recv_cipher")) != (
-                    sends.decode(),
-                    gets.decode(),
-                ) or not (client._kex_complete and relay._kex_complete):
-                    await asyncio.sleep(0)
-                await asyncio.gather(*traffic(2 * index + 1, size_up, size_down))
-                assert (relay.unseal is not None) is (fast and b"gcm" in sends)
-                assert (relay._seal is not None) is (fast and b"gcm" in gets)
-                assert (relay.plain_intake is not None) is (relay.unseal is not None)
-                assert relay.sends_plain(1) is (relay._seal is not None)
-                got.append((relay.get_extra_info("recv_cipher"), relay.get_extra_info("send_cipher")))
-            for _, writer in streams:
-                writer.write_eof()
-            for target in owner.targets:
-                assert await loop.sock_recv(target, 1) == b""
-                target.close()
-            while len(owner.ends) < FORWARDS:
-                await asyncio.sleep(0)
-        assert owner.bugs == []
-        return [got, owner.ends, [(pipe.sent, pipe.received) for pipe in owner.pipes]]
-    finally:
-        client.abort()
-        for target in owner.targets:
-            target.close()
-        await client.wait_closed()
-        while not relay.ended:
+    for index, (sends, gets, who, size_up, size_down) in enumerate(steps):
+        choose(client, sends, gets)
+        before = [asyncio.ensure_future(one) for one in traffic(2 * index, size_up, size_down)]
+        await asyncio.sleep(0)
+        for name, side in (("client", client), ("relay", relay)):
+            if who in (name, "both"):
+                begin(side)
+        await asyncio.gather(*before)
+        while (client.get_extra_info("send_cipher"), client.get_extra_info("recv_cipher")) != (
+            sends.decode(),
+            gets.decode(),
+        ) or not (client._kex_complete and relay._kex_complete):
             await asyncio.sleep(0)
+        await asyncio.gather(*traffic(2 * index + 1, size_up, size_down))
+        assert (relay.unseal is not None) is (fast and b"gcm" in sends)
+        assert (relay._seal is not None) is (fast and b"gcm" in gets)
+        assert (relay.plain_intake is not None) is (relay.unseal is not None)
+        assert relay.sends_plain(1) is (relay._seal is not None)
+        got.append((relay.get_extra_info("recv_cipher"), relay.get_extra_info("send_cipher")))
+    for _, writer in streams:
+        writer.write_eof()
+    for target in owner.targets:
+        assert await loop.sock_recv(target, 1) == b""
+        target.close()
+    while len(owner.ends) < FORWARDS:
+        await asyncio.sleep(0)
+    return [got, owner.ends, [(pipe.sent, pipe.received) for pipe in owner.pipes]]
 
 
 GCM128, GCM256, CTR, CTR256, CHACHA = CIPHERS
@@ -203,3 +221,21 @@ def test_a_key_exchange_may_choose_other_ciphers(steps: list[Step]) -> None:
     fast = asyncio.run(carry(steps, fast=True))
     assert plain == fast
     assert plain[0] == [(sends.decode(), gets.decode()) for sends, gets, *_ in steps]
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "inherited"])
+async def test_tiny_packets_do_not_make_an_exchange_of_ours_the_last(fast: bool) -> None:
+    """A client that takes 256 bytes in a packet begins to read while the relay begins an exchange: it gets every byte.
+
+    What waits for its windows is more packets than may be kept back for what a client provokes.
+    """
+    size, forwards = 400_000, 16
+    async with connected(fast=fast, forwards=forwards, max_pktsize=256, window=1 << 16) as (_, relay, owner, streams):
+        loop = asyncio.get_running_loop()
+        sending = [asyncio.ensure_future(loop.sock_sendall(target, bytes(size))) for target in owner.targets]
+        while not all(channel._send_buf and not channel._send_window for channel in relay.plain_channels.values()):
+            await asyncio.sleep(0)
+        begin(relay)
+        reading = [reader.readexactly(size) for reader, _ in streams]
+        assert await asyncio.gather(*reading) == [bytes(size)] * forwards
+        await asyncio.gather(*sending)
