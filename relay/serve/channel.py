@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import asyncssh
 from asyncssh.channel import SSHTCPChannel
 from asyncssh.constants import (
+    MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
+LEAVING = "closed", "close_pending"  # received, sent: the client has closed, its target has not taken all yet
 
 
 class Channel(SSHTCPChannel[bytes]):
@@ -35,6 +37,29 @@ class Channel(SSHTCPChannel[bytes]):
 
     fast = True  # False: everything goes the inherited path (see `contract`)
     _starved = False  # the target is not read, as the client's window is used up
+
+    def _process_close(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        """The client has closed. What it sent before goes to the target first, as in sshd; only then we close too."""
+        pipe, states = self._session, (self._recv_state, self._send_state)
+        if not isinstance(pipe, Pipe) or not {*states} <= {*OPEN} or not (self._recv_buf or pipe.waits):
+            super()._process_close(_type, _id, packet)
+            return
+        packet.check_end()
+        kept, self._recv_buf = [memoryview(data) for data, _ in self._recv_buf], []
+        self._send_buf, self._send_buf_len = [], 0  # it reads no more
+        self._recv_state, self._send_state = LEAVING
+        pipe.leave(kept)
+
+    def close(self) -> None:
+        """Close when what waits has been sent, or now if the client has closed."""
+        self._leave()
+        super().close()
+
+    def _leave(self) -> None:
+        """The end of what began with the client's close."""
+        if (self._recv_state, self._send_state) == LEAVING:
+            self._close_send()
+            self._recv_state = "close_pending"
 
     def abort(self) -> None:
         """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
@@ -46,6 +71,7 @@ class Channel(SSHTCPChannel[bytes]):
                 for kind, parts in connection._deferred_packets
                 if kind != MSG_CHANNEL_DATA or not parts[0].startswith(number)
             ]
+        self._leave()
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()
@@ -54,6 +80,20 @@ class Channel(SSHTCPChannel[bytes]):
         """Say nothing more, not even that it is closed: the connection is about to end, with the reason."""
         self._send_state = "closed"
         self._close_send()
+
+    def flush(self) -> None:
+        """Send what waits, as the client's window allows. While keys are exchanged it waits here, and not in packets.
+
+        asyncssh would make packets of it that it keeps back: of 64 KiB 256 for a client that takes 256 bytes in one,
+        and what the client has coming would look like a flood that it provoked (`WAITING_PACKETS`).
+        """
+        connection = cast("Connection | None", self._conn)
+        if self._send_buf and connection is not None and not connection._kex_complete:
+            self._pause_resume_writing()
+        else:
+            super()._flush_send_buf()
+
+    _flush_send_buf = flush
 
     # ---- the fast path
 
@@ -173,6 +213,7 @@ class Channel(SSHTCPChannel[bytes]):
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
         **SSHTCPChannel._packet_handlers,
+        MSG_CHANNEL_CLOSE: _process_close,
         MSG_CHANNEL_REQUEST: _process_request,
         MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
         MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,

@@ -42,7 +42,9 @@ from relay.serve.settled import Unawaited
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
-WAITING_PACKETS = 1024  # packets kept back during a key exchange; a client that provokes more is disconnected
+# packets kept back during a key exchange; a client that provokes more is disconnected. Half of them may be what is left
+# of the frame in which the exchange became due, in packets of 256 bytes
+WAITING_PACKETS = 2048
 LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
 SAY_SECONDS = 1.0  # for a client's KEXINIT that should come unasked (it is at most half a round trip away)
@@ -480,6 +482,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if self._rekey_timer is not None:
             self._rekey_timer.cancel()
             self._rekey_timer = None
+        for channel in tuple(self.plain_channels.values()):
+            channel.flush()
         self._allow(self.pipes)
 
     def _take_keys(self) -> None:

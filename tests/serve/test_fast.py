@@ -461,6 +461,8 @@ def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) ->
             one.owner.pipes[0].cut("key-revoked")
             one.connection._kex_complete = True
             one.connection._send_deferred_packets()
+            for channel in one.connection._channels.values():
+                channel.flush()
             await turns()
             heard = [payload[:5] for payload in one.heard()]
             assert heard.count(bytes([hostile.CLOSE]) + uint32(0)) == 1
