@@ -106,15 +106,19 @@ class Link:
         if self._put(encode(message), descriptor):
             self._flush_soon()
 
+    def send_frame(self, frame: bytes) -> None:
+        """Send a ready frame, with the others of this turn of the loop."""
+        if self._put(frame):
+            self._flush_soon()
+
     def send_now(self, frame: bytes) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
         if self._put(frame) and self._soon is None and not self._blocked:
             self._flush()
             self._flush_soon()
 
-    def answer(self, message: Mapping[str, Any]) -> None:
+    def answer(self, frame: bytes) -> None:
         """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
-        frame = encode(message)
         with self._sending:
             if not self.open or self._deaf:
                 return
@@ -129,11 +133,10 @@ class Link:
                     self._held += len(frame) - sent
                     self._out.appendleft((memoryview(frame)[sent:], None))
                     frame = b""
-        self._loop.call_soon_threadsafe(self._go_on, frame)
-
-    def _go_on(self, frame: bytes) -> None:
-        if not frame or self._put(frame):
-            self._flush_soon()
+        if frame:
+            self._loop.call_soon_threadsafe(self.send_frame, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._flush_soon)
 
     def _put(self, frame: bytes, descriptor: int | None = None) -> bool:
         """Keep a frame to be sent; False when there is nobody to send it to."""
