@@ -90,6 +90,7 @@ class Link:
         self._law = 0
         self._more: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
+        self._hurried = False  # something has gone at once in this turn
         self._blocked = False  # it goes on when the socket has room
         self._deaf = False  # the peer takes nothing more; what it has sent is still read
         self._sending = threading.Lock()  # whoever has it may use the socket: the loop, or the thread of `answer`
@@ -113,8 +114,11 @@ class Link:
 
     def send_now(self, frame: bytes) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
-        if self._put(frame) and self._soon is None and not self._blocked:
-            self._flush()
+        if self._put(frame):
+            if not self._hurried and not self._blocked:
+                self._hurried = True
+                with self._sending:
+                    self._send()
             self._flush_soon()
 
     def answer(self, frame: bytes) -> None:
@@ -199,6 +203,7 @@ class Link:
 
     def _flush(self) -> None:
         self._soon = None
+        self._hurried = False
         with self._sending:
             self._send()
 
