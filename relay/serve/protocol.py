@@ -46,6 +46,7 @@ with workers from OLDEST on, and tells all others to `stop`: whom it cannot tell
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -134,13 +135,15 @@ class Link:
                 if sent == len(frame):
                     return
                 if sent:  # before anything that the loop may have put there meanwhile
-                    self._held += len(frame) - sent
                     self._out.appendleft((memoryview(frame)[sent:], None))
-                    frame = b""
-        if frame:
+                    self._loop.call_soon_threadsafe(self._go_on, len(frame) - sent)
+                    return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self.send_frame, frame)
-        else:
-            self._loop.call_soon_threadsafe(self._flush_soon)
+
+    def _go_on(self, left: int) -> None:
+        self._held += left
+        self._flush_soon()
 
     def _put(self, frame: bytes, descriptor: int | None = None) -> bool:
         """Keep a frame to be sent; False when there is nobody to send it to."""
