@@ -12,9 +12,8 @@ SLOTS = 512
 _EPOCH_US = 1_704_067_200_000_000  # 2024-01-01T00:00:00Z
 _TICK_US = 31.25
 # to the digits that int() knows; all other letters to none of them
-_DIGITS = dict.fromkeys(range(128), "!") | {
-    ord(letter): digit for letter, digit in zip(ALPHABET, "0123456789abcdefghijklmnopqrstuv", strict=True)
-}
+_DIGITS = bytes.maketrans(ALPHABET.encode(), b"0123456789abcdefghijklmnopqrstuv")
+_DIGITS = bytes(digit if chr(letter) in ALPHABET else ord("!") for letter, digit in enumerate(_DIGITS))
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _MISREAD = str.maketrans({"o": "0", "i": "1", "l": "1"})
 
@@ -31,7 +30,7 @@ class Ids:
         tick = max(int((now_us - _EPOCH_US) / _TICK_US), self._last + 1, 0)
         self._last = tick
         number = (tick << 9) | self._slot
-        return "".join(ALPHABET[(number >> shift) & 31] for shift in range(50, -1, -5))
+        return _text(number)
 
 
 def parse(text: str) -> str:
@@ -47,14 +46,17 @@ def packed(id: str) -> bytes | None:
     if len(id) != LENGTH or not id.isascii():
         return None
     try:
-        return int(id.translate(_DIGITS), 32).to_bytes(7, "big")
+        return int(id.encode().translate(_DIGITS), 32).to_bytes(7, "big")
     except ValueError:
         return None
 
 
 def unpacked(data: bytes) -> str:
     """The id that `packed` made these seven bytes of."""
-    number = int.from_bytes(data, "big")
+    return _text(int.from_bytes(data, "big"))
+
+
+def _text(number: int) -> str:
     return (
         _PAIRS[number >> 45 & 1023]
         + _PAIRS[number >> 35 & 1023]

@@ -14,6 +14,7 @@ of that name or the host `remote` in the zone `office` only the inventory knows.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from relay.core.rules import Address
@@ -60,6 +61,7 @@ class Target:
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
+@lru_cache(maxsize=1024, typed=True)  # people go where they went: a tenth of a judgement. Refusals are not kept
 def parse(host: str | bytes, port: int) -> Target:
     """The target a client named. `host` and `port` are hostile: any bytes, any number.
 

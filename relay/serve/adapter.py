@@ -31,6 +31,7 @@ from relay.serve.connection import Connection
 from relay.serve.forward import Forward, NotOpened
 from relay.serve.law import Objection
 from relay.serve.pipe import Pipe
+from relay.serve.protocol import inside
 from relay.serve.settled import settle
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Adapter(asyncssh.SSHServer):
         self._connection: Connection | None = None
         self.identity: Identity | None = None
         self.key: Key | None = None
+        self._facts: Mapping[str, Value] | None = None
+        self._facts_text = ""
         self._proven: tuple[Key, bool, bool] | None = None  # key, touched, verified: only for the current user name
         self._unknown: dict[str, None] = {}  # fingerprints offered that nobody has
         self._offers = 0
@@ -202,11 +205,13 @@ class Adapter(asyncssh.SSHServer):
 
     # ---- what a known person asks for
 
-    def facts(self) -> dict[str, Value]:
-        """The fields that every row of this connection carries."""
+    def facts(self) -> Mapping[str, Value]:
+        """The fields that every row of this connection carries. Put together once: nothing changes them."""
+        if self._facts is not None:
+            return self._facts
         who, key = self.identity, self.key
         assert who is not None and key is not None and self._connection is not None
-        return {
+        self._facts = {
             "connection": self.id,
             "person": who.person,
             "login": escape(self._login, 64),
@@ -218,6 +223,12 @@ class Adapter(asyncssh.SSHServer):
             "client_version": escape(str(self._connection.get_extra_info("client_version", "")), 100),
             "worker": self._worker.name,
         }
+        return self._facts
+
+    def facts_text(self) -> str:
+        """The same as they stand in a row that is sent (see Reports.ask_row)."""
+        self._facts_text = self._facts_text or inside(self.facts())
+        return self._facts_text
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""

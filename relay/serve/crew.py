@@ -77,6 +77,7 @@ class Crew:
         self._listener: socket.socket | None = None
         self._strangers: set[Link] = set()
         self.members: dict[str, Member] = {}
+        self._linked: dict[Link, Member] = {}  # the same ones
         self._places: list[_Place] = []
         self._started: set[str] = set()
         self._served: set[str] = set()  # those that were joined at some time, and may still run
@@ -272,7 +273,7 @@ class Crew:
     def _message(self, link: Link, message: Message, descriptor: int | None) -> None:
         if descriptor is not None:
             os.close(descriptor)  # workers send none
-        member = next((member for member in self.members.values() if member.link is link), None)
+        member = self._linked.get(link)
         if member is not None:
             member.answered = self._loop.time()
             self._received(member, message)
@@ -301,7 +302,7 @@ class Crew:
             self._say(f"worker {name} does not use the fast path, everything works at a higher cost: {member.slow}")
         member.draining = member.ours and not any(place.name == name and place.wanted for place in self._places)
         member.answered = self._loop.time()
-        self.members[name] = member
+        self.members[name] = self._linked[link] = member
         self._served.add(name)
         self.empty.clear()
         self._joined(member)
@@ -317,7 +318,7 @@ class Crew:
 
     def _gone(self, link: Link) -> None:
         self._strangers.discard(link)
-        member = next((member for member in self.members.values() if member.link is link), None)
+        member = self._linked.pop(link, None)
         if member is not None:
             del self.members[member.name]
             if not self.members:

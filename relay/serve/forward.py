@@ -71,28 +71,33 @@ class Forward:
         worker, identity = self._worker, self._owner.identity
         if identity is None:  # cannot happen: the protocol layer refuses channels before log-in
             raise NotOpened(words.BUSY)
+        moment = worker.law.moment()
         verdict, asked = self._judge(identity)
         if not verdict.allowed or verdict.destination is None:
             raise NotOpened(words.refused(verdict, self._owner.denied(asked, verdict)), prohibited=True)
         self.destination = destination = verdict.destination
+        rule = verdict.rule
         self.id = worker.make_id()
         self._since = worker.now_us()
-        self._fields = {
-            **self._owner.facts(),
+        own: dict[str, Value] = {
             "forward": self.id,
             "asked": asked,
             "zone": destination.zone,
             "address": str(destination.address),
             "port": destination.port,
-            "rule": verdict.rule.name if verdict.rule else "",
-            "rule_at": f"{verdict.rule.file}:{verdict.rule.line}" if verdict.rule else "",
+            "rule": rule.name if rule else "",
+            "rule_at": f"{rule.file}:{rule.line}" if rule else "",
             "policy": worker.law.policy.version,
         }
+        self._fields = {**self._owner.facts(), **own}
         sock: socket.socket | None = None
-        dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
+        dialling: asyncio.Task[socket.socket] | None = None
         try:
             self._rowed = True  # from here on the row may exist, so it will be closed
-            await worker.reports.open_row(self.id, self._fields)
+            # on its way before anything else is done
+            answer = worker.reports.ask_row(self.id, self._owner.facts_text(), own)
+            dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
+            await worker.reports.row_durable(self.id, answer)
             worker.forwards[self.id] = self  # a new supervisor is told of it, also while it is dialled
             if self._is_cut():
                 raise asyncio.CancelledError
@@ -110,15 +115,11 @@ class Forward:
             worker.bug(error)
             raise self._failed("internal-error", repr(error)) from None
         finally:
-            if sock is None:
+            if sock is None and dialling is not None:
                 _abandon(dialling)
-        if not self._is_cut():  # the law or the hour may be another one: asked again at the last moment
-            again, _ = self._judge(identity)
-            why = self.objection()
-            if why is None and again.destination != destination:
-                why = Objection("policy-changed", f"{asked} means {again.destination or 'nothing'} now")
-            if why is not None:
-                self.forbid(why)
+        # the law may be another one, or the hour: if they are, it is asked again at the last moment
+        if not worker.law.is_still(moment):
+            self._judge_again(identity, destination, asked)
         if self._is_cut():
             sock.close()
             raise self._interrupted()
@@ -223,6 +224,16 @@ class Forward:
             asked = f"{escape(self._host, 80)}:{self._port}"
             return Verdict(reason=Reason.BAD_TARGET, detail=error.what), asked
         return self._worker.law.judge(identity, target), str(target)
+
+    def _judge_again(self, identity: Identity, destination: Destination, asked: str) -> None:
+        if self._is_cut():
+            return
+        again, _ = self._judge(identity)
+        why = self.objection()
+        if why is None and again.destination != destination:
+            why = Objection("policy-changed", f"{asked} means {again.destination or 'nothing'} now")
+        if why is not None:
+            self.forbid(why)
 
     async def _dial(self, destination: Destination) -> socket.socket:
         zone = self._zone = self._worker.law.policy.inventory.zones.get(destination.zone)

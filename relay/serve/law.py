@@ -36,6 +36,19 @@ class Objection(NamedTuple):
     detail: str
 
 
+class Moment(NamedTuple):
+    """All that a judgement depends on beside who asks for what (see Law.is_still).
+
+    The values themselves and no count of their changes, so nobody can forget to count. Each is replaced, not changed.
+    """
+
+    policy: Policy
+    keyring: Keyring
+    frozen: Mapping[str, int]
+    own: frozenset[Address]
+    second: int  # Unix seconds: no rule, key or freeze begins or ends within one
+
+
 class Law:
     """The one place of a worker that answers "may this key reach that, now?"."""
 
@@ -65,6 +78,16 @@ class Law:
         if verdict.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
             return replace(verdict, reason=Reason.KEY_REVOKED)
         return verdict
+
+    def moment(self) -> Moment:
+        """What is judged by now."""
+        return Moment(self.policy, self.keyring, self.frozen, self._own_addresses(), int(time.time()))
+
+    def is_still(self, moment: Moment) -> bool:
+        """Whether everything is judged now as it was at that moment."""
+        policy, keyring, frozen, own, second = moment
+        same = policy is self.policy and keyring is self.keyring and frozen is self.frozen
+        return same and second == int(time.time()) and own == self._own_addresses()
 
     def objection(self, identity: Identity, destination: Destination, zone: Zone | None) -> Objection | None:
         """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""

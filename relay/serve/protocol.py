@@ -46,10 +46,13 @@ with workers from OLDEST on, and tells all others to `stop`: whom it cannot tell
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import socket
+import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -59,6 +62,11 @@ OLDEST = 1  # of the workers that this supervisor can speak to; 0.1.0 speaks 1
 MOST = 1 << 20  # bytes in one frame
 HELD = 32 << 20  # bytes of messages waiting to be sent: a peer that reads nothing for that long is given up
 _TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
+_READ = 1 << 16
+_ROOM = socket.CMSG_LEN(16 * array("i").itemsize)  # descriptors that come with one read
+# one of each for all: json.dumps and json.loads would do half of their work for each message anew
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_DECODE = json.JSONDecoder().raw_decode
 
 Message = dict[str, Any]
 
@@ -76,15 +84,17 @@ class Link:
         self._sock = sock
         self._received = received
         self._lost = lost
-        self._in = bytearray()
+        self._in = b""
         self._fds: deque[int] = deque()
         self._out: deque[tuple[memoryview, int | None]] = deque()
         self._held = 0
         self._law = 0
         self._more: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
+        self._hurried = False  # something has gone at once in this turn
         self._blocked = False  # it goes on when the socket has room
         self._deaf = False  # the peer takes nothing more; what it has sent is still read
+        self._sending = threading.Lock()  # whoever has it may use the socket: the loop, or the thread of `answer`
         self.open = True
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -95,15 +105,55 @@ class Link:
         A log-in is half a dozen messages: each by itself would be a system call and a turn of the other end's loop.
         The caller keeps its own descriptor.
         """
+        if self._put(encode(message), descriptor):
+            self._flush_soon()
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a ready frame, with the others of this turn of the loop."""
+        if self._put(frame):
+            self._flush_soon()
+
+    def send_now(self, frame: bytes) -> None:
+        """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
+        if self._put(frame):
+            if not self._hurried and not self._blocked:
+                self._hurried = True
+                with self._sending:
+                    self._send()
+            self._flush_soon()
+
+    def answer(self, frame: bytes) -> None:
+        """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
+        with self._sending:
+            if not self.open or self._deaf:
+                return
+            if not self._out:
+                try:
+                    sent = self._sock.send(frame)
+                except OSError:  # it is full; or the peer is gone, as the loop is about to learn
+                    sent = 0
+                if sent == len(frame):
+                    return
+                if sent:  # before anything that the loop may have put there meanwhile
+                    self._out.appendleft((memoryview(frame)[sent:], None))
+                    self._loop.call_soon_threadsafe(self._go_on, len(frame) - sent)
+                    return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.send_frame, frame)
+
+    def _go_on(self, left: int) -> None:
+        self._held += left
+        self._flush_soon()
+
+    def _put(self, frame: bytes, descriptor: int | None = None) -> bool:
+        """Keep a frame to be sent; False when there is nobody to send it to."""
         if not self.open or self._deaf:
-            return
-        frame = memoryview(encode(message))
-        self._out.append((frame, os.dup(descriptor) if descriptor is not None else None))
+            return False
+        self._out.append((memoryview(frame), os.dup(descriptor) if descriptor is not None else None))
         self._held += len(frame)
         if self._held > HELD + self._law:
             self.close()
-        else:
-            self._flush_soon()
+        return self.open
 
     def send_law(self, frames: Sequence[bytes]) -> None:
         """Send ready frames of a compiled document. They are shared by all links, so they do not count as held."""
@@ -120,10 +170,11 @@ class Link:
         if not self.open:
             return
         self._flush()  # the last words
-        self.open = False
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
-        self._sock.close()
+        with self._sending:
+            self.open = False
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
         for handle in (self._more, self._soon):
             if handle is not None:
                 handle.cancel()
@@ -155,6 +206,11 @@ class Link:
 
     def _flush(self) -> None:
         self._soon = None
+        self._hurried = False
+        with self._sending:
+            self._send()
+
+    def _send(self) -> None:
         while self._out:
             frames, descriptor = self._next()
             try:
@@ -182,7 +238,7 @@ class Link:
     def _next(self) -> tuple[list[memoryview], int | None]:
         """What goes out with one system call: a frame with its descriptor, or the frames up to the next such one."""
         frame, descriptor = self._out[0]
-        if descriptor is not None:
+        if descriptor is not None or len(self._out) == 1:
             return [frame], descriptor
         plain = itertools.takewhile(lambda one: one[1] is None, self._out)
         return [frame for frame, _ in itertools.islice(plain, _TURN)], None
@@ -193,14 +249,18 @@ class Link:
         self._flush()
 
     def _readable(self) -> None:
+        descriptors = array("i")
         try:
-            data, descriptors, flags, _ = socket.recv_fds(self._sock, 1 << 16, 16)
+            data, beside, flags, _ = self._sock.recvmsg(_READ, _ROOM)
+            for level, kind, found in beside:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    descriptors.frombytes(found[: len(found) - len(found) % descriptors.itemsize])
             if flags & socket.MSG_CTRUNC:  # this process had none free: the kernel has closed what travelled
-                descriptors = [*descriptors, -1]
+                descriptors.append(-1)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, descriptors = b"", list[int]()
+            data = b""
         self._fds.extend(descriptors)
         if not data:
             self.close()
@@ -217,27 +277,30 @@ class Link:
                 self._loop.add_reader(self._sock.fileno(), self._readable)
         done = 0
         position = 0
-        view = self._in
-        while self.open and done < _TURN and len(view) - position >= 4:
-            size = int.from_bytes(view[position : position + 4], "big")
+        data = self._in
+        while self.open and done < _TURN and len(data) - position >= 4:
+            begin = position + 4
+            size = int.from_bytes(data[position:begin], "big")
             if size > MOST:
                 self.close()
                 return
-            if len(view) - position - 4 < size:
+            if len(data) - begin < size:
                 break
-            body = bytes(view[position + 4 : position + 4 + size])
-            position += 4 + size
+            position = begin + size
             done += 1
             try:
-                message = json.loads(body)
+                text = data[begin:position].decode()
+                message, end = _DECODE(text)
+                if end != len(text):
+                    raise ValueError(text[end:])
                 descriptor = self._fds.popleft() if message.get("fd") else -1
-            except (ValueError, AttributeError, IndexError):
+            except (ValueError, AttributeError, IndexError, RecursionError):
                 self.close()
                 return
             if "lines" in message:
                 done = _TURN  # a slice of the law is the work of a whole turn: many come with one read
             self._received(self, message, descriptor if descriptor >= 0 else None)
-        del view[:position]
+        self._in = data[position:]
         if self.open and done == _TURN:
             self._loop.remove_reader(self._sock.fileno())
             self._more = self._loop.call_soon(self._frames)
@@ -245,8 +308,18 @@ class Link:
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One message as a frame."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    return framed(_ENCODE(message))
+
+
+def framed(text: str) -> bytes:
+    """The JSON text of a message as a frame."""
+    body = text.encode()
     return len(body).to_bytes(4, "big") + body
+
+
+def inside(fields: Mapping[str, Any]) -> str:
+    """A JSON object without its braces, to be put together with others."""
+    return _ENCODE(fields)[1:-1]
 
 
 def chunks(kind: str, version: str, lines: list[str], most: int = 1 << 14) -> list[Message]:

@@ -127,12 +127,12 @@ class Record:
         if self._recorder is not None:
             self._recorder.note(event, answer)
 
-    def opening(self, event: Event, answer: Answer) -> None:
-        """Record a forward's opening; `answer` tells when it is durable, or why it is refused."""
+    def opening(self, event: Event, answer: Answer, durable: Callable[[], None] | None = None) -> None:
+        """Record a forward's opening (see Recorder.opening)."""
         if self._recorder is None:
             answer("the audit database is closed")
         else:
-            self._recorder.opening(event, answer)
+            self._recorder.opening(event, answer, durable)
 
     def stranger(
         self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""

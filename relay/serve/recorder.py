@@ -8,6 +8,7 @@ away only (event.LAST), until there is room for a new one. So nobody is let in b
 """
 
 import asyncio
+import contextlib
 import errno
 import queue
 import sys
@@ -37,8 +38,12 @@ MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100
 RETRY_SECONDS = 1.0
 BATCH = 1024
 # Seconds that rows nobody waits for wait for company: a log-in's row goes with its first forward's, and the rows of
-# its end are one transaction. What an opening waits for is never longer for it, and workers keep what is not durable.
+# ends are one transaction. What an opening waits for is never longer for it, and workers keep what is not durable.
 GATHER_SECONDS = 0.02
+_ENDS = frozenset(("forward.closed", "connection.closed"))
+# Rows of a transaction whose openings the thread answers itself. Of more, each answer would be a system call by itself,
+# after which the thread waits for the loop to let it go on: there one turn of the loop sends them all together.
+AT_ONCE = 4
 NARROW = "the disk is full: only ends and what takes away are recorded"
 
 
@@ -51,6 +56,7 @@ class _Job:
     event: Event
     answer: Answer | None
     opening: bool
+    durable: Callable[[], None] | None = None  # the thread's to call
 
 
 @dataclass(slots=True)
@@ -83,6 +89,10 @@ class Recorder:
         self._commits = commits or Histogram()
         self._jobs: queue.SimpleQueue[_Job | _Question | Errand | None] = queue.SimpleQueue()
         self._openings = 0
+        self._ends: list[_Job] = []  # the thread's: ends that wait for company
+        self._due = 0.0  # when they are written at the latest
+        self._untold: list[_Job] = []  # the thread's: durable rows of which the loop does not know
+        self._hurried = False  # an opening is among what was gathered
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
         self.failing = ""  # why rows cannot be written now; "" when they can
         self.lost = 0
@@ -111,13 +121,17 @@ class Recorder:
         """Begin to write."""
         self._thread.start()
 
-    def opening(self, event: Event, answer: Answer) -> None:
-        """Record a forward's opening; `answer` tells when it is durable, or why it is refused."""
+    def opening(self, event: Event, answer: Answer, durable: Callable[[], None] | None = None) -> None:
+        """Record a forward's opening; `answer` tells when it is durable, or why it is refused.
+
+        `durable` is for who waits for nothing else: where there is one, the thread may call it instead of `answer("")`,
+        the moment that it is so. The loop's turn would come a fifth of a millisecond later.
+        """
         if self.failing or self._openings >= MOST_OPENINGS:
             answer(self.failing or "too many forwards are being opened")
             return
         self._openings += 1
-        self._jobs.put(_Job(event, answer, opening=True))
+        self._jobs.put(_Job(event, answer, opening=True, durable=durable))
 
     def note(self, event: Event, answer: Answer | None = None) -> None:
         """Record anything else; it is kept until it can be written."""
@@ -176,31 +190,16 @@ class Recorder:
             jobs: list[_Job] = []
             errands: list[Errand] = []
             questions: list[Errand] = []
-            try:
-                waiting = self._kept or self.failing
-                job = self._jobs.get(timeout=RETRY_SECONDS if waiting else self.sealer.pause())
-                until = time.monotonic() + GATHER_SECONDS
-                while True:
-                    if job is None:
-                        over = True
-                    elif isinstance(job, _Job):
-                        jobs.append(job)
-                        until = 0.0 if job.opening else until
-                    elif isinstance(job, _Question):
-                        questions.append(job.ask)
-                    else:
-                        errands.append(job)
-                    if over or len(jobs) >= BATCH:
-                        break
-                    job = self._jobs.get(timeout=max(until - time.monotonic(), 0.0) if jobs else 0.0)
-            except queue.Empty:
-                pass
+            over = self._gather(jobs, errands, questions)
+            jobs = self._in_turn(jobs, over=over)
             if not jobs and not self._kept and self.failing:  # a second has passed: does it work again?
                 self.failing = ""
                 self._run_errands([lambda writer: writer.probe()])
             self._write(jobs)
+            if over or time.monotonic() >= self._due:
+                self._tell([], "")
             if not self.failing:
-                self._run_errands(errands)
+                self._run_errands([*errands, Writer.fold])
             for ask in questions:
                 ask(self._writer)
             if self.failing:  # the last room on a full disk is for ends
@@ -209,6 +208,40 @@ class Recorder:
                 self.sealer.look(self._writer)
         self.sealer.finish(self._writer)
         self._writer.close()
+
+    def _gather(self, jobs: list[_Job], errands: list[Errand], questions: list[Errand]) -> bool:
+        """What there is to do next, as soon as something is that cannot wait; whether it is the last."""
+        pause = RETRY_SECONDS if self._kept or self.failing else self.sealer.pause()
+        if self._ends or self._untold:
+            pause = max(self._due - time.monotonic(), 0.0)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get(timeout=pause)
+                if job is None:
+                    return True
+                if isinstance(job, _Job):
+                    if not self._ends and not self._untold and not jobs:
+                        self._due = time.monotonic() + GATHER_SECONDS
+                    jobs.append(job)
+                    self._hurried = self._hurried or job.opening
+                elif isinstance(job, _Question):
+                    questions.append(job.ask)
+                else:
+                    errands.append(job)
+                if len(jobs) >= BATCH:
+                    break
+                waits = (jobs or self._ends) and not self._hurried
+                pause = max(self._due - time.monotonic(), 0.0) if waits else 0.0
+        return False
+
+    def _in_turn(self, jobs: list[_Job], *, over: bool) -> list[_Job]:
+        """What of it is written now: an opening does not carry the ends of others, unless it is time for them."""
+        hurried, self._hurried = self._hurried, False
+        if not hurried or over or len(self._ends) + len(jobs) >= BATCH or time.monotonic() >= self._due:
+            jobs, self._ends = self._ends + jobs, []
+            return jobs
+        self._ends += [job for job in jobs if job.event.name in _ENDS]
+        return [job for job in jobs if job.event.name not in _ENDS]
 
     def _write(self, jobs: list[_Job]) -> None:
         """Write what was kept, oldest first, then `jobs`; what cannot be written is kept, openings are refused."""
@@ -270,7 +303,6 @@ class Recorder:
         began = time.monotonic()
         try:
             self._writer.append([job.event for job in batch])
-            self._commits.observe(time.monotonic() - began)
         except StoreUnavailable as error:
             self.failing = error.what
             self._full = files.is_full(self._path, error)
@@ -282,9 +314,22 @@ class Recorder:
             sys.stderr.write(f"relay: a row could not be recorded, please report it: {error!r}\n")
             self._tell(batch, "internal error" if batch[0].opening else "")
             return []
+        ended = time.monotonic()
         self.failing = ""
+        if len(batch) <= AT_ONCE and all(job.durable is not None for job in batch):
+            for job in batch:
+                if job.durable is not None:
+                    job.durable()
+                    job.answer = None
+            # whoever waited knows: the loop is told of it with the next rows
+            if not self._untold and not self._ends:
+                self._due = ended + GATHER_SECONDS
+            self._untold += batch
+            self._commits.observe(ended - began)
+        else:
+            self._commits.observe(ended - began)
+            self._tell(batch, "")
         self.sealer.wrote(len(batch))
-        self._tell(batch, "")
         return []
 
     def _drop_one(self) -> None:
@@ -307,6 +352,9 @@ class Recorder:
             sys.stderr.write(f"relay: counters could not be recorded, please report it: {error!r}\n")
 
     def _tell(self, jobs: list[_Job], problem: str) -> None:
+        if self._untold:
+            untold, self._untold = self._untold, []
+            self._loop.call_soon_threadsafe(self._told, untold, "")
         if jobs:
             self._loop.call_soon_threadsafe(self._told, jobs, problem)
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from relay.core.event import Value
 from relay.core.text import escape
-from relay.serve.protocol import Link, Message, encode
+from relay.serve.protocol import Link, Message, encode, framed, inside
 
 MOST_UNACKED = 100_000  # rows kept while no supervisor answers (about 50 MB); later ones are counted, not kept
 BUGS_PER_MINUTE = 6  # tracebacks written in full
+
+
+_LATE = "late"  # no supervisor answers that
 
 
 class Busy(Exception):
@@ -33,7 +36,7 @@ class Reports:
         self._make_id = make_id
         self._now_us = now_us
         self._unacked: dict[str, Message] = {}
-        self._openings: dict[str, tuple[asyncio.Future[str], Message]] = {}
+        self._openings: dict[str, tuple[asyncio.Future[str], bytes]] = {}
         self._successor_until = float("-inf")  # loop time until which the next supervisor is waited for
         self._limited: dict[str, str] = {}  # opening refused by a limit -> of whom
         self._lost = 0
@@ -50,23 +53,32 @@ class Reports:
         if self.link is not None:
             self.link.send(message)
 
-    async def open_row(self, number: str, fields: Mapping[str, Value]) -> None:
-        """Wait until the opening row of forward `number` is durable. Raises Busy when it cannot be, or not in time."""
+    def ask_row(self, number: str, shared: str, fields: Mapping[str, Value]) -> "asyncio.Future[str]":
+        """Send the opening row of forward `number` at once; `row_durable` waits for the answer. Raises Busy.
+
+        `shared` are fields in JSON, without the braces, which come before the others.
+        """
         loop = asyncio.get_running_loop()
         if self.link is None and loop.time() > self._successor_until:
             raise Busy("no supervisor answers", refused=True)
         answer: asyncio.Future[str] = loop.create_future()
-        message: Message = {"t": "open", "e": [number, self._now_us(), "forward.opened", dict(fields)]}
-        self._openings[number] = answer, message
+        text = f'{{"t":"open","e":["{number}",{self._now_us()},"forward.opened",{{{shared},{inside(fields)}}}]}}'
+        row = framed(text)
+        self._openings[number] = answer, row
         if self.link is not None:
-            self.link.send(message)
+            self.link.send_now(row)
+        return answer
+
+    async def row_durable(self, number: str, answer: "asyncio.Future[str]") -> None:
+        """Wait until that row is durable. Raises Busy when it cannot be, or not in time."""
+        timer = answer.get_loop().call_later(self.timeout, _late, answer)
         try:
-            async with asyncio.timeout(self.timeout):
-                problem = await answer
-        except TimeoutError:
-            raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False) from None
+            problem = await answer
         finally:
+            timer.cancel()
             self._openings.pop(number, None)
+        if problem == _LATE:
+            raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False)
         if problem:
             raise Busy(problem, refused=problem != "supervisor-lost", limit=self._limited.pop(number, ""))
 
@@ -134,9 +146,9 @@ class Reports:
         self._successor_until = float("-inf")
         # not counted as waiting in the link: they may be more than it may hold, and they are kept here anyway
         link.send_law([encode(message) for message in self._unacked.values()])
-        for answer, message in self._openings.values():
+        for answer, row in self._openings.values():
             if not answer.done():  # by its id a row is recorded once, should the former supervisor have done it already
-                link.send(message)
+                link.send_now(row)
 
     def unacknowledged(self) -> list[Any]:
         """The events that no supervisor has said to be durable, oldest first."""
@@ -146,3 +158,8 @@ class Reports:
     def waiting(self) -> int:
         """Rows not yet acknowledged."""
         return len(self._unacked)
+
+
+def _late(answer: "asyncio.Future[str]") -> None:
+    if not answer.done():
+        answer.set_result(_LATE)

@@ -271,6 +271,11 @@ class Supervisor:
 
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
+            case "open":  # the one kind that somebody waits for
+                is_first = not self._forwards.slots.held
+                self._forwards.open(member, _event(message["e"]))
+                if is_first:
+                    self._zones.look_now()
             case "auth":
                 self._entrance.proven(message["c"])
                 self._governor.proven(member, message)
@@ -299,9 +304,6 @@ class Supervisor:
                     self._ready.set()
             case "listing" | "killed":
                 self._roll.heard(member, message)
-            case "open":
-                self._begin_looking()
-                self._forwards.open(member, _event(message["e"]))
             case "note":
                 event = _event(message["e"])
                 self._forwards.note(member, event)

@@ -197,6 +197,8 @@ class Worker:
 
     def _handle(self, link: Link, message: Message, descriptor: int | None) -> None:
         match message.get("t"):
+            case "opened":  # somebody waits for it
+                self.reports.answered(message["f"], "")
             case "welcome":
                 self._take_slot(int(message["slot"]))
                 site = message.get("site")
@@ -217,8 +219,6 @@ class Worker:
                 self._serve(message, descriptor)
             case "conn":  # no descriptor was free to take it: the client is lost, its place at the door is not
                 link.send({"t": "gone", "c": message["c"]})
-            case "opened":
-                self.reports.answered(message["f"], "")
             case "busy":
                 self.reports.answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
             case "ack":

@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from relay.core.chain import link
+from relay.core.chain import canonical, digest
 from relay.core.event import SCHEMA, Event, bounded
 from relay.errors import StoreUnavailable
-from relay.store import ballast, columns, conversion, dictionary, files, hours, leaving, migrations, strangers
+from relay.store import ballast, columns, conversion, dictionary, files, hours, leaving, migrations, pattern, strangers
 from relay.store.files import unavailable
 from relay.store.reader import Reader
 from relay.store.rows import ROW, base_of, row_of
@@ -26,6 +26,9 @@ _REMEMBERED = 4096  # ids of dictionary entries kept at hand: one per person and
 # Pages of log after which it is folded into the database (512 KiB). SQLite's own 1000 let a trickle of small commits,
 # a stranger's counters each second, take 4 MB of disk; folding in eight times as often is not slower (bench/store.py).
 _WAL_PAGES = 128
+_PAGES = 7  # that one row changes: its own, those of its indexes, and the list of what is open
+# SQLite folds the log in by itself, inside of a commit that somebody waits for, where nobody calls `fold` in time
+_WAL_MOST = 4 * _WAL_PAGES
 _WAL_KEPT = 1 << 20  # bytes of an emptied log that are kept for reuse; a longer one is cut
 
 
@@ -40,6 +43,8 @@ class Writer:
         self._head: tuple[int, str] | None = None
         self._newest_hour: int | None = None
         self._ids: dict[tuple[object, ...], int] = {}
+        self._patterns = pattern.Patterns(node)
+        self._unfolded = 0  # pages of the log since it was folded in, nearly
         self.ballast = ballast.Ballast(path.with_name(ballast.FILE))
         self._lock = files.take_lock(path)
         try:
@@ -56,10 +61,13 @@ class Writer:
         """
         if not events:
             return
-        with self._transaction() as database:
+        with self._guard() as database:
+            database.execute("BEGIN IMMEDIATE")
             seq, prev = self._head or _head(database)
             span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
-            for event in map(bounded, events):
+            for given in events:
+                found = self._patterns.find(given)
+                event = bounded(given) if found is None else given
                 forward = event.fields.get("forward")
                 opening = event.name == "forward.opened" and isinstance(forward, str)
                 if opening and forward != event.id and _is_opened(database, str(forward)):
@@ -67,24 +75,28 @@ class Writer:
                 ended = _end(database, forward) if event.name == "forward.closed" else 0
                 if ended is None:
                     continue
-                row = link(self._node, seq + 1, prev, event)
-                placed = dictionary.columns(event)
-                text, repeats = dictionary.rest(event.fields, placed)
+                if found is None:
+                    id, text = dictionary.kept(event.id), canonical(self._node, seq + 1, event)
+                    entries, placed, rest = self._look_up(database, event)
+                else:
+                    id, entries, placed, text = found
+                    text, rest = text % (seq + 1, event.time), entries.rest
+                hash = digest(prev, text)
                 done = database.execute(
                     """INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     ON CONFLICT (id) DO NOTHING""",
                     (
                         seq + 1,
-                        dictionary.kept(event.id),
+                        id,
                         event.time,
-                        self._word(database, "nodes", self._node),
-                        self._word(database, "names", event.name),
+                        entries.node,
+                        entries.name,
                         SCHEMA,
-                        self._who(database, event),
-                        self._target(database, event),
+                        entries.who,
+                        entries.target,
                         *placed,
-                        self._rest(database, text) if repeats else text,
-                        bytes.fromhex(row.hash),
+                        rest,
+                        bytes.fromhex(hash),
                     ),
                 )
                 if not done.rowcount:  # there is an event with this id
@@ -92,11 +104,13 @@ class Writer:
                     if ended:
                         database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, ended))
                     continue
-                seq, prev = seq + 1, row.hash
+                seq, prev = seq + 1, hash
                 span.add(seq, event.time)
                 if opening:
                     database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, seq))
             span.store(database)
+            database.execute("COMMIT")
+        self._unfolded += _PAGES + len(events) // 2
         self._head, self._newest_hour = (seq, prev), span.newest
 
     def append_last(self, events: Sequence[Event]) -> None:
@@ -107,6 +121,13 @@ class Writer:
             if not files.is_full(self._path, error) or not self.ballast.release():
                 raise
             self.append(events)
+
+    def fold(self) -> None:
+        """Fold the log into the database if it is long enough, while nobody waits for a row. Raises nothing."""
+        if self._unfolded >= _WAL_PAGES and self._database is not None:
+            self._unfolded = 0
+            with contextlib.suppress(sqlite3.Error):  # a full disk, where rows may still find room: as SQLite does it
+                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def open_forwards(self) -> dict[str, Event]:
         """The opening event of every forward that has no closing row, by forward id. Raises StoreUnavailable."""
@@ -153,7 +174,7 @@ class Writer:
         """
         with self._transaction() as database:
             some = leaving.forget(database, last, hash, most)
-            self._ids.clear()  # entries of the dictionaries went with them
+            self._forget_entries()  # some went with them
         return some
 
     def give_back(self) -> bool:
@@ -206,7 +227,7 @@ class Writer:
             if mode != "wal":
                 raise StoreUnavailable(f"{self._path} lies where SQLite cannot keep a log: {mode}", "use a local disk")
             database.execute("PRAGMA synchronous = FULL")
-            database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}").fetchone()
+            database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_MOST}").fetchone()
             database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
             database.execute("PRAGMA trusted_schema = OFF")
             conversion.convert(database)
@@ -232,7 +253,11 @@ class Writer:
     def _forget(self) -> None:
         """What was remembered of a transaction that did not come to be."""
         self._head = self._newest_hour = None
+        self._forget_entries()
+
+    def _forget_entries(self) -> None:
         self._ids.clear()
+        self._patterns.clear()
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[sqlite3.Connection]:
@@ -257,6 +282,7 @@ class Writer:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
+            self._unfolded += _PAGES
 
     def _remember(self, place: tuple[object, ...], number: int) -> int:
         if len(self._ids) >= _REMEMBERED:
@@ -271,6 +297,22 @@ class Writer:
         database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608 - one of our tables
         (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608 - likewise
         return self._remember((table, word), number)
+
+    def _look_up(self, database: sqlite3.Connection, event: Event) -> tuple[pattern.Entries, pattern.Placed, int | str]:
+        """What a row refers to, what stands in its columns, and its rest: an entry if it repeats, else the text."""
+        placed = dictionary.columns(event)
+        text, repeats = dictionary.rest(event.fields, placed)
+        entries = pattern.Entries(
+            self._word(database, "nodes", self._node),
+            self._word(database, "names", event.name),
+            self._who(database, event),
+            self._target(database, event),
+            self._rest(database, text) if repeats else 0,
+        )
+        if not repeats:
+            return entries, placed, text
+        self._patterns.learn(event, entries)
+        return entries, placed, entries.rest
 
     def _is_there(self, database: sqlite3.Connection, id: str) -> None:
         """Raises StoreUnavailable for a row that the database passed over without having it."""

@@ -43,17 +43,13 @@ def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tup
 
 def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
     """What goes into the columns IDS and NUMBERS; None where the field is absent or stays in the JSON."""
-    fields = event.fields
-    found: list[bytes | str | int | None] = []
-    for key in IDS:
-        value = fields.get(key)
-        found.append(None if not isinstance(value, str) else kept(value))
-    if fields.get("forward") == event.id:
-        found[1] = SAME
-    for key in NUMBERS:
-        value = fields.get(key)
-        found.append(value if has_column(key, value) else None)
-    return tuple(found)
+    get = event.fields.get
+    connection, forward = get("connection"), get("forward")
+    return (
+        kept(connection) if isinstance(connection, str) else None,
+        SAME if forward == event.id else kept(forward) if isinstance(forward, str) else None,
+        *[value if type(value) is int and -_LARGEST <= value < _LARGEST else None for value in map(get, NUMBERS)],
+    )
 
 
 def has_column(key: str, value: Value) -> bool:
