@@ -31,7 +31,8 @@ from relay.core.settings import Limits
 from relay.serve import settled, windows
 from relay.serve.channel import Channel
 from relay.serve.exchange import Exchange
-from relay.serve.frame import Frame
+from relay.serve.frame import MOST as FRAME
+from relay.serve.frame import Carried, Frame
 from relay.serve.gcm import Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
@@ -40,7 +41,9 @@ from relay.serve.stranger import Host
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
-WAITING_PACKETS = 1024  # packets kept back during a key exchange; a client that provokes more is disconnected
+# packets kept back during a key exchange; a client that provokes more is disconnected. Half of them may be what is left
+# of the frame in which the exchange became due, in packets of 256 bytes
+WAITING_PACKETS = 2048
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
@@ -123,8 +126,8 @@ class Connection(Exchange, asyncio.BufferedProtocol):
 
         `fast` False: everything goes the inherited path (see `contract`).
         """
-        super().__init__(loop, options)
         self.fast = fast
+        super().__init__(loop, options)
         self._intake = intake
         self._reader = reader
         self._protocol_factory = lambda: owner
@@ -144,7 +147,9 @@ class Connection(Exchange, asyncio.BufferedProtocol):
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
         if not self._auth_complete:
             return self._intake.room(LOGIN_READ)
-        return self._intake.room(READ if self.unseal is None else self._reader.share)
+        if self.unseal is None:
+            return self._intake.room(READ)
+        return self._intake.room(self._reader.share, len(self._packet) + len(self._inpbuf))
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
@@ -230,18 +235,40 @@ class Connection(Exchange, asyncio.BufferedProtocol):
             and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         )
 
-    def send_frame(self, frame: Frame, channel: int, count: int) -> None:
-        """Send what the frame has read in the plain state, at once if nothing waits before it."""
-        transport = self._transport
-        assert self._seal is not None and transport is not None
-        wire, packets, length = frame.seal(self._seal, channel, count)
-        self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
-        self._rekey_bytes_sent += length
-        if not transport.get_write_buffer_size():
-            with contextlib.suppress(OSError):  # it is full; or gone, as the transport is about to learn
-                wire = wire[self._reader.sock.send(wire) :]
-        if wire:
-            transport.write(bytes(wire))
+    def carry(self, frame: Frame, source: socket.socket, channel: int, most: int, packet: int) -> Carried | None:
+        """Send the client what `source` has to say, at most `most` bytes, as long as both go on without waiting.
+
+        None: nothing was read, as the connection is not in the plain state.
+        """
+        seal, transport = self._seal, self._transport
+        if not self.sends_plain(most) or seal is None or transport is None:
+            return None
+        waits = transport.get_write_buffer_size()
+        send, total = self._reader.sock.send, 0
+        while total < most:
+            asked = min(most - total, FRAME)
+            try:
+                count = frame.read(source, asked, packet)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                return Carried(total, error=error)
+            if not count:
+                return Carried(total, over=True)
+            total += count
+            wire, packets, length = frame.seal(seal, channel, count)
+            self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
+            self._rekey_bytes_sent += length
+            try:
+                sent = 0 if waits else send(wire)
+            except OSError:  # it is full; or gone, as the transport is about to learn
+                sent = 0
+            if sent < len(wire):
+                transport.write(bytes(wire[sent:]))
+                break
+            if count < asked:
+                break
+        return Carried(total)
 
     # ---- one channel type (RFC 4254 5.1) and two global requests
 
@@ -344,6 +371,8 @@ class Connection(Exchange, asyncio.BufferedProtocol):
 
     def keys_changed(self) -> None:
         """A key exchange has begun or ended."""
+        for channel in tuple(self.plain_channels.values()) if self._kex_complete else ():
+            channel.flush()
         self._allow(self.pipes)
 
     def _allow(self, pipes: Iterable[Pipe]) -> None:

@@ -11,7 +11,7 @@ from relay.core.settings import Limits
 from relay.serve.admission import Slot, Slots
 from relay.serve.crew import Crew, Member
 from relay.serve.governor import Governor
-from relay.serve.protocol import Message
+from relay.serve.protocol import Message, encode
 from relay.serve.record import Record
 
 LOOK_SECONDS = 0.2  # how often forwards of an earlier supervisor are looked for
@@ -63,14 +63,14 @@ class Forwards:
             member.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
             return
 
-        opened = {"t": "opened", "f": event.id}
+        opened = encode({"t": "opened", "f": event.id})
 
         def answer(problem: str) -> None:
             if problem:
                 self.slots.free(event.id)
                 member.link.send({"t": "busy", "f": event.id, "reason": problem})
             else:
-                member.link.send(opened)
+                member.link.send_frame(opened)
 
         self._record.opening(event, answer, lambda: member.link.answer(opened))
 

@@ -46,6 +46,7 @@ with workers from OLDEST on, and tells all others to `stop`: whom it cannot tell
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -94,6 +95,7 @@ class Link:
         self._law = 0
         self._more: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
+        self._hurried = False  # something has gone at once in this turn
         self._blocked = False  # it goes on when the socket has room
         self._deaf = False  # the peer takes nothing more; what it has sent is still read
         self._sending = threading.Lock()  # whoever has it may use the socket: the loop, or the thread of `answer`
@@ -110,10 +112,18 @@ class Link:
         if self._put(encode(message), descriptor):
             self._flush_soon()
 
+    def send_frame(self, frame: bytes) -> None:
+        """Send a ready frame, with the others of this turn of the loop."""
+        if self._put(frame):
+            self._flush_soon()
+
     def send_now(self, frame: bytes, descriptor: int | None = None) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
-        if self._put(frame, descriptor) and self._soon is None and not self._blocked:
-            self._flush()
+        if self._put(frame, descriptor):
+            if not self._hurried and not self._blocked:
+                self._hurried = True
+                with self._sending:
+                    self._send()
             self._flush_soon()
 
     def send_later(self, message: Mapping[str, Any], seconds: float) -> None:
@@ -130,9 +140,8 @@ class Link:
             self.send_later({"t": "ack", "ids": self._acks}, seconds)
         self._acks.append(number)
 
-    def answer(self, message: Mapping[str, Any]) -> None:
+    def answer(self, frame: bytes) -> None:
         """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
-        frame = encode(message)
         with self._sending:
             if not self.open or self._deaf:
                 return
@@ -144,14 +153,15 @@ class Link:
                 if sent == len(frame):
                     return
                 if sent:  # before anything that the loop may have put there meanwhile
-                    self._held += len(frame) - sent
                     self._out.appendleft((memoryview(frame)[sent:], None))
-                    frame = b""
-        self._loop.call_soon_threadsafe(self._go_on, frame)
+                    self._loop.call_soon_threadsafe(self._go_on, len(frame) - sent)
+                    return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.send_frame, frame)
 
-    def _go_on(self, frame: bytes) -> None:
-        if not frame or self._put(frame):
-            self._flush_soon()
+    def _go_on(self, left: int) -> None:
+        self._held += left
+        self._flush_soon()
 
     def _put(self, frame: bytes, descriptor: int | None = None) -> bool:
         """Keep a frame to be sent; False when there is nobody to send it to."""
@@ -232,6 +242,7 @@ class Link:
     def _flush(self) -> None:
         self._carry()
         self._soon = None
+        self._hurried = False
         with self._sending:
             self._send()
 

@@ -325,9 +325,10 @@ class Recorder:
             if not self._untold and not self._ends:
                 self._due = ended + GATHER_SECONDS
             self._untold += batch
+            self._commits.observe(ended - began)
         else:
+            self._commits.observe(ended - began)
             self._tell(batch, "")
-        self._commits.observe(ended - began)
         self.sealer.wrote(len(batch))
         return []
 

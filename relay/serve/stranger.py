@@ -70,7 +70,9 @@ class Stranger(SSHServerConnection):
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
         options.server_host_keys.pop(b"ssh-rsa", None)
         mould = Stranger._mould
-        if mould is None or mould.options is not options or not mould.fits:
+        if not self.fast:
+            super().__init__(loop, options)
+        elif mould is None or mould.options is not options or not mould.fits:
             super().__init__(loop, options)
             Stranger._mould = Mould(self, options)
         else:

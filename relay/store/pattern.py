@@ -14,7 +14,8 @@ from relay.core.chain import compact
 from relay.core.event import SCHEMA, Event, Value
 from relay.store import dictionary
 
-_MOST = 512  # patterns kept, of about 2 kB each
+_MOST = 1024  # patterns kept, of about 2 kB each
+_MOST_SEEN = 4096
 _MOST_LAYOUTS = 64  # orders of fields; a worker has two or three
 
 Placed = tuple[bytes | str | int | None, ...]  # what stands in the columns IDS and NUMBERS
@@ -53,6 +54,7 @@ class Patterns:
     def __init__(self, node: str) -> None:
         self._node = node
         self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._seen: set[int] = set()  # hashes of what came once
         self._known: dict[_Key, tuple[Entries, str, tuple[str, ...]]] = {}
 
     def clear(self) -> None:
@@ -61,33 +63,46 @@ class Patterns:
 
     def find(self, event: Event) -> Found | None:
         """The row of `event`; None when nothing like it was learnt, or it has something that is not plain."""
-        fields = event.fields
+        id = ids.packed(event.id)
+        if id is None or type(event.time) is not int:
+            return None
         known = self._known.get(self._key(event))
         if known is None:
             return None
         entries, text, own = known
-        id, placed = ids.packed(event.id), dictionary.columns(event)
-        if id is None or type(event.time) is not int:
-            return None
+        placed = dictionary.columns(event)
         if placed.count(None) != len(placed) - len(own) or str in map(type, placed):
             return None  # a number that has no column, or an id that is none of ours
+        fields = event.fields
         return Found(id, entries, placed, text % (*[fields[key] for key in own], event.id))
 
     def learn(self, event: Event, entries: Entries) -> None:
-        """Rows like that of `event`, whose fields can be stored as they are (core.event.bounded), refer to these."""
+        """Rows like that of `event`, whose fields can be stored as they are (core.event.bounded), refer to these.
+
+        From the second one on: most rows of many people who come once each are never seen again.
+        """
+        key = self._key(event)
+        if key in self._known:
+            return
+        digest = hash(key)
+        if digest not in self._seen:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen.add(digest)
+            return
         if len(self._known) >= _MOST:
             self._known.clear()
         fields, own = event.fields, []
         parts = []
-        for key in sorted(fields):
-            if key in _OWN:
-                own.append(key)
-                parts.append(f'"{key}":"%s"' if key in dictionary.IDS else f'"{key}":%d')
+        for name in sorted(fields):
+            if name in _OWN:
+                own.append(name)
+                parts.append(f'"{name}":"%s"' if name in dictionary.IDS else f'"{name}":%d')
             else:
-                parts.append(compact({key: fields[key]})[1:-1].replace("%", "%%%%"))
+                parts.append(compact({name: fields[name]})[1:-1].replace("%", "%%%%"))
         said = compact({"name": event.name, "node": self._node, "schema": SCHEMA})[1:-1].replace("%", "%%%%")
         text = f'{{"fields":{{{",".join(parts)}}},"id":"%s",{said},"seq":%%d,"time":%%d}}'
-        self._known[self._key(event)] = entries, text, tuple(own)
+        self._known[key] = entries, text, tuple(own)
 
     def _key(self, event: Event) -> _Key:
         keys = tuple(event.fields)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 
 import pytest
 
@@ -76,3 +77,51 @@ async def test_what_nobody_waits_for_goes_with_what_comes_next() -> None:
     link.acknowledge("d", 60.0)
     assert link.idle
     theirs.close()
+
+
+async def test_what_somebody_waits_for_goes_out_at_once() -> None:
+    """It is with the kernel when `send_now` returns, behind what came before; the rest of the turn goes together."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    link = Link(ours, lambda *_: None, lambda _: None)
+    link.send({"t": "first"})
+    link.send_now(encode({"t": "second"}))
+    assert theirs.recv(1 << 16) == encode({"t": "first"}) + encode({"t": "second"})
+    link.send_now(encode({"t": "third"}))
+    link.send({"t": "fourth"})
+    try:
+        assert theirs.recv(1 << 16) == b""
+    except BlockingIOError:
+        await asyncio.sleep(0)
+    assert theirs.recv(1 << 16) == encode({"t": "third"}) + encode({"t": "fourth"})
+    theirs.close()
+    link.close()
+    await asyncio.sleep(0)
+    link.answer(encode({"t": "late"}))  # nobody is there: nothing happens
+
+
+async def test_frames_of_two_threads_stay_whole() -> None:
+    """The loop and another thread send at once, more than the socket holds: every frame comes, whole and in order."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 12)
+    seen: dict[str, list[int]] = {"loop": [], "thread": []}
+    link = Link(ours, lambda *_: None, lambda _: None)
+    peer = Link(theirs, lambda _, message, __: seen[message["t"]].append(message["n"]), lambda _: None)
+
+    def answers() -> None:
+        for number in range(2000):
+            link.answer(encode({"t": "thread", "n": number, "x": "y" * (number % 7 * 300)}))
+
+    thread = threading.Thread(target=answers)
+    thread.start()
+    async with asyncio.timeout(20):
+        for number in range(2000):
+            link.send({"t": "loop", "n": number, "x": "y" * (number % 5 * 400)})
+            await asyncio.sleep(0)
+        while len(seen["loop"]) + len(seen["thread"]) < 4000:
+            await asyncio.sleep(0.001)
+    thread.join()
+    assert seen["loop"] == seen["thread"] == list(range(2000))
+    link.close()
+    peer.close()
+    await asyncio.sleep(0)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import queue
 import sqlite3
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -218,4 +220,66 @@ async def test_a_question_is_answered_between_rows(tmp_path: Path) -> None:
         await recorder.ask(lambda writer: 1 // 0)
     assert recorder.failing == ""
     assert await answered(recorder, opening(1)) == ""
+    await recorder.close()
+
+
+async def test_who_waits_for_a_row_is_told_by_the_thread_and_the_loop_later(tmp_path: Path) -> None:
+    """`durable` comes from the thread when the row can be read, instead of `answer`; the journal hears of it soon."""
+    written: list[Event] = []
+    recorder = Recorder(tmp_path / FILE, "n", written.extend)
+    recorder.start()
+    said: queue.SimpleQueue[tuple[str, list[str]]] = queue.SimpleQueue()
+    problems: list[str] = []
+
+    def durable() -> None:
+        said.put((threading.current_thread().name, rows(tmp_path / FILE)))
+
+    one = opening(1)
+    recorder.opening(one, problems.append, durable)
+    assert said.get(timeout=20) == ("audit writer", [one.id])
+    assert not written  # this is the loop, which has not had its turn
+    async with asyncio.timeout(20):
+        while not written:
+            await asyncio.sleep(0.001)
+    await recorder.close()
+    assert written == [one]
+    assert not problems
+
+
+async def test_many_openings_at_once_are_answered_in_one_turn_of_the_loop(tmp_path: Path) -> None:
+    """Each is told once, by whichever of the two ways; what fails is told by the loop, with the reason."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    told: list[str] = []
+    for number in range(100):
+        recorder.opening(opening(number), told.append, lambda: told.append("thread"))
+    recorder.start()
+    async with asyncio.timeout(20):
+        while len(told) < 100:
+            await asyncio.sleep(0.001)
+    assert set(told) == {""}
+    recorder.failing = "the disk is gone"
+    recorder.opening(opening(101), told.append, lambda: told.append("thread"))
+    assert told[100:] == ["the disk is gone"]
+    await recorder.close()
+
+
+async def test_an_opening_does_not_carry_the_ends_of_others(tmp_path: Path) -> None:
+    """Ends wait for each other, not long; a log-in's row is written with the opening that follows it, before it."""
+    recorder = Recorder(tmp_path / FILE, "n", lambda events: None)
+    recorder.start()
+    assert await answered(recorder, opening(1)) == ""
+    ends = [Event(IDS.make(NOW), NOW, "forward.closed", {"forward": "f1", "reason": "client-closed"})]
+    ends.append(Event(IDS.make(NOW), NOW, "connection.closed", {"connection": "c", "reason": "client-closed"}))
+    login = event("login.succeeded")
+    ended = [asyncio.ensure_future(answered(recorder, one, is_opening=False)) for one in ends]
+    await asyncio.sleep(0)
+    entered = asyncio.ensure_future(answered(recorder, login, is_opening=False))
+    await asyncio.sleep(0)
+    two = opening(2)
+    assert await answered(recorder, two) == ""
+    assert await asyncio.gather(entered, *ended) == ["", "", ""]
+    found = rows(tmp_path / FILE)[1:]
+    assert sorted(found) == sorted([login.id, two.id, *(one.id for one in ends)])
+    assert found.index(login.id) + 1 == found.index(two.id)
+    assert [one for one in found if one in {end.id for end in ends}] == [end.id for end in ends]
     await recorder.close()

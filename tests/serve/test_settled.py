@@ -8,7 +8,7 @@ from typing import Any
 import asyncssh
 
 from relay.core.settings import Limits
-from relay.serve import settled
+from relay.serve import contract, settled
 from relay.serve.connection import Connection
 from relay.serve.intake import Intake
 from relay.serve.patience import Patience, Reader
@@ -16,12 +16,12 @@ from relay.serve.stranger import Stranger
 
 
 async def test_everything_is_as_before_but_what_was_let_go() -> None:
-    """Each member that is not in TOUCHED says what it said before, although most are not the connection's own."""
+    """Each member that is not in LET_GO says what it said before, although most are not the connection's own."""
     one = new_connection()
     before = dict(vars(one))
     settled.settle(one)
     for name, value in before.items():
-        assert name in settled.TOUCHED or getattr(one, name) is value, name
+        assert name in contract.LET_GO or getattr(one, name) is value, name
     assert len(vars(one)) < len(before) / 2
     assert sys.getsizeof(vars(one)) < sys.getsizeof(before) / 2
 
@@ -65,11 +65,11 @@ async def test_a_connection_from_the_mould_is_what_asyncssh_makes() -> None:
         "_protocol_factory",
         "_recv_handler",
         *settled.EACH,
-        *settled.NEVER_USED,
+        *contract.NEVER_USED,
     }
     for name, value in vars(made).items():
         assert name in apart or getattr(cast, name) == value, name
-        shared = name not in settled.NEVER_USED and getattr(cast, name) is getattr(other, name)
+        shared = name not in contract.NEVER_USED and getattr(cast, name) is getattr(other, name)
         if isinstance(value, dict | list | set) and shared:
             assert any(value is one for one in vars(options).values()), name  # else it is its own
     for name in settled.EACH:
