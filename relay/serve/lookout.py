@@ -29,12 +29,13 @@ class Lookout:
         bug: Callable[[BaseException], None],
         idle: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`idle`: whether nothing is open; when that ends, somebody must call `look_now`."""
+        """`idle`: whether nothing is open; when that ends, somebody must call `begin`."""
         self._loop = asyncio.get_running_loop()
         self._look = look
         self._bug = bug
         self._idle = idle
         self._changed = asyncio.Event()
+        self._begun: asyncio.TimerHandle | None = None
         self._watch: Watch | None = None
         self.trouble = ""  # why changes are not told; "" while they are
 
@@ -59,10 +60,22 @@ class Lookout:
                     await self._wait(max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent))
         finally:
             self._stop_watching()
+            if self._begun is not None:
+                self._begun.cancel()
 
     def look_now(self) -> None:
         """Let the next look come soon, for another reason than a change of the kernel's tables."""
         self._changed.set()
+
+    def begin(self) -> None:
+        """Something is open from now on. It has just asked for itself, so the first look is that of the belt."""
+        if self._begun is None:
+            self._begun = self._loop.call_later(BELT, self._begin)
+
+    def _begin(self) -> None:
+        self._begun = None
+        if not self._idle():  # a log-in for a single command may be over by now
+            self._changed.set()
 
     async def _wait(self, seconds: float) -> None:
         """Until something changes, or for so long; afterwards all changes so far are taken."""

@@ -275,7 +275,7 @@ class Supervisor:
                 is_first = not self._forwards.slots.held
                 self._forwards.open(member, _event(message["e"]))
                 if is_first:
-                    self._zones.look_now()
+                    self._zones.begin()
             case "auth":
                 self._entrance.proven(message["c"])
                 self._governor.proven(member, message)
@@ -327,7 +327,7 @@ class Supervisor:
     def _begin_looking(self) -> None:
         """A forward is about to be held: if it is the first one, zones are looked at more often from now on."""
         if not self._forwards.slots.held:
-            self._zones.look_now()
+            self._zones.begin()
 
     # ---- the control socket
 

@@ -304,7 +304,7 @@ class Worker:
         adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
         if not self.connections:  # the first one: what stood still goes on
             self._judging.look_now()
-            self.zones.look_now()
+            self.zones.begin()
             self._beat.stir()
         self.connections[adapter.id] = adapter
         self.lobby.work(lambda: self._accept(adapter, sock))

@@ -39,7 +39,7 @@ class ZoneLog:
     def __init__(
         self, record: Record, document: Callable[[], Document], idle: Callable[[], bool] = lambda: False
     ) -> None:
-        """When `idle` ends, or the law has changed, `look_now` is to be called."""
+        """When `idle` ends, `begin` is to be called; when the law has changed, `look_now`."""
         self._loop = asyncio.get_running_loop()
         self._record = record
         self._document = document
@@ -51,6 +51,7 @@ class ZoneLog:
         )
         self.run = self._lookout.run
         self.look_now = self._lookout.look_now
+        self.begin = self._lookout.begin
         self._complained = False
 
     def status(self) -> list[dict[str, Any]]:

@@ -33,12 +33,12 @@ class Zones:
         bug: Callable[[BaseException], None],
         idle: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`idle`: whether nobody is connected; `look_now` is to be called when somebody is."""
+        """`idle`: whether nobody is connected; `begin` is to be called when somebody is."""
         self._forwards = forwards
         self._addresses: dict[int, frozenset[Address]] = {}
         self._lookout = Lookout(self.look, bug, idle)
         self.run = self._lookout.run
-        self.look_now = self._lookout.look_now
+        self.begin = self._lookout.begin
 
     def owns(self, index: int, address: Address) -> bool:
         """Whether the interface of that index has that address. Known until the next look; a no is asked again.
