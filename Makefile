@@ -33,7 +33,7 @@ test: ## every test; installs Debian packages that are missing (STRICT=1: a skip
 
 quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
 	@$(MAKE) --no-print-directory lint
-	$(PYTEST) -m 'not system and not slow' $(ARGS)
+	RELAY_HYPOTHESIS=quick $(PYTEST) -m 'not system and not slow' $(ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy and the layers
 	@$(MAKE) --no-print-directory -j $(CORES) --output-sync=target lint-text lint-types lint-layers

@@ -83,7 +83,8 @@ class Adapter(asyncssh.SSHServer):
         self._refused_key = False  # a known key was proven, but may not log in
         self._broken = False  # what came was no SSH
         self._timed_out = False  # the grace time passed
-        self._late = worker.loop.call_later(slow, self._too_slow) if slow else None
+        self._slow = slow
+        self._late: asyncio.TimerHandle | None = None
 
     # ---- before log-in
 
@@ -91,6 +92,8 @@ class Adapter(asyncssh.SSHServer):
         """The TCP connection is here."""
         assert isinstance(conn, Connection)
         self._connection = conn
+        if self._slow:  # from now on: what it waited for its turn in the lobby is not its fault
+            self._late = self._worker.loop.call_later(self._slow, self._too_slow)
         if self._early is not None:
             self._disconnect(self._early)
 

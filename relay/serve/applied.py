@@ -19,7 +19,7 @@ from relay.core import snapshot
 from relay.core.keyring import Keyring
 from relay.core.settings import Settings, settings_from_json
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
-from relay.site.keyring import read
+from relay.site.keyring import read, unchanged
 from relay.site.locate import Site
 
 DIRECTORY = "applied"
@@ -138,7 +138,9 @@ class Applied:
 
     async def narrow(self) -> tuple[str, ...]:
         """Let what vanished from the files or was revoked take effect; the fingerprints that are out now."""
-        files = await self._read()
+        files = self._files
+        if files is None or not unchanged(self.site.path, files):  # looked at each second, and mostly nothing is new
+            files = await self._read()
         return self._switch(keyrings.narrowed(self.keyring, files))
 
     async def apply_keys(self, persons: list[str]) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ class Bans:
     def remember(self, memory: Mapping[str, Any], ago: float) -> None:
         """What a predecessor knew so many seconds ago; nonsense is passed over."""
         try:
-            self._penalties.remember(memory, self._loop.time() - ago)
+            self._penalties.remember(memory, self._rules(), self._loop.time() - ago)
         except (ValueError, TypeError):
             self._record.say("what the last supervisor knew of penalised sources cannot be read; it is forgotten")
 

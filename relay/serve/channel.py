@@ -4,11 +4,14 @@ Everything that is not plain data in the plain state is asyncssh's own; the plai
 and `frame`), with the same effect on the channel's windows.
 """
 
+import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
 from asyncssh.channel import SSHTCPChannel
 from asyncssh.constants import (
+    MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
@@ -18,7 +21,7 @@ from asyncssh.constants import (
 from asyncssh.packet import SSHPacket, UInt32
 
 from relay.serve.backlog import PIECE, PIECES
-from relay.serve.frame import Frame
+from relay.serve.frame import LEAST, Carried, Frame
 from relay.serve.pipe import Pipe
 
 if TYPE_CHECKING:
@@ -26,12 +29,37 @@ if TYPE_CHECKING:
 
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
+LEAVING = "closed", "close_pending"  # received, sent: the client has closed, its target has not taken all yet
 
 
 class Channel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
 
     fast = True  # False: everything goes the inherited path (see `contract`)
+    _starved = False  # the target is not read, as the client's window is used up
+
+    def _process_close(self, _type: int, _id: int, packet: SSHPacket) -> None:
+        """The client has closed. What it sent before goes to the target first, as in sshd; only then we close too."""
+        pipe, states = self._session, (self._recv_state, self._send_state)
+        if not isinstance(pipe, Pipe) or not {*states} <= {*OPEN} or not (self._recv_buf or pipe.waits):
+            super()._process_close(_type, _id, packet)
+            return
+        packet.check_end()
+        kept, self._recv_buf = [memoryview(data) for data, _ in self._recv_buf], []
+        self._send_buf, self._send_buf_len = [], 0  # it reads no more
+        self._recv_state, self._send_state = LEAVING
+        pipe.leave(kept)
+
+    def close(self) -> None:
+        """Close when what waits has been sent, or now if the client has closed."""
+        self._leave()
+        super().close()
+
+    def _leave(self) -> None:
+        """The end of what began with the client's close."""
+        if (self._recv_state, self._send_state) == LEAVING:
+            self._close_send()
+            self._recv_state = "close_pending"
 
     def abort(self) -> None:
         """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
@@ -43,6 +71,7 @@ class Channel(SSHTCPChannel[bytes]):
                 for kind, parts in connection._deferred_packets
                 if kind != MSG_CHANNEL_DATA or not parts[0].startswith(number)
             ]
+        self._leave()
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()
@@ -52,38 +81,63 @@ class Channel(SSHTCPChannel[bytes]):
         self._send_state = "closed"
         self._close_send()
 
+    def flush(self) -> None:
+        """Send what waits, as the client's window allows. While keys are exchanged it waits here, and not in packets.
+
+        asyncssh would make packets of it that it keeps back: of 64 KiB 256 for a client that takes 256 bytes in one,
+        and what the client has coming would look like a flood that it provoked (`WAITING_PACKETS`).
+        """
+        connection = cast("Connection | None", self._conn)
+        if self._send_buf and connection is not None and not connection._kex_complete:
+            self._pause_resume_writing()
+        else:
+            super()._flush_send_buf()
+
+    _flush_send_buf = flush
+
     # ---- the fast path
 
-    @property
-    def sendable(self) -> int:
-        """Bytes that the client's window takes now; 0 also when others wait already, or the channel is closing."""
-        return self._send_window if self.fast and self._send_state == "open" and not self._send_buf else 0
-
-    @property
-    def packet(self) -> int:
-        """Bytes that the client takes in one packet."""
-        return self._send_pktsize if self.fast else PIECE
-
-    def pass_on(self, frame: Frame, count: int) -> None:
-        """Send the client the `count` bytes that `frame` has read. Raises OSError when the channel is closing."""
+    def carry(self, frame: Frame, source: socket.socket, most: int) -> Carried | None:
+        """Send the client what `source` has to say, at most `most` bytes; None: this path is not for it now."""
         connection, channel = cast("Connection | None", self._conn), self._send_chan
-        plain = 0 < count <= self.sendable and frame.packet <= self.packet
-        if plain and connection is not None and channel is not None and connection.sends_plain(count):
-            self._send_window -= count
-            connection.send_frame(frame, channel, count)
-        elif self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
-            self._send_buf[-1][0].extend(frame.copy(count))
-            self._send_buf_len += count
+        plain = self.fast and self._send_state == "open" and not self._send_buf and self._send_pktsize >= LEAST
+        if not plain or connection is None or channel is None:
+            return None
+        if not self._send_window:
+            return self._starve()
+        carried = connection.carry(frame, source, channel, min(most, self._send_window), self._send_pktsize)
+        if carried is not None:
+            self._send_window -= carried.amount
+        return carried
+
+    def _starve(self) -> Carried:
+        """The client's window is used up: the target is read again when it has grown."""
+        self._starved = True
+        if self._session is not None:
+            self._session.pause_writing()
+        return Carried(0)
+
+    def _feed(self) -> None:
+        if self._starved:
+            self._starved = False
+            if self._session is not None:
+                self._session.resume_writing()
+
+    def pass_on(self, data: bytes) -> None:
+        """Send the client what its target said, on the inherited path. Raises OSError when the channel is closing."""
+        if self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
+            self._send_buf[-1][0].extend(data)
+            self._send_buf_len += len(data)
             self._flush_send_buf()
         else:
-            self.write(frame.copy(count))
+            self.write(data)
 
     @property
     def receivable(self) -> int:
         """Bytes that the client may send now, 0 when it is not for this path to say what becomes of them."""
         return self._recv_window if self._recv_state == "open" and self._send_state in OPEN else 0
 
-    def deliver(self, pieces: list[memoryview], total: int) -> None:
+    def deliver(self, pieces: Sequence[memoryview], total: int) -> None:
         """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
         self._recv_window -= total
         if self._recv_paused:
@@ -132,7 +186,9 @@ class Channel(SSHTCPChannel[bytes]):
         if self._recv_state not in OPEN or self._send_window + growth > MOST_WINDOW:
             return False
         self._send_window += growth
-        self._flush_send_buf()
+        if self._send_buf or self._send_paused:
+            self._flush_send_buf()
+        self._feed()
         return True
 
     # ---- the inherited path
@@ -150,12 +206,14 @@ class Channel(SSHTCPChannel[bytes]):
         if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
             raise asyncssh.ProtocolError("window overflow")
         super()._process_window_adjust(_type, _id, packet)
+        self._feed()
 
     def _process_extended_data(self, _type: int, _id: int, packet: SSHPacket) -> None:
         raise asyncssh.ProtocolError("extended data on a direct-tcpip channel")
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
         **SSHTCPChannel._packet_handlers,
+        MSG_CHANNEL_CLOSE: _process_close,
         MSG_CHANNEL_REQUEST: _process_request,
         MSG_CHANNEL_WINDOW_ADJUST: _process_window_adjust,
         MSG_CHANNEL_EXTENDED_DATA: _process_extended_data,

@@ -6,7 +6,7 @@ The private members of asyncssh that this touches are listed in `contract`; one 
 """
 
 import asyncio
-import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
@@ -32,7 +32,8 @@ from relay.core.bucket import Bucket
 from relay.core.settings import Limits
 from relay.serve import algorithms, settled, windows
 from relay.serve.channel import Channel
-from relay.serve.frame import Frame
+from relay.serve.frame import MOST as FRAME
+from relay.serve.frame import Carried, Frame
 from relay.serve.gcm import Seal, Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
@@ -41,7 +42,9 @@ from relay.serve.settled import Unawaited
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
-WAITING_PACKETS = 1024  # packets kept back during a key exchange; a client that provokes more is disconnected
+# packets kept back during a key exchange; a client that provokes more is disconnected. Half of them may be what is left
+# of the frame in which the exchange became due, in packets of 256 bytes
+WAITING_PACKETS = 2048
 LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
 SAY_SECONDS = 1.0  # for a client's KEXINIT that should come unasked (it is at most half a round trip away)
@@ -176,7 +179,9 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
         if not self._auth_complete:
             return self._intake.room(LOGIN_READ)
-        return self._intake.room(READ if self.unseal is None else self._reader.share)
+        if self.unseal is None:
+            return self._intake.room(READ)
+        return self._intake.room(self._reader.share, len(self._packet) + len(self._inpbuf))
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
@@ -268,18 +273,40 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         )
 
-    def send_frame(self, frame: Frame, channel: int, count: int) -> None:
-        """Send what the frame has read in the plain state, at once if nothing waits before it."""
-        transport = self._transport
-        assert self._seal is not None and transport is not None
-        wire, packets, length = frame.seal(self._seal, channel, count)
-        self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
-        self._rekey_bytes_sent += length
-        if not transport.get_write_buffer_size():
-            with contextlib.suppress(OSError):  # it is full; or gone, as the transport is about to learn
-                wire = wire[self._reader.sock.send(wire) :]
-        if wire:
-            transport.write(bytes(wire))
+    def carry(self, frame: Frame, source: socket.socket, channel: int, most: int, packet: int) -> Carried | None:
+        """Send the client what `source` has to say, at most `most` bytes, as long as both go on without waiting.
+
+        None: nothing was read, as the connection is not in the plain state.
+        """
+        seal, transport = self._seal, self._transport
+        if not self.sends_plain(most) or seal is None or transport is None:
+            return None
+        waits = transport.get_write_buffer_size()
+        send, total = self._reader.sock.send, 0
+        while total < most:
+            asked = min(most - total, FRAME)
+            try:
+                count = frame.read(source, asked, packet)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                return Carried(total, error=error)
+            if not count:
+                return Carried(total, over=True)
+            total += count
+            wire, packets, length = frame.seal(seal, channel, count)
+            self._send_seq = (self._send_seq + packets) & 0xFFFFFFFF
+            self._rekey_bytes_sent += length
+            try:
+                sent = 0 if waits else send(wire)
+            except OSError:  # it is full; or gone, as the transport is about to learn
+                sent = 0
+            if sent < len(wire):
+                transport.write(bytes(wire[sent:]))
+                break
+            if count < asked:
+                break
+        return Carried(total)
 
     def _recv_data(self) -> None:
         """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
@@ -455,6 +482,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if self._rekey_timer is not None:
             self._rekey_timer.cancel()
             self._rekey_timer = None
+        for channel in tuple(self.plain_channels.values()):
+            channel.flush()
         self._allow(self.pipes)
 
     def _take_keys(self) -> None:

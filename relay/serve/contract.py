@@ -1,65 +1,124 @@
 """Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
 
-CONNECTION and CHANNEL are all that the package touches. FAST are those that only the fast path (`intake`, `frame`,
-`gcm`) needs: if one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited
-path, which is slower, and the operator is told. A new version of asyncssh is a change of its own: see
-tests/serve/test_contract.py for the methods whose meaning the fast path repeats.
+All of them are listed here. Without one of NEEDED, which both paths lean on to close the library's gaps, a worker does
+not serve. FAST are those that only the fast path (`intake`, `frame`, `gcm`) and what saves memory (`settled`) need: if
+one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited path, which is
+slower, and the operator is told. A new version of asyncssh is a change of its own: see tests/serve/test_contract.py
+for the methods whose meaning the fast path repeats.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType
 
-from asyncssh.channel import SSHChannel
-from asyncssh.connection import SSHConnection
+import asyncssh
+from asyncssh.channel import SSHTCPChannel
+from asyncssh.connection import SSHServerConnection
 from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import GCMEncryption, get_encryption
+from asyncssh.packet import SSHPacketLogger
 from cryptography.exceptions import InvalidTag
 
+from relay.errors import RelayError
 from relay.serve.frame import Frame
 from relay.serve.gcm import Seal, Unseal
 
 SWITCH = "RELAY_FAST_PATH"  # "no" in the environment: the inherited path for everything
 
-CONNECTION = (
-    "_all_server_host_keys",
-    "_auth_complete",
-    "_cleanup",
-    "_client_version",
-    "_close_event",
-    "_deferred_packets",
-    "_enc_algs",
-    "_finish_recv_packet",
-    "_force_close",
-    "_ignore_first_kex",
-    "_inpbuf",
-    "_kex_algs",
-    "_kex_complete",
-    "_kexinit_sent",
-    "_loop",
-    "_make_global_request",
-    "_owner",
-    "_packet_handlers",
-    "_process_channel_open",
-    "_process_global_request",
-    "_process_kexinit",
-    "_protocol_factory",
-    "_recv_data",
-    "_rekey_bytes_sent",
-    "_send_disconnect",
-    "_send_kexinit",
-    "_server_host_key_algs",
-    "_session_id",
-    "_transport",
+# only clients, certificates and listeners, none of which a relay has, would put something into these
+NEVER_USED = (
+    "_revoked_host_keys",
+    "_server_sig_algs",
+    "_trusted_ca_keys",
+    "_trusted_host_key_algs",
+    "_trusted_host_keys",
+    "_x509_revoked_certs",
+    "_x509_revoked_subjects",
+    "_x509_trusted_subjects",
 )
-CHANNEL = ("_close_send", "_conn", "_process_window_adjust", "_send_chan", "_send_state", "_send_window")
+# what a connection keeps less of, or another one, once its key is proven (see `settled`)
+LET_GO = (
+    *NEVER_USED,
+    "_client_kexinit",
+    "_close_event",
+    "_extensions_to_send",
+    "_extra",
+    "_logger",
+    "_protocol_factory",
+    "_server_kexinit",
+)
+# public ones too where we say otherwise than asyncssh: under another name ours would never be asked
+NEEDED = {
+    SSHServerConnection: (
+        "_all_server_host_keys",
+        "_auth_complete",
+        "_cleanup",
+        "_client_version",
+        "_close_event",
+        "_deferred_packets",
+        "_enc_algs",
+        "_finish_recv_packet",
+        "_force_close",
+        "_ignore_first_kex",
+        "_inpbuf",
+        "_kex_algs",
+        "_kex_complete",
+        "_kexinit_sent",
+        "_loop",
+        "_make_global_request",
+        "_owner",
+        "_packet_handlers",
+        "_process_channel_open",
+        "_process_global_request",
+        "_process_kexinit",
+        "_protocol_factory",
+        "_recv_data",
+        "_rekey_bytes_sent",
+        "_send_disconnect",
+        "_send_kexinit",
+        "_server_host_key_algs",
+        "_session_id",
+        "_transport",
+        "data_received",
+        "internal_error",
+        "pause_writing",
+        "reload_config",
+        "resume_writing",
+        "send_newkeys",
+        "send_packet",
+        "validate_public_key",
+    ),
+    SSHTCPChannel: (
+        "_close_send",
+        "_conn",
+        "_flush_send_buf",
+        "_packet_handlers",
+        "_pause_resume_writing",
+        "_process_close",
+        "_process_extended_data",
+        "_process_request",
+        "_process_window_adjust",
+        "_recv_buf",
+        "_recv_state",
+        "_send_buf",
+        "_send_buf_len",
+        "_send_chan",
+        "_send_state",
+        "_send_window",
+        "_session",
+        "abort",
+        "close",
+    ),
+}
 FAST = {
-    SSHConnection: (
+    SSHServerConnection: (
+        *LET_GO,
         "_auth_final",
         "_channels",
         "_compressor",
         "_decompressor",
         "_next_recv_encryption",
+        "_options",
         "_packet",
         "_recv_encryption",
         "_recv_handler",
@@ -72,36 +131,44 @@ FAST = {
         "_send_encryption",
         "_send_seq",
     ),
-    SSHChannel: (
+    SSHTCPChannel: (
         "_accept_data",
         "_flush_recv_buf",
-        "_flush_send_buf",
         "_init_recv_window",
-        "_recv_buf",
         "_recv_paused",
-        "_recv_state",
         "_recv_window",
-        "_send_buf",
-        "_send_buf_len",
+        "_send_paused",
         "_send_pktsize",
-        "_session",
     ),
     GCMEncryption: ("_cipher",),
     GCMCipher: ("_iv", "_key"),
+    SSHPacketLogger: ("_log_packet",),
 }
+
+
+def demand() -> None:
+    """Raises RelayError for an asyncssh by which nobody can be served."""
+    if missing := _missing(NEEDED):
+        raise RelayError(
+            f"asyncssh {asyncssh.__version__} has no {', '.join(missing)}: nobody can be served by it",
+            "install the version of asyncssh that this relay was released with",
+        )
 
 
 def problem() -> str:
     """Why the fast path is not taken, "" when it is."""
     if os.environ.get(SWITCH) == "no":
         return f"{SWITCH}=no is set"
-    missing = [f"{owner.__name__}.{name}" for owner, names in FAST.items() for name in lacking((owner,), names)]
-    if missing:
+    if missing := _missing(FAST):
         return f"asyncssh has no {', '.join(missing)}"
     try:
         return next(_differences(), "")
     except Exception as error:  # whatever it is, the other path does not need it
         return f"AES-GCM cannot be taken over: {error!r}"
+
+
+def _missing(members: Mapping[type, Iterable[str]]) -> list[str]:
+    return [f"{owner.__name__}.{name}" for owner, names in members.items() for name in lacking((owner,), names)]
 
 
 def lacking(owners: Iterable[type], names: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 from relay.core.histogram import Histogram
+from relay.serve.beat import Beat
 from relay.serve.protocol import Message
 
 BEAT_SECONDS = 0.1  # how often the loop's lag is measured
@@ -96,13 +97,17 @@ class Figures:
         return message
 
     async def run(
-        self, wanted: Callable[[], bool], forwards: Callable[[], Iterable[Flowing]], tell: Callable[[Message], None]
+        self,
+        wanted: Callable[[], bool],
+        forwards: Callable[[], Iterable[Flowing]],
+        tell: Callable[[Message], None],
+        beat: Beat,
     ) -> None:
         """Tell for ever, whenever anybody wants it and hears it; until then it is kept."""
         loop = asyncio.get_running_loop()
         while True:
             if not wanted():
-                await asyncio.sleep(BEAT_SECONDS * BEATS)
+                await beat.next(BEAT_SECONDS * BEATS)
                 continue
             for _ in range(BEATS):
                 due = loop.time() + BEAT_SECONDS

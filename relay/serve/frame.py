@@ -7,44 +7,42 @@ A frame is memory of a worker in which packets lie one behind the other as they 
 One system call scatters what a target says over the data of many packets; heads and padding are written around it, each
 packet is sealed where it lies, and one system call sends them all. Nothing is copied. A worker has one frame: between
 the read and the write nobody else has a turn.
+
+Python runs cold between two copies of a quarter of a MiB, so a bytecode costs several times what it costs in a loop:
+what is done for each full packet is left to `map`, and its views are made beforehand.
 """
 
 import os
 import socket
 import struct
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 from asyncssh.constants import MSG_CHANNEL_DATA
 
-from relay.serve.gcm import MASK, TAG, Seal, nonce
+from relay.serve.gcm import MASK, TAG, Seal, nonce, numbered
 
 MOST = 1 << 18  # bytes in one frame
 _SIZES = (1 << 15, 1 << 14)  # bytes in one packet: as OpenSSH takes them, and as PuTTY does
+LEAST = _SIZES[-1]  # whoever takes less in one packet goes the inherited path
 _HEAD = struct.Struct(">IBBII")
-_COVERED = 10  # bytes of a packet before its data that are encrypted
+_HEAD_END = _HEAD.size  # where the data of a packet begins
+_COVERED = _HEAD_END - 4  # bytes of a packet before its data that are encrypted
 _PADDING = 6  # of a full packet: to a multiple of 16, at least 4
 _BLOCK = 16
 
 
-class Slot(NamedTuple):
-    """Where a full packet lies."""
-
-    at: int
-    pad: int
-    data: memoryview
-    length: memoryview
-    plain: memoryview
-    sealed: memoryview
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Packets of one size, one behind the other."""
+    """Packets of one size, one behind the other, and what of each is what."""
 
     size: int
-    slots: tuple[Slot, ...]
     data: tuple[memoryview, ...]
+    lengths: tuple[memoryview, ...]
+    plain: tuple[memoryview, ...]
+    sealed: tuple[memoryview, ...]
+    joints: tuple[slice, ...]  # from a packet's padding to the next one's data
 
 
 class Sealed(NamedTuple):
@@ -55,31 +53,35 @@ class Sealed(NamedTuple):
     length: int  # of all of them, as they say themselves: without the fields of the length, and the tags
 
 
+class Carried(NamedTuple):
+    """What a turn of the loop took from a target to its client."""
+
+    amount: int
+    over: bool = False  # the target will say no more
+    error: OSError | None = None  # the target is gone
+
+
 class Frame:
     """The memory of one worker for what goes to clients."""
 
     def __init__(self) -> None:
-        most = max((size + 4 + _COVERED + _PADDING + TAG) * (MOST // size) for size in _SIZES)
+        most = max((_HEAD_END + size + _PADDING + TAG) * (MOST // size) for size in _SIZES)
         self._room = bytearray(most)
         self._all = memoryview(self._room)
         self._layouts = tuple(self._lay(size) for size in _SIZES)
         self._layout = self._layouts[0]
 
     def _lay(self, size: int) -> Layout:
-        slots = []
-        stride = 4 + _COVERED + size + _PADDING + TAG
-        for at in range(0, MOST // size * stride, stride):
-            data, pad, end = at + 4 + _COVERED, at + 4 + _COVERED + size, at + stride
-            whole = self._all
-            slots.append(
-                Slot(at, pad, whole[data:pad], whole[at : at + 4], whole[at + 4 : end - TAG], whole[at + 4 : end])
-            )
-        return Layout(size, tuple(slots), tuple(slot.data for slot in slots))
-
-    @property
-    def packet(self) -> int:
-        """Bytes in a packet of what was read, at most."""
-        return self._layout.size
+        whole, stride = self._all, _HEAD_END + size + _PADDING + TAG
+        starts = range(0, MOST // size * stride, stride)
+        return Layout(
+            size,
+            data=tuple(whole[at + _HEAD_END : at + _HEAD_END + size] for at in starts),
+            lengths=tuple(whole[at : at + 4] for at in starts),
+            plain=tuple(whole[at + 4 : at + stride - TAG] for at in starts),
+            sealed=tuple(whole[at + 4 : at + stride] for at in starts),
+            joints=tuple(slice(at - TAG - _PADDING, at + _HEAD_END) for at in starts[1:]),
+        )
 
     def read(self, sock: socket.socket, limit: int, packet: int) -> int:
         """Read from a target at most `limit` bytes, for packets of `packet` bytes; 0 at its end. Raises OSError."""
@@ -97,40 +99,35 @@ class Frame:
         room[: len(data)] = data
         return len(data)
 
-    def copy(self, count: int) -> bytes:
-        """The `count` bytes that were read."""
-        full, rest = divmod(count, self._layout.size)
-        data = self._layout.data
-        return b"".join((*data[:full], data[full][:rest])) if rest else b"".join(data[:full])
-
     def seal(self, seal: Seal, channel: int, count: int) -> Sealed:
         """The `count` bytes that were read, in packets for that channel of the client."""
-        room, layout = self._room, self._layout
+        room, whole, layout = self._room, self._all, self._layout
         encrypt, fixed, number = seal.cipher().encrypt_into, seal.fixed, seal.count
-        size = layout.size
-        full, rest = divmod(count, size)
-        noise = os.urandom(full * _PADDING + _BLOCK + 4)
-        head = _HEAD.pack(_COVERED + size + _PADDING, _PADDING, MSG_CHANNEL_DATA, channel, size)
-        end = taken = 0
-        for at, pad, _, aad, plain, sealed in layout.slots[:full]:
-            room[at : at + 14] = head
-            room[pad : pad + _PADDING] = noise[taken : taken + _PADDING]
-            taken += _PADDING
-            encrypt(nonce(fixed, number), plain, aad, sealed)
-            number = (number + 1) & MASK
-            end = pad + _PADDING + TAG
-        lengths = full * (_COVERED + size + _PADDING)
+        full, rest = divmod(count, layout.size)
+        noise = os.urandom(_PADDING + _BLOCK + 4)  # the padding of every full packet, and behind it the last one's
+        end = lengths = 0
+        if full:
+            length = _COVERED + layout.size + _PADDING
+            head, padding = _HEAD.pack(length, _PADDING, MSG_CHANNEL_DATA, channel, layout.size), noise[:_PADDING]
+            room[:_HEAD_END] = head
+            for _ in map(room.__setitem__, layout.joints, repeat(padding + bytes(TAG) + head, full - 1)):
+                pass
+            end = full * (4 + length + TAG)
+            room[end - TAG - _PADDING : end - TAG] = padding
+            numbers = numbered(fixed, number, full)
+            for _ in map(encrypt, numbers, layout.plain, layout.lengths, layout.sealed):
+                pass
+            lengths = full * length
         if rest:
-            padding = -(_COVERED + rest) % _BLOCK
-            padding += _BLOCK if padding < 4 else 0
-            length = _COVERED + rest + padding
-            room[end : end + 14] = _HEAD.pack(length, padding, MSG_CHANNEL_DATA, channel, rest)
-            pad = end + 14 + rest
-            room[pad : pad + padding] = noise[taken : taken + padding]
-            whole, at, end = self._all, end, pad + padding
-            encrypt(nonce(fixed, number), whole[at + 4 : end], whole[at : at + 4], whole[at + 4 : end + TAG])
-            number = (number + 1) & MASK
-            end += TAG
+            padding_size = -(_COVERED + rest) % _BLOCK
+            padding_size += _BLOCK if padding_size < 4 else 0
+            length, at = _COVERED + rest + padding_size, end
+            room[at : at + _HEAD_END] = _HEAD.pack(length, padding_size, MSG_CHANNEL_DATA, channel, rest)
+            tag = at + 4 + length
+            room[tag - padding_size : tag] = noise[_PADDING : _PADDING + padding_size]
+            end = tag + TAG
+            encrypt(nonce(fixed, (number + full) & MASK), whole[at + 4 : tag], whole[at : at + 4], whole[at + 4 : end])
             lengths += length
-        seal.count = number
-        return Sealed(self._all[:end], full + bool(rest), lengths)
+        packets = full + bool(rest)
+        seal.count = (number + packets) & MASK
+        return Sealed(whole[:end], packets, lengths)

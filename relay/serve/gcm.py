@@ -7,7 +7,8 @@ and most connections are idle.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from asyncssh.encryption import GCMEncryption
 from cryptography.exceptions import InvalidTag
@@ -17,6 +18,13 @@ TAG = 16
 MASK = (1 << 64) - 1
 _NONCE = struct.Struct(">4sQ")  # RFC 5647 7.1: fixed field and invocation counter
 nonce: Callable[[bytes, int], bytes] = _NONCE.pack
+
+
+def numbered(fixed: bytes, first: int, count: int) -> Iterator[bytes]:
+    """The nonces of so many packets."""
+    if first + count <= MASK:
+        return map(nonce, repeat(fixed), range(first, first + count))
+    return (nonce(fixed, (first + one) & MASK) for one in range(count))  # RFC 5647 7.1: the counter begins anew
 
 
 class Direction:
@@ -69,11 +77,11 @@ class Unseal(Direction):
 
     def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
         """One packet of the inherited path; None: it does not verify."""
-        if self.refused:
-            return None
         if self.opened is not None:
             opened, self.opened = self.opened, None
             return opened
+        if self.refused:
+            return None
         try:
             return self.cipher().decrypt(self.next_nonce(), first[header_len:] + rest + mac, first[:header_len])
         except InvalidTag:

@@ -1,5 +1,7 @@
 """Is what a worker carries still allowed? All of it is judged again after each change of the law, and every second.
 
+Where nothing is carried there is nothing to judge: `look_now` says when somebody has come.
+
 Keys first, as they are the quickest to ask and the most urgent; then each forward, those being opened too. Whatever
 else the worker does comes between: a turn of the loop takes about a millisecond of it.
 """
@@ -7,6 +9,7 @@ else the worker does comes between: a turn of the loop takes about a millisecond
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
+from relay.serve import beat
 from relay.serve.adapter import Adapter
 
 BELT = 1.0  # seconds: hours, until and expiry pass without a message
@@ -36,14 +39,16 @@ class Judging:
         self._changed = asyncio.Event()
 
     def look_now(self) -> None:
-        """The law has changed."""
+        """The law has changed, or somebody has come."""
         self._changed.set()
 
     async def run(self) -> None:
         """For ever; ends by being cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            somebody = next(iter(self._connections()), None) is not None
             try:
-                async with asyncio.timeout(BELT):
+                async with asyncio.timeout(beat.left(loop.time(), BELT) if somebody else None):
                     await self._changed.wait()
             except TimeoutError:
                 pass

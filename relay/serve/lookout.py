@@ -1,5 +1,7 @@
 """When is it time to look at the zones again? When the kernel says that something changed, and twice a second anyway.
 
+While nothing is open there is nothing that a change without a word could lead astray, and the belt is longer.
+
 Changes come in swarms (a restart of ZeroTier is a dozen of them): they are gathered for a moment, and looks are never
 closer together than REST, nor do they take more than a fifth of a core. Both serving processes have one of these.
 """
@@ -13,6 +15,7 @@ from relay.net.watch import Watch
 GATHER = 0.005  # seconds from the first change to the look; longer, and an open flow says more to the wrong neighbour
 REST = 0.05  # between looks: at most 20 a second
 BELT = 0.5  # without a change: a forged ICMP redirect is told to nobody, and what it leads astray is to end in a second
+IDLE_BELT = 10.0  # while nothing is open
 CHANGE_SHARE = 4  # after a look that took n seconds, the next comes 4 n later at the earliest
 BELT_SHARE = 50  # likewise without a change, where changes are told: a look without need costs at most 2 % of a core
 
@@ -20,10 +23,17 @@ BELT_SHARE = 50  # likewise without a change, where changes are told: a look wit
 class Lookout:
     """Calls `look` for ever: at once, after each change, and each half second."""
 
-    def __init__(self, look: Callable[[], Awaitable[None]], bug: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[None]],
+        bug: Callable[[BaseException], None],
+        idle: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`idle`: whether nothing is open; when that ends, somebody must call `look_now`."""
         self._loop = asyncio.get_running_loop()
         self._look = look
         self._bug = bug
+        self._idle = idle
         self._changed = asyncio.Event()
         self._watch: Watch | None = None
         self.trouble = ""  # why changes are not told; "" while they are
@@ -43,7 +53,10 @@ class Lookout:
                     self._bug(error)
                 spent = self._loop.time() - began
                 await asyncio.sleep(max(REST, CHANGE_SHARE * spent))
-                await self._wait(max(BELT, BELT_SHARE * spent if self._watch else 0.0))
+                if self._watch is None:
+                    await self._wait(BELT)
+                else:
+                    await self._wait(max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent))
         finally:
             self._stop_watching()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from relay import __version__
 from relay.core.exposition import CONTENT_TYPE, Family, render
+from relay.serve import beat
 from relay.serve.counts import MOST_ZONES
 from relay.serve.crew import SILENT_SECONDS, Crew
 from relay.serve.enactment import Enactment
@@ -79,7 +80,10 @@ class Metrics:
         beats = 0
         while True:
             due = self._loop.time() + BEAT_SECONDS
-            await asyncio.sleep(BEAT_SECONDS if self.where else 1.0)
+            if not self.where:
+                await beat.pause(1.0)
+                continue
+            await asyncio.sleep(BEAT_SECONDS)
             if self.where:
                 self._record.counts.lag.observe(self._loop.time() - due)
                 beats += 1

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 
-LEAST = 1 << 17  # bytes; what costs a turn of the loop once is shared by four packets of OpenSSH's
+LEAST = 1 << 19  # bytes: a quarter of OpenSSH's window, and as much as a turn of the loop may carry
 SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
 SHORT = 1 << 10  # bytes that a keystroke is answered with, and a line that is printed
 SECONDS = 0.001

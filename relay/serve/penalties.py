@@ -55,10 +55,7 @@ class Penalties:
             self._failed.popitem(last=False)
         penalty = self._table.get(source)
         if penalty is None or penalty.until <= now:
-            while len(self._table) >= rules.sources:
-                _, gone = self._table.popitem(last=False)
-                if gone.begun is not None:
-                    self.forgotten.append(gone)
+            self._keep(rules.sources, room=1)
             penalty = self._table[source] = Penalty(source, now, now)
         self._table.move_to_end(source)
         penalty.until = min(max(penalty.until, now) + amount, now + rules.most)
@@ -73,9 +70,17 @@ class Penalties:
         """Somebody there has proven a key: nothing is held against the source any more. The penalty that it ends."""
         self._proven.pop(source, None)
         self._proven[source] = now
-        while len(self._proven) > rules.sources:
-            self._proven.popitem(last=False)
+        self._keep(rules.sources)
         return self.lift(source)
+
+    def _keep(self, most: int, room: int = 0) -> None:
+        """Forget those who were quiet for longest; `room` is for so many who come."""
+        while len(self._table) > most - room:
+            _, gone = self._table.popitem(last=False)
+            if gone.begun is not None:
+                self.forgotten.append(gone)
+        while len(self._proven) > most:
+            self._proven.popitem(last=False)
 
     def lately(self, source: str, rules: Rules, now: float) -> bool:
         """Whether a key was proven there not longer ago than `rules.lately`."""
@@ -130,12 +135,12 @@ class Penalties:
             "proven": [[source, now - at] for source, at in self._proven.items()],
         }
 
-    def remember(self, memory: Mapping[str, Any], now: float) -> None:
-        """What a predecessor knew. Raises ValueError or TypeError for something else."""
+    def remember(self, memory: Mapping[str, Any], rules: Rules, now: float) -> None:
+        """What a predecessor knew, within the rules of today. Raises ValueError or TypeError for something else."""
         for source, left, failures, why, begun, reference, recorded in memory.get("penalties", []):
             self._table[str(source)] = Penalty(
                 source=str(source),
-                until=now + float(left),
+                until=min(now + rules.most, now + float(left)),  # in this order, NaN is not more
                 since=now,
                 failures=int(failures),
                 why=str(why),
@@ -145,6 +150,7 @@ class Penalties:
             )
         for source, ago in memory.get("proven", []):
             self._proven[str(source)] = now - float(ago)
+        self._keep(rules.sources)
 
 
 @lru_cache(maxsize=4)

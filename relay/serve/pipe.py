@@ -8,34 +8,30 @@ end the whole connection with all its forwards.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import asyncssh
 
 from relay.serve.backlog import Backlog
-from relay.serve.frame import MOST, Frame
+from relay.serve.frame import Carried, Frame
 from relay.serve.patience import Patience, Reader
 from relay.serve.purse import Purse
 
 CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
 HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
+LEAVE_SECONDS = 300.0  # for what a client that has closed sent before: the largest window at 9 kB/s
 PART = 4  # of the window, if that is less: a small window is small so that little waits; refilled at that part of HIGH
 
 
 class Channel(Protocol):
     """What a forward asks of its channel (serve.channel)."""
 
-    @property
-    def sendable(self) -> int:
-        """Bytes that the client's window takes now, 0 also when others wait before."""
+    def carry(self, frame: Frame, source: socket.socket, most: int) -> Carried | None:
+        """Send the client what `source` has to say, at most `most` bytes; None: that path is not for it now."""
 
-    @property
-    def packet(self) -> int:
-        """Bytes that the client takes in one packet."""
-
-    def pass_on(self, frame: Frame, count: int) -> None:
-        """Send the client what the frame has read. Raises OSError when the channel is closing."""
+    def pass_on(self, data: bytes) -> None:
+        """Send the client what its target said. Raises OSError when the channel is closing."""
 
     def write_eof(self) -> None:
         """The target will send no more. Raises OSError when the channel is closing."""
@@ -96,6 +92,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._high = HIGH
         self._paused = False  # the client's window is not refilled
         self._over = False
+        self._leaving: asyncio.TimerHandle | None = None  # the client has closed, and the target has not taken all
         self._reason = ""
         self.sent = 0  # bytes taken by the target
         self.received = 0  # bytes taken from the target
@@ -117,7 +114,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         """The client sent `data`, on the inherited path."""
         self.take([memoryview(data)], len(data))
 
-    def take(self, pieces: list[memoryview], total: int) -> None:
+    def take(self, pieces: Sequence[memoryview], total: int) -> None:
         """The client sent `total` bytes; give them to the target at once, or keep them and stop refilling the window.
 
         The memory of the pieces is somebody else's afterwards.
@@ -153,6 +150,25 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if not self._out:
             self._pass_eof()
         return True
+
+    @property
+    def waits(self) -> bool:
+        """Whether something that the client sent waits for the target."""
+        return bool(self._out)
+
+    def leave(self, kept: list[memoryview]) -> None:
+        """The client has closed: the target gets what it sent before, `kept` last, and then the channel is closed.
+
+        As sshd does it, but not for ever. What the target says meanwhile is read and dropped: else one that wants to
+        be rid of an answer first would take no more, and a socket closed with something unread loses what it has sent.
+        """
+        self._client_eof = self._window_open = True
+        self._update()
+        self._leaving = self._loop.call_later(LEAVE_SECONDS, self._close, "target-silent")
+        if kept:
+            self.take(kept, sum(map(len, kept)))
+        if not self._out:
+            self._pass_eof()
 
     def pause_writing(self) -> None:
         """The channel's window is used up."""
@@ -232,44 +248,52 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
-        """One turn of the loop: a turn costs as much as half a frame, so a stream that is alone has two."""
-        budget = self._reader.share
-        while budget > 0 and self._reading:
-            asked = min(budget, MOST)
-            if self._carry(asked) < asked:  # there is no more now, or the client's window takes no more
-                return
-            budget -= asked
-
-    def _carry(self, most: int) -> int:
-        """Read the target once, at most `most` bytes, and send the client what it said; how much that was."""
-        chan, frame = self._chan, self._frame
+        """One turn of the loop."""
+        chan = self._chan
         if chan is None:
-            return 0
-        room = chan.sendable or CHUNK  # without a window asyncssh keeps a little
-        try:
-            count = frame.read(self._sock, min(room, most), chan.packet)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError as error:
+            return
+        carried = chan.carry(self._frame, self._sock, self._reader.share)
+        if carried is None:
+            carried = self._pass_on(chan)
+        else:
+            self.received += carried.amount
+        amount, over, error = carried
+        self._reader.note(amount, answer=True)
+        if amount and not self._over and not self._purse.spend(self, amount):
+            self._afford(False)
+        if error is not None:
             self._fail(error)
-            return 0
-        self._reader.note(count, answer=True)
+        elif over:
+            self._target_ended(chan)
+
+    def _pass_on(self, chan: Channel) -> Carried:
+        """Read the target once, for the inherited path."""
         try:
-            if count:
-                self.received += count
-                chan.pass_on(frame, count)
-                if not self._over and not self._purse.spend(self, count):
-                    self._afford(False)
-            else:
-                self._target_eof = True
-                self._update()
-                if self._shut:
-                    self._close("target-closed")
-                else:
-                    chan.write_eof()
-        except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
-            self._close("client-closed")
-        return count
+            data = self._sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return Carried(0)
+        except OSError as error:
+            return Carried(0, error=error)
+        if data:
+            self.received += len(data)
+            try:
+                chan.pass_on(data)
+            except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
+                if self._leaving is None:
+                    self._close("client-closed")
+        return Carried(len(data), over=not data)
+
+    def _target_ended(self, chan: Channel) -> None:
+        self._target_eof = True
+        self._update()
+        if self._shut:
+            self._close("target-closed")
+            return
+        try:
+            chan.write_eof()
+        except OSError:
+            if self._leaving is None:
+                self._close("client-closed")
 
     def _writable(self) -> None:
         try:
@@ -298,7 +322,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         except OSError as error:
             self._unsendable(error)
             return
-        if self._target_eof:
+        if self._target_eof or self._leaving is not None:
             self._close("client-closed")
 
     def _unsendable(self, error: OSError) -> None:
@@ -309,7 +333,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._loop.remove_writer(self._fd)
         self._full, self._affordable = False, True
         self._hold()  # what the client still sends is dropped, as a TCP stack would
-        if self._target_eof:
+        if self._target_eof or self._leaving is not None:
             self._close(self._reason)
 
     def _fail(self, error: OSError) -> None:
@@ -331,6 +355,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._reader.hurry()
             self._sock.close()
             self._fd = -1
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._reading = False
         self._target_eof = True
         self._shut = True

@@ -5,12 +5,12 @@ byte would cost more than they do: dials and memory in equal parts, a person's r
 that drain after an upgrade keep their parts, so meanwhile the sums may be exceeded by theirs.
 """
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
 
 from relay.core.settings import Settings
+from relay.serve.beat import Beat
 from relay.serve.dials import Dials
 from relay.serve.purse import Purses
 from relay.serve.windows import Windows, within
@@ -34,11 +34,11 @@ class Portion:
         self.windows.most = within(limits.buffers) // count
         self.purses.change(limits.rate_per_person)
 
-    async def tell(self, send: Callable[[dict[str, Any]], None]) -> None:
+    async def tell(self, send: Callable[[dict[str, Any]], None], beat: Beat) -> None:
         """Send what is in use once a second, when it is other than before; for ever."""
         before: dict[str, Any] = {}
         while True:
-            await asyncio.sleep(SECONDS)
+            await beat.next(SECONDS, busy=any(before.get(part) for part in ("dials", "buffers", "rates")))
             rates = self.purses.rates(SECONDS)
             message = {"t": "use", "dials": self.dials.under_way, "buffers": self.windows.lent, "rates": rates}
             if message != before:

@@ -1,35 +1,20 @@
 """What does a connection keep once its key is proven? Most are idle then, and asyncssh keeps 14 kB for each.
 
 It has 130 members, most of them nothing or what all connections have alike, and the sets and texts of a client, of
-certificates and of the finished key exchange. Those go here; what is alike is kept once, in the class.
+certificates and of the finished key exchange. Those go here; what is alike is kept once, in the class. Which members
+these are stands in `contract`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncssh.connection import SSHServerConnection
 from asyncssh.logging import logger
 
-# only clients, certificates and listeners, none of which a relay has, would put something into these
-NEVER_USED = (
-    "_revoked_host_keys",
-    "_server_sig_algs",
-    "_trusted_ca_keys",
-    "_trusted_host_key_algs",
-    "_trusted_host_keys",
-    "_x509_revoked_certs",
-    "_x509_revoked_subjects",
-    "_x509_trusted_subjects",
-)
-TOUCHED = (
-    *NEVER_USED,
-    "_client_kexinit",
-    "_close_event",
-    "_extensions_to_send",
-    "_extra",
-    "_logger",
-    "_protocol_factory",
-    "_server_kexinit",
-)
+from relay.serve.contract import NEVER_USED
+
+if TYPE_CHECKING:
+    from relay.serve.connection import Connection
+
 _NOTHING: frozenset[Any] = frozenset()
 _MISSING = object()
 
@@ -63,8 +48,13 @@ def share(connection: SSHServerConnection, options: Any) -> None:
             setattr(kind, name, value)
 
 
-def settle(connection: SSHServerConnection) -> None:
-    """Let go of what is not needed any more. A later key exchange makes anew what it needs."""
+def settle(connection: "Connection") -> None:
+    """Let go of what is not needed any more. A later key exchange makes anew what it needs.
+
+    Not where everything goes the inherited path: asyncssh may be another one than we know (see `contract`).
+    """
+    if not connection.fast:
+        return
     connection._client_kexinit = connection._server_kexinit = b""
     connection._extensions_to_send = {}  # type: ignore[assignment]  # refilled, never reordered
     connection._protocol_factory = None  # type: ignore[assignment]  # it has made the owner

@@ -62,7 +62,7 @@ class Supervisor:
         self._crew = Crew(site.state, self._received, self._joined, self._lost, self._record.say)
         self._law = Enactment(site, self._crew, self._record)
         self._entrance = Entrance(self._crew, self._record, lambda: self._law.settings)
-        self._zones = ZoneLog(self._record, lambda: self._law.applied.document)
+        self._zones = ZoneLog(self._record, lambda: self._law.applied.document, lambda: not slots.held)
         self._control = Control(self._ask)
         slots = Slots()
         self._governor = Governor(
@@ -247,6 +247,7 @@ class Supervisor:
             if answer.get("ok"):
                 settings = self._law.settings
                 self._crew.resize(settings.processes(os.cpu_count()), settings.limits.drain)
+                self._zones.look_now()
             return answer
         finally:
             self._pulse.reloaded()
@@ -271,7 +272,10 @@ class Supervisor:
     def _received(self, member: Member, message: Message) -> None:
         match message.get("t"):
             case "open":  # the one kind that somebody waits for
+                is_first = not self._forwards.slots.held
                 self._forwards.open(member, _event(message["e"]))
+                if is_first:
+                    self._zones.look_now()
             case "auth":
                 self._entrance.proven(message["c"])
                 self._governor.proven(member, message)
@@ -292,6 +296,7 @@ class Supervisor:
                 else:
                     self._governor.have(message)
             case "holding":
+                self._begin_looking()
                 self._forwards.holding(member, message)
             case "joined":
                 member.ready = True
@@ -318,6 +323,11 @@ class Supervisor:
                 )
             case _:
                 pass  # of a newer worker
+
+    def _begin_looking(self) -> None:
+        """A forward is about to be held: if it is the first one, zones are looked at more often from now on."""
+        if not self._forwards.slots.held:
+            self._zones.look_now()
 
     # ---- the control socket
 

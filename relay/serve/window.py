@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.core.text import escape
-from relay.serve import listeners
+from relay.serve import beat, listeners
 
 AT_ONCE = 8  # requests; a scraper has one
 SECONDS = 5.0  # for a request and its answer
@@ -64,7 +64,7 @@ class Window:
         try:
             while True:
                 self._follow()
-                await asyncio.sleep(FOLLOW_SECONDS)
+                await beat.pause(FOLLOW_SECONDS)
         finally:
             self._close()
 

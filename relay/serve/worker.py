@@ -30,9 +30,11 @@ from asyncssh.packet import SSHPacketLogger
 from relay import __version__
 from relay.core.ids import Ids
 from relay.core.rules import Identity
+from relay.errors import RelayError
 from relay.serve import algorithms, carried, contract, leftovers
 from relay.serve.adapter import Adapter
 from relay.serve.alone import Alone
+from relay.serve.beat import Beat
 from relay.serve.connection import Connection
 from relay.serve.figures import Figures
 from relay.serve.forward import Forward
@@ -58,7 +60,11 @@ class Worker:
     """One worker. Its parts: `law` says what is allowed, `reports` what is recorded, adapters serve the clients."""
 
     def __init__(self, state: Path, name: str, first: socket.socket | None = None) -> None:
-        """`first` leads to the supervisor that started us; any later one is reached by its path."""
+        """`first` leads to the supervisor that started us; any later one is reached by its path.
+
+        Raises RelayError where the installed asyncssh is none that a client can be served by.
+        """
+        contract.demand()
         self.loop = asyncio.get_running_loop()
         self.name = name
         self.figures = Figures()
@@ -67,7 +73,7 @@ class Worker:
         self.forwards: dict[str, Forward] = {}
         self._judging = Judging(self.connections.values, self.bug)
         self.law = Law(self._judging.look_now)
-        self.zones = Zones(self._held, self.bug)
+        self.zones = Zones(self._held, self.bug, lambda: not self.connections)
         self._state = state
         self._first = first
         self._alone = Alone(self.law, self.bug)
@@ -83,6 +89,7 @@ class Worker:
         self.lobby = Lobby(time.monotonic, self.loop.call_soon)
         self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
         self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
+        self._beat = Beat(lambda: bool(self.connections))
         self._over = asyncio.Event()
         self._link_lost = asyncio.Event()
         self._lock = _lock(state / "run" / f"{name}.lock")
@@ -114,10 +121,10 @@ class Worker:
         judging = asyncio.create_task(self._judging.run(), name="judge again")
         looking = asyncio.create_task(self.zones.run(), name="look at the zones") if _GUARDED else None
         counting = asyncio.create_task(
-            self.figures.run(self._watched, self.forwards.values, self._tell), name="tell the figures"
+            self.figures.run(self._watched, self.forwards.values, self._tell, self._beat), name="tell the figures"
         )
         talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
-        using = asyncio.create_task(self.portion.tell(self._tell), name="tell what is in use")
+        using = asyncio.create_task(self.portion.tell(self._tell, self._beat), name="tell what is in use")
         await self._over.wait()
         using.cancel()
         talking.cancel()
@@ -203,12 +210,11 @@ class Worker:
                     self._draining = False
                 self._tell_again(link)
                 self.reports.resend(link)
+                self._beat.stir()
                 self._end_when_empty()
             case "settings" | "policy" | "keys":
                 if self.law.take(message) and message["t"] == "settings":
-                    self.reports.timeout = self.law.settings.limits.row_timeout
-                    self.portion.change(self.law.settings)
-                    self._options = None
+                    self._settings_changed()
             case "conn" if descriptor is not None:
                 self._serve(message, descriptor)
             case "conn":  # no descriptor was free to take it: the client is lost, its place at the door is not
@@ -239,6 +245,12 @@ class Worker:
                 link.send({"t": "pong", "n": message.get("n")})
             case _:
                 pass  # of a newer supervisor
+
+    def _settings_changed(self) -> None:
+        self.reports.timeout = self.law.settings.limits.row_timeout
+        self.portion.change(self.law.settings)
+        self._options = None
+        self._beat.stir()
 
     def _take_slot(self, slot: int) -> None:
         """Make ids of that slot, and leave it in the lock for a supervisor that starts before we join it."""
@@ -290,6 +302,10 @@ class Worker:
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
         adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
+        if not self.connections:  # the first one: what stood still goes on
+            self._judging.look_now()
+            self.zones.look_now()
+            self._beat.stir()
         self.connections[adapter.id] = adapter
         self.lobby.work(lambda: self._keep(self.loop.create_task(self._accept(adapter, sock), name="accept")))
 
@@ -430,7 +446,10 @@ def main() -> None:
         first = socket.socket(fileno=int(sys.argv[3])) if len(sys.argv) > 3 else None
         await Worker(Path(sys.argv[1]), sys.argv[2], first).run()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except RelayError as error:
+        sys.exit(f"relay: {error.what}\n  {error.hint}")
 
 
 if __name__ == "__main__":

@@ -34,17 +34,23 @@ class _State:
 
 
 class ZoneLog:
-    """The zones of one supervisor. `document` gives the law of the moment."""
+    """The zones of one supervisor. `document` gives the law of the moment, `idle` whether nothing is open."""
 
-    def __init__(self, record: Record, document: Callable[[], Document]) -> None:
+    def __init__(
+        self, record: Record, document: Callable[[], Document], idle: Callable[[], bool] = lambda: False
+    ) -> None:
+        """When `idle` ends, or the law has changed, `look_now` is to be called."""
         self._loop = asyncio.get_running_loop()
         self._record = record
         self._document = document
         self._known: Document | None = None
         self._samples: tuple[Sample, ...] = ()
         self._states: dict[str, _State] = {}
-        self._lookout = Lookout(self.look, lambda error: record.say(f"a bug of ours, please report it: {error!r}"))
+        self._lookout = Lookout(
+            self.look, lambda error: record.say(f"a bug of ours, please report it: {error!r}"), idle
+        )
         self.run = self._lookout.run
+        self.look_now = self._lookout.look_now
         self._complained = False
 
     def status(self) -> list[dict[str, Any]]:

@@ -27,11 +27,18 @@ _Key = tuple[str, _Address | None, _Address, int, _Address | None]
 class Zones:
     """The zones of one worker. `forwards` gives all its forwards, those being opened too."""
 
-    def __init__(self, forwards: Callable[[], Iterable[Forward]], bug: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        forwards: Callable[[], Iterable[Forward]],
+        bug: Callable[[BaseException], None],
+        idle: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`idle`: whether nobody is connected; `look_now` is to be called when somebody is."""
         self._forwards = forwards
         self._addresses: dict[int, frozenset[Address]] = {}
-        self._lookout = Lookout(self.look, bug)
+        self._lookout = Lookout(self.look, bug, idle)
         self.run = self._lookout.run
+        self.look_now = self._lookout.look_now
 
     def owns(self, index: int, address: Address) -> bool:
         """Whether the interface of that index has that address. Known until the next look; a no is asked again.

@@ -708,8 +708,10 @@ ONE_OF_EACH = (
     ("replace_policy", 2),  # only what is near
     ("wait", 1.2),
     ("replace_policy", 0),
+    ("open", "alice", "office", False),
     ("zone_goes", "route-missing"),
     ("open", "bob", "office", True),
+    ("wait", 1.2),  # else the worker may take its rows with it
     ("kill_worker", 0),
     ("zone_comes",),
     ("kill", 1, False),

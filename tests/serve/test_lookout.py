@@ -13,7 +13,7 @@ from tests.net.conftest import Namespace
 COUNT = """
 import asyncio, json, resource, sys
 from relay.serve.lookout import Lookout
-seconds, spent, commands, blind, fails = json.loads(sys.argv[1])
+seconds, spent, commands, blind, fails, idle = json.loads(sys.argv[1])
 looks, bugs = [], []
 
 async def look():
@@ -25,7 +25,9 @@ async def look():
 async def main():
     global began
     began = asyncio.get_running_loop().time()
-    lookout = Lookout(look, bugs.append)
+    lookout = Lookout(look, bugs.append, lambda: idle and len(looks) < 2)
+    if idle > 0:
+        asyncio.get_running_loop().call_later(idle, lookout.look_now)
     if blind:  # no descriptor is left for the socket that hears of changes
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     task = asyncio.create_task(lookout.run())
@@ -49,9 +51,10 @@ def count(
     spent: float = 0.0,
     blind: bool = False,
     fails: bool = False,
+    idle: float = 0,
 ) -> tuple[list[float], str, int]:
     """When it looked, in seconds; what troubles it; how many looks went wrong."""
-    arguments = json.dumps([seconds, spent, commands, blind, fails])
+    arguments = json.dumps([seconds, spent, commands, blind, fails, idle])
     looks, trouble, bugs = json.loads(namespace.run(sys.executable, "-c", COUNT, arguments))
     return looks, trouble, bugs
 
@@ -81,6 +84,19 @@ def test_it_looks_at_once_and_twice_a_second(namespace: Namespace) -> None:
 def test_a_change_is_looked_at_within_a_tenth_of_a_second(namespace: Namespace) -> None:
     """Gathered for a moment, then looked at: long before the belt."""
     looks, _, _ = count(namespace, 0.4, "link set lo mtu 1500")
+    assert len(looks) == 2
+
+
+def test_while_nothing_is_open_it_looks_when_something_changes(namespace: Namespace) -> None:
+    """No belt of half a second then, but each change is looked at; so is what somebody begins, and the belt is back."""
+    looks, _, _ = count(namespace, 0.8, idle=-1)
+    assert len(looks) == 1
+    looks, _, _ = count(namespace, 0.4, "link set lo mtu 1500", idle=-1)
+    assert len(looks) == 2
+    looks, _, _ = count(namespace, 1.5, idle=0.2)
+    assert len(looks) in (3, 4)
+    assert looks[1] < 0.5 <= looks[2] - looks[1]
+    looks, _, _ = count(namespace, 0.8, blind=True, idle=-1)  # changes are not told: then it is needed
     assert len(looks) == 2
 
 

@@ -1,6 +1,7 @@
 """Which sources have earned a slower welcome: growing, running out, forgiven, forgotten."""
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,11 +122,26 @@ def test_a_successor_knows_the_same() -> None:
     fail(penalties, A, 4, 100.0)
     fail(penalties, B, 1, 100.0)
     penalties.proven("203.0.113.1", RULES, 100.0)
-    successor.remember(json.loads(json.dumps(penalties.memory(110.0))), 7.0)
+    successor.remember(json.loads(json.dumps(penalties.memory(110.0))), RULES, 7.0)
     assert successor.remaining(A, 7.0) == 10
     assert successor.remaining(B, 7.0) == 0
     assert successor.lately("203.0.113.1", RULES, 96.0)
     assert not successor.lately("203.0.113.1", RULES, 98.0)
+
+
+def test_a_successor_keeps_to_its_own_rules() -> None:
+    """Fewer sources, shorter penalties: those that were quiet for longest are forgotten, and their ends told."""
+    penalties, successor = Penalties(), Penalties()
+    for number in range(4):
+        fail(penalties, f"192.0.2.{number}", 100, float(number))
+        penalties.proven(f"198.51.100.{number}", RULES, float(number))
+    memory = json.loads(json.dumps(penalties.memory(4.0)))
+    memory["penalties"][-1][1] = float("nan")
+    successor.remember(memory, replace(RULES, sources=2, most=9), 0.0)
+    assert [one.source for one in successor.active(0.0)] == ["192.0.2.2", "192.0.2.3"]
+    assert [successor.remaining(f"192.0.2.{number}", 0.0) for number in range(4)] == [0, 0, 9, 9]
+    assert [one.source for one in successor.lapsed(0.0)] == ["192.0.2.0", "192.0.2.1"]
+    assert [number for number in range(4) if successor.lately(f"198.51.100.{number}", RULES, 0.0)] == [2, 3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 20), st.sampled_from(["failed", "timeout", "in"]))))

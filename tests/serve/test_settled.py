@@ -8,19 +8,19 @@ from typing import Any
 import asyncssh
 
 from relay.core.settings import Limits
-from relay.serve import settled
+from relay.serve import contract, settled
 from relay.serve.connection import Connection
 from relay.serve.intake import Intake
 from relay.serve.patience import Patience, Reader
 
 
 async def test_everything_is_as_before_but_what_was_let_go() -> None:
-    """Each member that is not in TOUCHED says what it said before, although most are not the connection's own."""
+    """Each member that is not in LET_GO says what it said before, although most are not the connection's own."""
     one = _connection()
     before = dict(vars(one))
     settled.settle(one)
     for name, value in before.items():
-        assert name in settled.TOUCHED or getattr(one, name) is value, name
+        assert name in contract.LET_GO or getattr(one, name) is value, name
     assert len(vars(one)) < len(before) / 2
     assert sys.getsizeof(vars(one)) < sys.getsizeof(before) / 2
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,35 @@ def test_unchanged_files_are_not_parsed_again(site: Path) -> None:
     assert third.keys[PRINTS["ecdsa-256"]] is first.keys[PRINTS["ecdsa-256"]]
     path.unlink()
     assert persons(keyring.read(site, third)) == ["bob"]
+
+
+def test_what_has_changed_is_seen_without_reading(site: Path) -> None:
+    """Few and settled files are known to be unchanged; any change of any of them, or many files, are not."""
+    put(site, "alice.pub", LINES["ed25519"])
+    bob = put(site, "bob.pub", LINES["ecdsa-256"])
+    deadline = time.monotonic() + 5
+    found = keyring.read(site)
+    while not keyring.unchanged(site, found):  # until the files have settled
+        assert time.monotonic() < deadline
+        found = keyring.read(site, found)
+    keys = site / "keys"
+    changes: list[tuple[Callable[[], object], Callable[[], object]]] = [
+        (lambda: put(site, "carol.pub", ""), (keys / "carol.pub").unlink),
+        (lambda: put(site, "revoked", ""), (keys / "revoked").unlink),
+        (lambda: keys.chmod(0o777), lambda: keys.chmod(0o700)),
+        (lambda: keys.rename(site / "moved"), lambda: (site / "moved").rename(keys)),
+    ]
+    for change, undo in changes:
+        change()
+        assert not keyring.unchanged(site, found)
+        undo()
+        assert keyring.unchanged(site, found)
+    bob.write_text(LINES["ecdsa-256"].replace("A", "B"))
+    assert not keyring.unchanged(site, found)
+    assert not keyring.unchanged(site, None)
+    for number in range(keyring.FEW):
+        put(site, f"p{number}.pub", "")
+    assert not keyring.unchanged(site, keyring.read(site))
 
 
 def test_a_file_rewritten_within_one_tick_is_seen(site: Path) -> None:
