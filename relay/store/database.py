@@ -28,7 +28,7 @@ FILE = "audit.db"  # in the state directory
 _WAL_PAGES = 128
 _PAGES = 7  # that one row changes: its own, those of its indexes, and the list of what is open
 # SQLite folds the log in by itself, inside of a commit that somebody waits for, where nobody calls `fold` in time
-_WAL_MOST = 4 * _WAL_PAGES
+_WAL_MOST = 2 * _WAL_PAGES
 _WAL_KEPT = 1 << 20  # bytes of an emptied log that are kept for reuse; a longer one is cut
 
 
@@ -240,6 +240,7 @@ class Writer:
                 database.close()
             raise
         self._database = database
+        self._unfolded = _WAL_PAGES  # what is there from before is not known
         return database
 
     def _shut(self) -> None:
@@ -277,7 +278,8 @@ class Writer:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
-            self._unfolded += _PAGES
+            self._unfolded = _WAL_PAGES  # or more, as far as is known; nobody waits for these
+        self.fold()
 
     def _is_there(self, database: sqlite3.Connection, id: str) -> None:
         """Raises StoreUnavailable for a row that the database passed over without having it."""
