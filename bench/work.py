@@ -68,6 +68,10 @@ class Supervisor:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
+    def send_later(self, message: dict[str, Any], seconds: float) -> None:
+        """Likewise."""
+        self.send(message)
+
     def send(self, message: dict[str, Any]) -> None:
         """Nobody waits for it."""
 

@@ -41,6 +41,7 @@ OFFERS = 100  # of keys in all, known ones too; a full agent has a dozen
 BAD_SIGNATURES = 6  # as sshd's MaxAuthTries
 KINDS = 64  # different refused requests kept apart per connection; the rest is counted as one
 DENIALS = 1024  # different refused targets likewise: a person with a valid key cannot fill the disk with refusals
+LOGIN_SECONDS = 0.02  # that the word of a log-in waits for its first forward, which mostly comes at once
 OTHERS = "(others)"
 # ends of a connection before log-in that are not to be held against its source
 _OUR_OWN = ("supervisor-lost", "server-stopped", "internal-error", "too-many-connections", "key-revoked", "killed")
@@ -125,7 +126,7 @@ class Adapter(asyncssh.SSHServer):
         """It never succeeds."""
         return False
 
-    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+    def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
         """Whether the offered key is known (empty `message`), or has signed for exactly this log-in."""
         self._proven = None
         self._offers += 1
@@ -181,7 +182,8 @@ class Adapter(asyncssh.SSHServer):
         self._connection.start_keepalive()
         settle(self._connection)
         self._worker.authenticated(self)
-        self._worker.reports.note("login.succeeded", {**self.facts(), "policy": self._worker.law.policy.version})
+        fields = {**self.facts(), "policy": self._worker.law.policy.version}
+        self._worker.reports.note("login.succeeded", fields, later=LOGIN_SECONDS)
         self.judge_key()  # the law may have changed since the signature
 
     def _too_slow(self) -> None:

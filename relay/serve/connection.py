@@ -6,58 +6,50 @@ The private members of asyncssh that this touches are listed in `contract`; one 
 """
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import (
     DISC_PROTOCOL_ERROR,
     MSG_CHANNEL_OPEN,
     MSG_GLOBAL_REQUEST,
     MSG_IGNORE,
-    MSG_KEXINIT,
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
     OPEN_ADMINISTRATIVELY_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_CHANNEL_TYPE,
 )
-from asyncssh.encryption import Encryption, GCMEncryption
+from asyncssh.encryption import Encryption
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
-from relay.core.bucket import Bucket
 from relay.core.settings import Limits
-from relay.serve import algorithms, settled, windows
+from relay.serve import settled, windows
 from relay.serve.channel import Channel
+from relay.serve.exchange import Exchange
 from relay.serve.frame import MOST as FRAME
 from relay.serve.frame import Carried, Frame
-from relay.serve.gcm import Seal, Unseal
+from relay.serve.gcm import Unseal
 from relay.serve.intake import Intake
 from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
-from relay.serve.settled import Unawaited
+from relay.serve.stranger import Host
 
 WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
 # packets kept back during a key exchange; a client that provokes more is disconnected. Half of them may be what is left
 # of the frame in which the exchange became due, in packets of 256 bytes
 WAITING_PACKETS = 2048
-LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
-LOGIN_BYTES = 1 << 20
-SAY_SECONDS = 1.0  # for a client's KEXINIT that should come unasked (it is at most half a round trip away)
-REKEY_SECONDS = 30.0  # a key exchange that takes longer is given up (asyncssh has no limit)
 LINGER_SECONDS = 2.0  # how long the reason of a disconnect may take to arrive
 CHANNEL_PACKET = 1 << 15
 HEADS = 1 << 10  # bytes of heads and padding in one frame, at most
 LEAST_PACKET = 256  # bytes a client must take in one packet: with 1, one read of a target would be 65,536 packets
 LOGIN_READ = 1 << 11  # bytes of a stranger at once: a flood of small packets costs as much as a key exchange then
 READ = 1 << 16  # bytes of a client on the inherited path, which moves all that is left for each packet
-REKEYS_AT_ONCE = 16  # key exchanges after log-in; each costs as much as a log-in, and a client may begin any number
-REKEYS_PER_SECOND = 0.5  # in the long run
-REKEY_BYTES = 1 << 19  # after so many bytes an exchange is not counted: RekeyLimit=1M is somebody's policy
 
 KNOWN_CHANNELS = frozenset(
     b"session x11 auth-agent@openssh.com forwarded-tcpip direct-streamlocal@openssh.com tun@openssh.com"
@@ -66,7 +58,7 @@ KNOWN_CHANNELS = frozenset(
 QUIET_REQUESTS = frozenset([b"no-more-sessions@openssh.com"])  # every OpenSSH client sends it; it narrows, so: nothing
 
 
-class Owner(Protocol):
+class Owner(Host, Protocol):
     """What a connection asks of its adapter."""
 
     forwards: int  # open or being opened
@@ -82,12 +74,6 @@ class Owner(Protocol):
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""
-
-    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
-        """Whether this key is known (empty message: the mere offer) or has signed."""
-
-    def in_turn(self, job: Callable[[], None]) -> None:
-        """Do it when there is time for those who have not proven a key."""
 
     def bug(self, error: BaseException | None) -> None:
         """An exception of ours ended the connection."""
@@ -113,8 +99,17 @@ class _Farewell(asyncio.Protocol):
         self._timer.cancel()
 
 
-class Connection(SSHServerConnection, asyncio.BufferedProtocol):
+class Connection(Exchange, asyncio.BufferedProtocol):
     """One client's SSH connection in a worker."""
+
+    ended = False
+    _unheard = 0
+    _heard = False
+    _beat: asyncio.TimerHandle | None = None
+    _full = False  # the client's TCP connection takes no more
+    _choked = False  # we do not read from the client
+    _farewell = False
+    _proofs = 4  # of host keys that one client may ask for
 
     def __init__(
         self,
@@ -131,37 +126,13 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
         `fast` False: everything goes the inherited path (see `contract`).
         """
-        super().__init__(loop, options)
         self.fast = fast
+        super().__init__(loop, options)
         self._intake = intake
         self._reader = reader
-        self._seal: Seal | None = None  # the client's packets are sealed by AES-GCM
-        self.unseal: Unseal | None = None
         self._protocol_factory = lambda: owner
-        # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
-        if options.server_host_keys.pop(b"ssh-rsa", None) is not None:
-            self._server_host_key_algs = list(options.server_host_keys)
-        self._close_event = Unawaited()  # type: ignore[assignment]  # all of an event that is used
         self.pipes: set[Pipe] = set()
-        self.ended = False
-        self.exchanged = False  # a key exchange has begun: that is what costs time
-        self._keepalive = limits.keepalive_interval, limits.keepalive_count
-        self._buffer = limits.buffer  # bytes of all channels together that wait for the client's windows
-        self._unheard = 0
-        self._heard = False
-        self._beat: asyncio.TimerHandle | None = None
-        self._full = False  # the client's TCP connection takes no more
-        self._choked = False  # we do not read from the client
-        self._in_line = False  # what was read of a stranger waits for its turn
-        self._login_packets = LOGIN_PACKETS
-        self._login_bytes = LOGIN_BYTES
-        self._rekey_timer: asyncio.TimerHandle | None = None
-        self._unsaid: asyncio.TimerHandle | None = None  # our KEXINIT waits for the client's, to fit it
-        self._theirs: frozenset[bytes] = frozenset()  # the ciphers that the client speaks in both directions
-        self._farewell = False
-        self._proofs = 4  # of host keys that one client may ask for
-        self._bytes_in = 0  # since the last key exchange
-        self._rekeys = Bucket(REKEYS_PER_SECOND, REKEYS_AT_ONCE)
+        self._limits = limits
         if not hasattr(type(self), "_options"):  # the first one
             settled.share(self, options)
 
@@ -170,10 +141,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """The adapter of this connection."""
         return cast(Owner, self._owner)
 
-    # ---- before log-in: everything is counted, nothing is kept
-
-    async def reload_config(self) -> None:
-        """asyncssh reads its configuration anew for each user name; ours never differs."""
+    # ---- what is read
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
@@ -185,8 +153,11 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """Bytes of the client."""
-        self._heard = True
         self._bytes_in += count
+        if not self._auth_complete:
+            self.data_received(self._intake.copy(count))
+            return
+        self._heard = True
         self._reader.note(count)
         unseal = self.plain_intake
         if unseal is None:
@@ -202,16 +173,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if len(self._inpbuf) > WAITING_INPUT or (
             self._transport is not None and self._transport.get_write_buffer_size() > WAITING_OUTPUT
         ):
-            self._choke()
-
-    def data_received(self, data: bytes, datatype: Any = None) -> None:
-        """Bytes for the inherited path. While a packet is being worked on they wait in the kernel, not here."""
-        if not self._auth_complete:
-            self._login_bytes -= len(data)
-            if self._login_bytes < 0:
-                self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
-                return
-        super().data_received(data, datatype)
+            self.choke()
 
     # ---- the fast path: what intake and channels ask
 
@@ -312,72 +274,6 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
                 break
         return Carried(total)
 
-    def _recv_data(self) -> None:
-        """Work off what has been read; for a stranger when it is his turn, and nothing more is read until then."""
-        if self._auth_complete:
-            super()._recv_data()
-        elif not self._in_line and self._transport is not None:
-            self._in_line = True
-            self.owner.in_turn(self._my_turn)
-            if self._in_line:
-                self._choke()
-
-    def _my_turn(self) -> None:
-        self._in_line = False
-        if self._transport is not None:
-            super()._recv_data()
-            if self._choked:
-                self._unchoke()
-
-    def _finish_recv_packet(self, pkttype: int, seq: int, _task: Any = None, is_async: bool = False) -> None:
-        try:
-            if not self._auth_complete:
-                self._login_packets -= 1
-                if self._login_packets < 0:
-                    raise asyncssh.ProtocolError("too many packets before log-in")
-            super()._finish_recv_packet(pkttype, seq, _task, is_async)
-        except asyncssh.DisconnectError as error:
-            if not is_async:
-                raise
-            self._send_disconnect(error.code, error.reason, error.lang)
-            self._force_close(error)
-        if self._choked:
-            self._unchoke()
-
-    async def _process_kexinit(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        """RFC 4253 7.1: a guessed exchange is right only if the first entries of both sides' lists agree.
-
-        asyncssh compares the agreed algorithm with the client's first entry alone; Dropbear always guesses.
-        """
-        if self._session_id and not self._auth_complete:
-            raise asyncssh.ProtocolError("second key exchange before log-in")
-        self.exchanged = True
-        carried, self._bytes_in = self._bytes_in + self._rekey_bytes_sent, 0
-        if self._session_id and self._kex_complete and carried < REKEY_BYTES:  # the client begins it, out of turn
-            now = self._loop.time()
-            wait = self._rekeys.wait(now)
-            self._rekeys.take(now)
-            if wait:  # nothing of this client is read meanwhile
-                await asyncio.sleep(wait)
-                if self._transport is None:
-                    return
-        payload = packet.get_full_payload()
-        theirs = SSHPacket(payload)
-        theirs.get_bytes(17)
-        guessed = [*theirs.get_namelist()[:1], *theirs.get_namelist()[:1]]
-        if self._unsaid is not None:
-            self._theirs = frozenset(theirs.get_namelist()) & frozenset(theirs.get_namelist())
-            self._kexinit_sent = False
-        await super()._process_kexinit(_type, _id, packet)
-        if payload[-5]:  # first_kex_packet_follows; a reserved number comes behind it
-            self._ignore_first_kex = guessed != [self._kex_algs[0], (self._server_host_key_algs or [b""])[0]]
-
-    # ---- who it is (RFC 4252): keys only, never certificates, and the adapter decides
-
-    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
-        """Ask the adapter; `msg` is empty for the mere offer of a key, which proves nothing."""
-        return await self.owner.prove(username, key_data, msg, signature) is True
-
     # ---- one channel type (RFC 4254 5.1) and two global requests
 
     def _process_channel_open(self, _type: int, _id: int, packet: SSHPacket) -> None:
@@ -407,7 +303,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             return
         channel = Channel(self, self._loop, None, "strict", lent, CHANNEL_PACKET)
         channel.fast = self.fast
-        channel.set_write_buffer_limits(min(windows.BUFFER, self._buffer // max(self.owner.forwards, 1)))
+        channel.set_write_buffer_limits(min(windows.BUFFER, self._limits.buffer // max(self.owner.forwards, 1)))
         channel.process_open(number, window, size, self.owner.forward(host, port, lent))
 
     def _process_global_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
@@ -441,8 +337,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         return b"".join(out)
 
     _packet_handlers = {  # noqa: RUF012 - asyncssh's own table, extended
-        **SSHServerConnection._packet_handlers,
-        MSG_KEXINIT: _process_kexinit,
+        **Exchange._packet_handlers,
         MSG_CHANNEL_OPEN: _process_channel_open,
         MSG_GLOBAL_REQUEST: _process_global_request,
     }
@@ -457,49 +352,6 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if len(self._deferred_packets) > WAITING_PACKETS:
             self._force_close(asyncssh.ProtocolError("too much kept back during a key exchange"))
 
-    def _send_kexinit(self) -> None:
-        if self._transport is None:
-            return
-        if not self._session_id:
-            if self._unsaid is None and algorithms.speaks_first(self._client_version):  # which has just been read
-                self._unsaid = self._loop.call_later(SAY_SECONDS, self._send_kexinit)
-                return
-            if self._unsaid is not None:
-                self._unsaid.cancel()
-                self._unsaid = None
-            self._enc_algs = algorithms.for_client(self._enc_algs, self._client_version, self._theirs)
-            self._theirs = frozenset()
-        super()._send_kexinit()
-        if self._auth_complete and self._rekey_timer is None:
-            self._rekey_timer = self._loop.call_later(REKEY_SECONDS, self._rekey_late)
-            self._allow(self.pipes)
-
-    def _rekey_late(self) -> None:
-        self._rekey_timer = None
-        self._force_close(asyncssh.ConnectionLost("key exchange not finished in time"))
-
-    def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """The exchange is done on our side: what waited goes out, and targets are read again."""
-        super().send_newkeys(k, h)
-        if self.fast:
-            self._take_keys()
-        if self._rekey_timer is not None:
-            self._rekey_timer.cancel()
-            self._rekey_timer = None
-        for channel in tuple(self.plain_channels.values()):
-            channel.flush()
-        self._allow(self.pipes)
-
-    def _take_keys(self) -> None:
-        """asyncssh has made new ones: those of AES-GCM are used by our own objects from now on, on both paths."""
-        self._seal = self.unseal = None
-        if isinstance(self._send_encryption, GCMEncryption):
-            self._seal = Seal(self._send_encryption)
-            self._send_encryption = cast(Encryption, self._seal)
-        if isinstance(self._next_recv_encryption, GCMEncryption):
-            self.unseal = Unseal(self._next_recv_encryption)
-            self._next_recv_encryption = cast(Encryption, self.unseal)
-
     def pause_writing(self) -> None:
         """The client's TCP connection is full: no target is read until it has room again."""
         self._full = True
@@ -509,23 +361,36 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         """The client has read."""
         self._full = False
         self._allow(self.pipes)
-        self._unchoke()
+        self.unchoke()
 
     @property
     def writable(self) -> bool:
         """Whether bytes towards the client may be made now."""
         return not self._full and self._kex_complete
 
+    def wake_for(self, count: int) -> None:
+        """Be woken for no less than so many bytes of this client, or its end."""
+        with contextlib.suppress(OSError):  # it is closed
+            self._reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+
+    def keys_changed(self) -> None:
+        """A key exchange has begun or ended."""
+        for channel in tuple(self.plain_channels.values()) if self._kex_complete else ():
+            channel.flush()
+        self._allow(self.pipes)
+
     def _allow(self, pipes: Iterable[Pipe]) -> None:
         for pipe in tuple(pipes):
             pipe.allow(self.writable)
 
-    def _choke(self) -> None:
+    def choke(self) -> None:
+        """Read nothing more of this client for now."""
         if not self._choked and self._transport is not None:
             self._choked = True
             self._transport.pause_reading()
 
-    def _unchoke(self) -> None:
+    def unchoke(self) -> None:
+        """Read on, if nothing else is against it."""
         if (
             self._choked
             and not self._in_line
@@ -540,17 +405,17 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
 
     def start_keepalive(self) -> None:
         """Begin to ask a silent client whether it is there (asyncssh would set a timer anew for every packet)."""
-        self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
+        self._beat = self._loop.call_later(self._limits.keepalive_interval, self._beat_now)
 
     def _beat_now(self) -> None:
         self._unheard = 0 if self._heard else self._unheard + 1
         self._heard = False
-        if self._unheard > self._keepalive[1]:
+        if self._unheard > self._limits.keepalive_count:
             self._force_close(asyncssh.ConnectionLost("client does not answer keepalives"))
             return
         if self._unheard and self._kex_complete:
             self.create_task(self._ask_alive())
-        self._beat = self._loop.call_later(self._keepalive[0], self._beat_now)
+        self._beat = self._loop.call_later(self._limits.keepalive_interval, self._beat_now)
 
     async def _ask_alive(self) -> None:
         await self._make_global_request(b"keepalive@openssh.com")
@@ -575,6 +440,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
+        self._say()
         if not self._farewell or transport.is_closing():
             super()._force_close(exc)
             return
@@ -606,9 +472,8 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def _cleanup(self, exc: Exception | None) -> None:
         self.ended = True
         self._reader.pause()
-        for timer in (self._beat, self._rekey_timer, self._unsaid):
-            if timer is not None:
-                timer.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
         super()._cleanup(exc)
 
 

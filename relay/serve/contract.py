@@ -1,10 +1,10 @@
 """Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
 
 All of them are listed here. Without one of NEEDED, which both paths lean on to close the library's gaps, a worker does
-not serve. FAST are those that only the fast path (`intake`, `frame`, `gcm`) and what saves memory (`settled`) need: if
-one of them is missing, or its AES-GCM does not come out as ours does, everything goes the inherited path, which is
-slower, and the operator is told. A new version of asyncssh is a change of its own: see tests/serve/test_contract.py
-for the methods whose meaning the fast path repeats.
+not serve. FAST are those that only the fast path (`intake`, `frame`, `gcm`), what is dealt with at once of a log-in
+(`stranger`, `exchange`) and what saves memory (`settled`) need: if one of them is missing, or its AES-GCM does not come
+out as ours does, everything goes the inherited path, which is slower, and the operator is told. A new version of
+asyncssh is a change of its own: see tests/serve/test_contract.py for the methods whose meaning is repeated here.
 """
 
 import os
@@ -51,6 +51,7 @@ LET_GO = (
 NEEDED = {
     SSHServerConnection: (
         "_all_server_host_keys",
+        "_auth",
         "_auth_complete",
         "_cleanup",
         "_client_version",
@@ -64,21 +65,29 @@ NEEDED = {
         "_kex_algs",
         "_kex_complete",
         "_kexinit_sent",
+        "_login_timer",
+        "_login_timer_callback",
         "_loop",
         "_make_global_request",
+        "_options",
         "_owner",
         "_packet_handlers",
         "_process_channel_open",
         "_process_global_request",
         "_process_kexinit",
+        "_process_userauth_request",
         "_protocol_factory",
         "_recv_data",
+        "_recv_version",
         "_rekey_bytes_sent",
+        "_send",
         "_send_disconnect",
         "_send_kexinit",
+        "_server_host_key",
         "_server_host_key_algs",
         "_session_id",
         "_transport",
+        "_username",
         "data_received",
         "internal_error",
         "pause_writing",
@@ -86,7 +95,7 @@ NEEDED = {
         "resume_writing",
         "send_newkeys",
         "send_packet",
-        "validate_public_key",
+        "send_userauth_failure",
     ),
     SSHTCPChannel: (
         "_close_send",
@@ -114,12 +123,24 @@ FAST = {
     SSHServerConnection: (
         *LET_GO,
         "_auth_final",
+        "_auth_in_progress",
+        "_can_recv_ext_info",
+        "_can_send_ext_info",
         "_channels",
+        "_cmp_alg_cs",
+        "_cmp_alg_sc",
         "_compressor",
         "_decompressor",
+        "_enc_alg_cs",
+        "_enc_alg_sc",
+        "_kex",
+        "_mac_alg_cs",
+        "_mac_alg_sc",
         "_next_recv_encryption",
+        "_next_service",
         "_options",
         "_packet",
+        "_process_newkeys",
         "_recv_encryption",
         "_recv_handler",
         "_recv_packet",
@@ -130,6 +151,7 @@ FAST = {
         "_rekey_time",
         "_send_encryption",
         "_send_seq",
+        "_strict_kex",
     ),
     SSHTCPChannel: (
         "_accept_data",

@@ -23,6 +23,7 @@ from relay.serve.farewell import Farewells
 from relay.serve.hearing import AVAILABLE, Hearing
 from relay.serve.line import Guest, Line, Standing
 from relay.serve.penalties import counted_as
+from relay.serve.protocol import encode
 from relay.serve.record import Record
 
 ACCEPTS = 16  # per turn of the loop and listener: a millisecond, in which nobody's opening row is answered
@@ -170,8 +171,27 @@ class Entrance:
             address = str(peer[0]).split("%", maxsplit=1)[0]
             guest = Guest(sock, address, int(peer[1]), self._loop.time(), spoke=not AVAILABLE)
             guest.source = self._source(guest.address)
-            self._welcome(guest)
+            if not self._walks_in(guest):
+                self._welcome(guest)
         self._move_line()
+
+    def _walks_in(self, guest: Guest) -> bool:
+        """Where nobody waits and there is room the line would give it back at once."""
+        limits, now = self._settings().limits, guest.since
+        if len(self._line) or self._closed or self._wait(limits, now) or not self._may(guest.source, limits, now):
+            return False
+        if _gone([guest]):
+            self._lost_patience(guest)
+        else:
+            self._let_in(guest, limits, now)
+        return True
+
+    def _wait(self, limits: Limits, now: float) -> float:
+        """Seconds until there may be one more handshake."""
+        self._handshakes.change(now, limits.handshakes, limits.handshakes)
+        self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
+        self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
+        return max(self._handshakes.wait(now), self._entries.wait(now))
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listener.fileno())
@@ -227,10 +247,7 @@ class Entrance:
             self._line.spoke(guest)
         while len(self._line):
             limits, now = self._settings().limits, self._loop.time()
-            self._handshakes.change(now, limits.handshakes, limits.handshakes)
-            self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
-            self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
-            wait = max(self._handshakes.wait(now), self._entries.wait(now))
+            wait = self._wait(limits, now)
             if wait:
                 self._moving = self._loop.call_later(wait, self._move_line)
                 return
@@ -282,7 +299,7 @@ class Entrance:
         self.let_in += 1
         with guest.sock:
             try:
-                member.link.send(message, guest.sock.fileno())
+                member.link.send_now(encode(message), guest.sock.fileno())
             except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
                 self._visits.pop(number)
                 self._slow.pop(guest.source, None)

@@ -15,6 +15,7 @@ from relay.serve.protocol import Message, encode
 from relay.serve.record import Record
 
 LOOK_SECONDS = 0.2  # how often forwards of an earlier supervisor are looked for
+ACK_SECONDS = 0.1  # for which a worker may wait to hear that a row is durable: it keeps it for so long, and no more
 DEAD_SECONDS = 0.1  # how often a worker whose link broke is looked at: it may join again, or be gone
 
 
@@ -77,7 +78,7 @@ class Forwards:
         """A worker has something to record: it is told when it is durable."""
         if event.name == "forward.closed":
             self.slots.free(str(event.fields.get("forward")))
-        self._record.event(event, lambda problem: member.link.send({"t": "ack", "ids": [event.id]}))
+        self._record.event(event, lambda problem: member.link.acknowledge(event.id, ACK_SECONDS))
 
     async def bury(self, member: Member, connections: Mapping[str, tuple[str, str]]) -> None:
         """A worker's link broke: if the process is gone, its forwards and connections get their closing rows now.

@@ -19,15 +19,20 @@ class Lobby:
         self._soon = soon
         self._waiting: deque[Callable[[], None]] = deque()
         self._spent = 0.0
+        self._at = 0.0  # when somebody last had, or wanted, a turn
         self._turning = False
 
     def work(self, job: Callable[[], None]) -> None:
-        """Do it now if this turn has time left and nobody waits, else in a later one. `job` should not raise."""
-        if not self._turning:
-            self._turning = True
-            self._soon(self._turn)
+        """Do it now if there is time left and nobody waits, else in a later turn. `job` should not raise."""
+        now = self._clock()
+        if now - self._at >= BUDGET_SECONDS:  # for so long others had their turn, or nobody wanted one
+            self._spent = 0.0
+        self._at = now
         if self._waiting or self._spent >= BUDGET_SECONDS:
             self._waiting.append(job)
+            if not self._turning:
+                self._turning = True
+                self._soon(self._turn)
         else:
             self._do(job)
 
@@ -37,16 +42,18 @@ class Lobby:
 
     def _do(self, job: Callable[[], None]) -> None:
         began = self._clock()
-        job()
-        self._spent += self._clock() - began
+        try:
+            job()
+        finally:
+            self._at = self._clock()
+            self._spent += self._at - began
 
     def _turn(self) -> None:
-        again = bool(self._waiting or self._spent)
         self._spent = 0.0
         try:
             while self._waiting and self._spent < BUDGET_SECONDS:
                 self._do(self._waiting.popleft())
         finally:  # a bug in one client's work does not shut all others out
-            self._turning = again
-            if again:
+            self._turning = bool(self._waiting)
+            if self._turning:
                 self._soon(self._turn)

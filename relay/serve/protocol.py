@@ -62,6 +62,7 @@ OLDEST = 1  # of the workers that this supervisor can speak to; 0.1.0 speaks 1
 MOST = 1 << 20  # bytes in one frame
 HELD = 32 << 20  # bytes of messages waiting to be sent: a peer that reads nothing for that long is given up
 _TURN = 32  # frames handled per turn of the loop, so a long snapshot never stalls the streams
+_ACKS = 1000  # rows that one message speaks for, 14 kB
 _READ = 1 << 16
 _ROOM = socket.CMSG_LEN(16 * array("i").itemsize)  # descriptors that come with one read
 # one of each for all: json.dumps and json.loads would do half of their work for each message anew
@@ -88,6 +89,9 @@ class Link:
         self._fds: deque[int] = deque()
         self._out: deque[tuple[memoryview, int | None]] = deque()
         self._held = 0
+        self._later: list[Mapping[str, Any]] = []  # what can wait for something to go with
+        self._acks: list[str] = []  # in one of these
+        self._late: asyncio.TimerHandle | None = None  # when it goes alone
         self._law = 0
         self._more: asyncio.Handle | None = None
         self._soon: asyncio.Handle | None = None
@@ -113,14 +117,28 @@ class Link:
         if self._put(frame):
             self._flush_soon()
 
-    def send_now(self, frame: bytes) -> None:
+    def send_now(self, frame: bytes, descriptor: int | None = None) -> None:
         """Send one frame that somebody waits for, at once. Others of this turn of the loop go together after it."""
-        if self._put(frame):
+        if self._put(frame, descriptor):
             if not self._hurried and not self._blocked:
                 self._hurried = True
                 with self._sending:
                     self._send()
             self._flush_soon()
+
+    def send_later(self, message: Mapping[str, Any], seconds: float) -> None:
+        """Send one frame that nobody waits for: with the next that goes, or after so many seconds."""
+        if self.open and not self._deaf:
+            self._later.append(message)
+            if self._late is None:
+                self._late = self._loop.call_later(seconds, self._flush)
+
+    def acknowledge(self, number: str, seconds: float) -> None:
+        """Say that this row is durable, together with others, as `send_later` does."""
+        if not self._acks or len(self._acks) >= _ACKS:
+            self._acks = []
+            self.send_later({"t": "ack", "ids": self._acks}, seconds)
+        self._acks.append(number)
 
     def answer(self, frame: bytes) -> None:
         """Send one frame from any thread, at once where nothing waits before it. Raises nothing."""
@@ -149,6 +167,7 @@ class Link:
         """Keep a frame to be sent; False when there is nobody to send it to."""
         if not self.open or self._deaf:
             return False
+        self._carry()
         self._out.append((memoryview(frame), os.dup(descriptor) if descriptor is not None else None))
         self._held += len(frame)
         if self._held > HELD + self._law:
@@ -188,7 +207,7 @@ class Link:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be sent."""
-        return not self._out
+        return not self._out and not self._later
 
     def _deafen(self) -> None:
         self._deaf = True
@@ -199,12 +218,29 @@ class Link:
             if descriptor is not None:
                 os.close(descriptor)
         self._out.clear()
+        self._later.clear()
+        self._acks = []
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _flush_soon(self) -> None:
         if self._soon is None and not self._blocked:
             self._soon = self._loop.call_soon(self._flush)
 
+    def _carry(self) -> None:
+        """What can wait goes with what is sent now."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+            for frame in map(encode, self._later):
+                self._out.append((memoryview(frame), None))
+                self._held += len(frame)
+            self._later.clear()
+            self._acks = []
+
     def _flush(self) -> None:
+        self._carry()
         self._soon = None
         self._hurried = False
         with self._sending:

@@ -42,15 +42,20 @@ class Reports:
         self._lost = 0
         self._bugs: list[float] = []
 
-    def note(self, name: str, fields: Mapping[str, Value], number: str | None = None) -> None:
-        """Record an event; it is resent until the supervisor says that it is durable."""
+    def note(self, name: str, fields: Mapping[str, Value], number: str | None = None, later: float = 0.0) -> None:
+        """Record an event; it is resent until the supervisor says that it is durable.
+
+        `later`: for so many seconds it may wait for something to go with.
+        """
         number = number or self._make_id()
         message: Message = {"t": "note", "e": [number, self._now_us(), name, dict(fields)]}
         if len(self._unacked) >= MOST_UNACKED and name != "forward.closed":
             self._lost += 1
             return
         self._unacked[number] = message
-        if self.link is not None:
+        if self.link is not None and later:
+            self.link.send_later(message, later)
+        elif self.link is not None:
             self.link.send(message)
 
     def ask_row(self, number: str, shared: str, fields: Mapping[str, Value]) -> "asyncio.Future[str]":

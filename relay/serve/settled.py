@@ -1,8 +1,8 @@
-"""What does a connection keep once its key is proven? Most are idle then, and asyncssh keeps 14 kB for each.
+"""What is a connection at first, and what does it keep once its key is proven? Most are idle then.
 
-It has 130 members, most of them nothing or what all connections have alike, and the sets and texts of a client, of
-certificates and of the finished key exchange. Those go here; what is alike is kept once, in the class. Which members
-these are stands in `contract`.
+asyncssh makes 130 members, 14 kB, for each: most of them nothing or what all connections have alike, and the sets and
+texts of a client, of certificates and of the finished key exchange. What is alike is kept once, in the class, and not
+made again for each connection; the rest goes when the key is proven. Which members these are stands in `contract`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,42 @@ from relay.serve.contract import NEVER_USED
 if TYPE_CHECKING:
     from relay.serve.connection import Connection
 
+EACH = ("_close_event", "_logger", "_login_timer", "_loop", "_recv_handler")  # what is made for each new connection
 _NOTHING: frozenset[Any] = frozenset()
 _MISSING = object()
+
+
+class Mould:
+    """What asyncssh makes of a new connection, taken from one that it has made; others are cast from it."""
+
+    def __init__(self, made: SSHServerConnection, options: Any) -> None:
+        """`made` is new."""
+        self.options = options
+        self._alike: dict[str, Any] = {}
+        self._own: list[tuple[str, Any]] = []  # what each has for itself: lists, sets and dicts
+        self._cast = False
+        shared = {id(options), *map(id, vars(options).values())}
+        unknown = []
+        for name, value in vars(made).items():
+            if name in NEVER_USED:
+                continue
+            if value is None or type(value) in _PLAIN or id(value) in shared:
+                self._alike[name] = value
+            elif isinstance(value, dict | list | set):
+                self._own.append((name, value.copy()))
+            elif name not in EACH:
+                unknown.append(name)
+        self.fits = not unknown  # else it is another asyncssh: that makes each itself
+
+    def fill(self, new: SSHServerConnection) -> None:
+        """Give a new one all members but those of EACH."""
+        if not self._cast:  # by now `share` has put into the class what most have alike
+            kind, self._cast = type(new), True
+            self._alike = {name: it for name, it in self._alike.items() if it is not getattr(kind, name, _MISSING)}
+        members = vars(new)
+        members.update(self._alike)
+        for name, value in self._own:
+            members[name] = value.copy()
 
 
 class Unawaited:
@@ -46,6 +80,8 @@ def share(connection: SSHServerConnection, options: Any) -> None:
     for name, value in vars(connection).items():
         if name not in vars(kind) and (value is None or type(value) in _PLAIN or id(value) in shared):
             setattr(kind, name, value)
+    for name in NEVER_USED:
+        setattr(kind, name, _NOTHING)
 
 
 def settle(connection: "Connection") -> None:
@@ -61,13 +97,11 @@ def settle(connection: "Connection") -> None:
     connection._logger = logger
     kept = "client_version", "username"
     connection._extra = {name: connection._extra[name] for name in kept if name in connection._extra}
+    kind, members = type(connection), vars(connection)
     for name in NEVER_USED:
-        setattr(connection, name, _NOTHING)
-    kind = type(connection)
+        members.pop(name, None)
     # a new dict, since one that things were taken out of stays as large as it was
-    connection.__dict__ = {
-        name: value for name, value in vars(connection).items() if value is not getattr(kind, name, _MISSING)
-    }
+    connection.__dict__ = {name: value for name, value in members.items() if value is not getattr(kind, name, _MISSING)}
 
 
-_PLAIN = (bool, int, bytes, str)
+_PLAIN = (bool, int, float, bytes, str)

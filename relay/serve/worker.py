@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 from asyncssh.logging import SSHLogger
@@ -32,7 +32,7 @@ from relay.core.ids import Ids
 from relay.core.rules import Identity
 from relay.errors import RelayError
 from relay.serve import algorithms, carried, contract, leftovers
-from relay.serve.adapter import Adapter
+from relay.serve.adapter import LOGIN_SECONDS, Adapter
 from relay.serve.alone import Alone
 from relay.serve.beat import Beat
 from relay.serve.connection import Connection
@@ -307,20 +307,19 @@ class Worker:
             self.zones.look_now()
             self._beat.stir()
         self.connections[adapter.id] = adapter
-        self.lobby.work(lambda: self._keep(self.loop.create_task(self._accept(adapter, sock), name="accept")))
+        self.lobby.work(lambda: self._accept(adapter, sock))
 
-    async def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
+    def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
         try:
             options = self._options or self._make_options()
-            limits = self.law.settings.limits
-
-            def factory() -> Connection:
-                reader = Reader(self.patience, sock)
-                return Connection(
-                    self.loop, options, adapter, limits, intake=self._intake, reader=reader, fast=not self._slow
-                )
-
-            await self.loop.connect_accepted_socket(factory, sock)
+            connection = Connection(
+                *(self.loop, options, adapter, self.law.settings.limits),
+                intake=self._intake,
+                reader=Reader(self.patience, sock),
+                fast=not self._slow,
+            )
+            # what loop.connect_accepted_socket does; that also makes a task and a future, and waits for two turns
+            cast(Any, self.loop)._make_socket_transport(sock, connection)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
             if not isinstance(error, OSError):
                 self.bug(error)
@@ -365,7 +364,7 @@ class Worker:
         """A connection has proven its key: the supervisor no longer counts it among strangers."""
         who = adapter.identity
         if who is not None and self.reports.link is not None:
-            self.reports.link.send(_auth(adapter.id, who))
+            self.reports.link.send_later(_auth(adapter.id, who), LOGIN_SECONDS)
 
     def gone(self, adapter: Adapter, why: str, exchanged: bool) -> None:
         """A connection is over; `why` is how, if it proved no key; `exchanged`: it began a key exchange."""

@@ -139,7 +139,7 @@ class Owner(asyncssh.SSHServer):
     def may_open(self) -> bool:
         return True
 
-    async def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
+    def prove(self, username: str, blob: bytes, message: bytes, signature: bytes) -> bool:
         return False
 
     def in_turn(self, job: Callable[[], None]) -> None:

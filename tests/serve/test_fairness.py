@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 
-from relay.serve import connection
+from relay.serve import exchange
 from relay.serve.frame import Carried, Frame
 from relay.serve.patience import ALL, ANSWER, FAIR, TYPED, Patience, Reader
 from relay.serve.pipe import Pipe
@@ -151,7 +151,7 @@ def test_key_exchanges_after_log_in_are_rate_limited(one: Relay, echo: int) -> N
     with Client(one.port).login("alice", load_key(one.key)) as client:
         number, channel = client.open("remote", echo)
         began = time.monotonic()
-        for _ in range(connection.REKEYS_AT_ONCE):
+        for _ in range(exchange.REKEYS_AT_ONCE):
             client.exchange()
         quick = time.monotonic() - began
         began = time.monotonic()

@@ -229,4 +229,5 @@ def test_a_reload_names_the_limit_that_changed(tmp_path: Path) -> None:
         assert "limits.dials: 512 -> 100" in said
         assert "limits.stop: 30.0 -> 4.0" in said
         assert 'penalties.exempt: ["127.0.0.0/8", "::1/128"] -> []' in said
-        assert "limits.stop: 30.0 -> 4.0" in one.rows("site.applied")[-1]["detail"]
+        changed = "limits.stop: 30.0 -> 4.0"
+        wait_for(lambda: changed in one.rows("site.applied")[-1]["detail"], "no row says what has changed")

@@ -51,16 +51,24 @@ def test_a_hundred_key_exchanges_do_not_take_one_turn() -> None:
 
 
 def test_what_is_alone_is_done_at_once() -> None:
-    """Nobody waits while there is time: small work is done when it comes, and the lobby falls asleep behind it."""
+    """Nobody waits while there is time: small work is done when it comes, and asks the loop for no turn."""
     turns = Turns()
     for number in range(3):
         turns.work(str(number), BUDGET_SECONDS / 10)
     assert turns.log == ["0", "1", "2"]
-    assert turns.turn()
-    turns.turn()
     assert not turns.turn()
-    turns.work("later", 0.01)
+    turns.work("large", 0.01)
+    assert turns.log[-1] == "large"
+    turns.work("behind", 0.0)
+    assert turns.log[-1] == "large"
+    assert turns.turn()
+    assert turns.log[-1] == "behind"
+    assert not turns.turn()
+    turns.work("large", 0.01)
+    turns.now += BUDGET_SECONDS  # in which others have had their turn
+    turns.work("later", 0.0)
     assert turns.log[-1] == "later"
+    assert not turns.turn()
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.003), st.booleans()), max_size=60))

@@ -5,6 +5,8 @@ import json
 import socket
 import threading
 
+import pytest
+
 from relay.serve import protocol
 from relay.serve.protocol import Link, Message, encode
 
@@ -46,6 +48,35 @@ def test_slices_are_bounded_by_what_they_cost() -> None:
     assert protocol.chunks("keys", "v7", []) == [
         {"t": "keys", "version": "v7", "lines": [], "first": True, "last": True}
     ]
+
+
+async def test_what_nobody_waits_for_goes_with_what_comes_next() -> None:
+    """In its order before the next message, in one read; alone only when nothing came; all acks are one."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    link = Link(ours, lambda *_: None, lambda _: None)
+    link.send_later({"t": "auth"}, 60.0)
+    for number in ("a", "b"):
+        link.acknowledge(number, 60.0)
+    assert not link.idle
+    await asyncio.sleep(0.01)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    link.send({"t": "open"})
+    assert await loop.sock_recv(theirs, 1000) == b"".join(
+        map(encode, ({"t": "auth"}, {"t": "ack", "ids": ["a", "b"]}, {"t": "open"}))
+    )
+    link.acknowledge("c", 0.01)
+    async with asyncio.timeout(5):
+        assert await loop.sock_recv(theirs, 1000) == encode({"t": "ack", "ids": ["c"]})
+    assert link.idle
+    link.send_later({"t": "auth"}, 60.0)
+    link.close()
+    assert await loop.sock_recv(theirs, 1000) == encode({"t": "auth"})
+    link.acknowledge("d", 60.0)
+    assert link.idle
+    theirs.close()
 
 
 async def test_what_somebody_waits_for_goes_out_at_once() -> None:

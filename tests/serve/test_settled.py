@@ -12,11 +12,12 @@ from relay.serve import contract, settled
 from relay.serve.connection import Connection
 from relay.serve.intake import Intake
 from relay.serve.patience import Patience, Reader
+from relay.serve.stranger import Stranger
 
 
 async def test_everything_is_as_before_but_what_was_let_go() -> None:
     """Each member that is not in LET_GO says what it said before, although most are not the connection's own."""
-    one = _connection()
+    one = new_connection()
     before = dict(vars(one))
     settled.settle(one)
     for name, value in before.items():
@@ -27,11 +28,11 @@ async def test_everything_is_as_before_but_what_was_let_go() -> None:
 
 async def test_what_changes_later_is_the_connections_own() -> None:
     """Two settled connections share what is alike; a change in one is none in the other, nor in a new one."""
-    one, two = _connection(), _connection()
+    one, two = new_connection(), new_connection()
     for each in (one, two):
         settled.settle(each)
     one._kex_complete, one._rekey_bytes_sent, one._username = True, 7, "alice"
-    three = _connection()
+    three = new_connection()
     for each in (two, three):
         assert (each._kex_complete, each._rekey_bytes_sent, each._username) == (False, 0, "")
     one._close_event.set()
@@ -41,19 +42,52 @@ async def test_what_changes_later_is_the_connections_own() -> None:
 
 async def test_other_options_are_not_mixed_up() -> None:
     """After a reload new connections have new options; those of before keep theirs."""
-    one = _connection()
-    two = _connection(rekey_bytes=12345)
+    one = new_connection()
+    two = new_connection(rekey_bytes=12345)
     settled.settle(one)
     settled.settle(two)
     assert two._rekey_bytes == 12345 != one._rekey_bytes
     assert two._options is not one._options
 
 
+async def test_a_connection_from_the_mould_is_what_asyncssh_makes() -> None:
+    """Each member says what it says in one that asyncssh has made; lists, sets and dicts are its own."""
+    options = asyncssh.SSHServerConnectionOptions(server_host_keys=[_KEY], login_timeout=0, gss_host=None)
+    made, cast, other = (new_connection(options) for _ in range(3))
+    assert Stranger._mould is not None
+    assert Stranger._mould.options is options
+    assert Stranger._mould.fits
+    apart = {
+        "_intake",
+        "_reader",
+        "_rekeys",
+        "_limits",
+        "_protocol_factory",
+        "_recv_handler",
+        *settled.EACH,
+        *contract.NEVER_USED,
+    }
+    for name, value in vars(made).items():
+        assert name in apart or getattr(cast, name) == value, name
+        shared = name not in contract.NEVER_USED and getattr(cast, name) is getattr(other, name)
+        if isinstance(value, dict | list | set) and shared:
+            assert any(value is one for one in vars(options).values()), name  # else it is its own
+    for name in settled.EACH:
+        assert type(getattr(cast, name)) is type(getattr(made, name)) or name == "_logger"
+    assert cast._recv_handler == cast._recv_version
+    cast._channels[1] = None  # type: ignore[assignment]
+    assert not other._channels
+    assert not new_connection(options)._channels
+
+
 _KEY = asyncssh.generate_private_key("ssh-ed25519")
 
 
-def _connection(**more: Any) -> Connection:
-    options = asyncssh.SSHServerConnectionOptions(server_host_keys=[_KEY], login_timeout=0, gss_host=None, **more)
+def new_connection(options: Any = None, **more: Any) -> Connection:
+    """One without a client."""
+    options = options or asyncssh.SSHServerConnectionOptions(
+        server_host_keys=[_KEY], login_timeout=0, gss_host=None, **more
+    )
     with socket.socket() as sock:
         reader = Reader(Patience(), sock)
     return Connection(
