@@ -52,11 +52,9 @@ class Lookout:
                 except Exception as error:  # the next look may go well, and must come
                     self._bug(error)
                 spent = self._loop.time() - began
-                await asyncio.sleep(max(REST, CHANGE_SHARE * spent))
-                if self._watch is None:
-                    await self._wait(BELT)
-                else:
-                    await self._wait(max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent))
+                told = self._watch is not None  # of changes: else the belt is all there is
+                belt = max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent) if told else BELT
+                await self._wait(max(REST, CHANGE_SHARE * spent), belt)
         finally:
             self._stop_watching()
 
@@ -64,14 +62,15 @@ class Lookout:
         """Let the next look come soon, for another reason than a change of the kernel's tables."""
         self._changed.set()
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something changes, or for so long; afterwards all changes so far are taken."""
+    async def _wait(self, rest: float, belt: float) -> None:
+        """Rest, then until something changes, or for so long; afterwards all changes so far are taken."""
+        rested = self._loop.time() + rest
         if self._watch is not None:
             self._loop.add_reader(self._watch.fileno(), self._readable)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(rest + belt):  # in one: who is not told of a change wakes once for each look
                 await self._changed.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(max(GATHER, rested - self._loop.time()))
         except TimeoutError:
             pass
         finally:
