@@ -181,6 +181,9 @@ def latency(at: Field, jump: JumpHost, table: Table) -> None:
     finally:
         shared.close()
     host = at.single if jump is at.relay else jump
+    with streams.tunnel(at.started, host, at.bulk) as asking:
+        both("a request that is answered by 32 KiB", measures.answers(asking, 1 << 15, at.size.setups))
+        both("a parcel of 100 KB that is acknowledged", measures.parcels(asking, 100_000, at.size.setups))
     with streams.tunnel(at.started, host, at.echo) as idle:
         both("echo, idle", measures.echoes(idle, at.size.seconds), 1.2)
     for count in (1, 8):

@@ -185,6 +185,29 @@ def echoes(at: Tunnel, seconds: float) -> list[float]:
     return spent
 
 
+def answers(at: Tunnel, size: int, count: int) -> list[float]:
+    """Milliseconds of one request after the other that the target answers with `size` bytes, as a file server does."""
+    spent = []
+    for _ in range(count):
+        start = time.perf_counter()
+        at.say(f"get {size}")
+        at.take(size)
+        spent.append((time.perf_counter() - start) * 1000)
+    return spent
+
+
+def parcels(at: Tunnel, size: int, count: int) -> list[float]:
+    """Milliseconds of one parcel of `size` bytes after the other that the target says to have."""
+    spent = []
+    for _ in range(count):
+        start = time.perf_counter()
+        at.say(f"put {size}")
+        at.give(size)
+        at.take(1)
+        spent.append((time.perf_counter() - start) * 1000)
+    return spent
+
+
 class Crowd(NamedTuple):
     """What so many downloads at once gave and took, and an echo beside them."""
 

@@ -210,6 +210,7 @@ async def worker(state: Path, name: str, seconds: float, rate: float) -> None:
     waits: list[float] = []
     welcome = asyncio.Event()
     busy: Counter[str] = Counter()
+    make = Ids(int(name[-1]) + 300)
 
     def received(link: Link, message: dict, descriptor: int | None) -> None:
         match message["t"]:
@@ -224,7 +225,7 @@ async def worker(state: Path, name: str, seconds: float, rate: float) -> None:
                 came, event = asked.pop(message["f"])
                 waits.append((loop.time() - came) * 1000)
                 end = {"reason": "client-closed", "sent": 1500, "received": 9000, "duration": 20_000, "detail": ""}
-                closing = ["e" + event.id, event.time, "forward.closed", {**event.fields, **end}]
+                closing = [make.make(event.time), event.time, "forward.closed", {**event.fields, **end}]
                 link.send({"t": "note", "e": closing})
 
     link = Link(sock, received, lambda link: None)
@@ -239,7 +240,6 @@ async def worker(state: Path, name: str, seconds: float, rate: float) -> None:
             who |= {"connection": f"{name}{number:08x}"[-11:], "client": "127.0.0.1", "worker": name}
             link.send({"t": "auth", "c": who["connection"], "person": who["person"], "key": who["fingerprint"]})
         link.send({"t": "joined"})
-        make = Ids(int(name[-1]) + 300)
         begin = due = loop.time()
         while (now := loop.time()) < begin + seconds:
             while due <= now:

@@ -1,24 +1,23 @@
-"""When is what is looked at again and again looked at? All of it together: a process at rest wakes once for all of it.
+"""When does a serving process look after things by itself? At the same moments, all of them.
 
-Waking costs more than most of the looks do. So whoever looks each second looks when the clock's second is full; and
-what is of use to nobody while nobody is connected waits for somebody.
+Whatever comes round for ever wakes the process, and a wake-up costs a tenth of a millisecond, however little there is
+to do: ten tasks that sleep a second each are ten of them, unless they sleep to the same beat. And what is of use to
+nobody while nobody is connected waits for somebody.
 """
 
 import asyncio
 from collections.abc import Callable
 
-_NEXT = 0.001  # seconds: a timer that was early by less belongs to the beat that it was set for
+
+def left(now: float, period: float) -> float:
+    """Seconds from `now` to the next multiple of `period`, or to the one behind it where that is all but here."""
+    rest = period - now % period
+    return rest if rest >= period / 10 else rest + period
 
 
-def left(now: float, seconds: float) -> float:
-    """How long it is from `now` to the next multiple of so many seconds."""
-    rest = seconds - now % seconds
-    return rest if rest > _NEXT else rest + seconds
-
-
-async def pause(seconds: float) -> None:
-    """Until the next multiple of so many seconds: at most so long."""
-    await asyncio.sleep(left(asyncio.get_running_loop().time(), seconds))
+async def beat(period: float) -> None:
+    """Sleep until the next beat."""
+    await asyncio.sleep(left(asyncio.get_running_loop().time(), period))
 
 
 class Beat:
@@ -32,10 +31,10 @@ class Beat:
         """Somebody has come, or there is something new to look at."""
         self._stirred.set()
 
-    async def next(self, seconds: float, *, busy: bool = False) -> None:
-        """Until the next multiple of so many seconds; or, unless `busy`, while nobody is there, until `stir`."""
+    async def next(self, period: float, *, busy: bool = False) -> None:
+        """Sleep until the next beat; or, unless `busy`, while nobody is there, until `stir`."""
         if busy or self._somebody():
-            await pause(seconds)
+            await beat(period)
         else:
             self._stirred.clear()
             await self._stirred.wait()

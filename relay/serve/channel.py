@@ -103,6 +103,7 @@ class Channel(SSHTCPChannel[bytes]):
         plain = self.fast and self._send_state == "open" and not self._send_buf and self._send_pktsize >= LEAST
         if not plain or connection is None or channel is None:
             return None
+        connection.interrupt()
         if not self._send_window:
             return self._starve()
         carried = connection.carry(frame, source, channel, min(most, self._send_window), self._send_pktsize)
@@ -125,6 +126,8 @@ class Channel(SSHTCPChannel[bytes]):
 
     def pass_on(self, data: bytes) -> None:
         """Send the client what its target said, on the inherited path. Raises OSError when the channel is closing."""
+        if self._conn is not None:
+            cast("Connection", self._conn).interrupt()
         if self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
             self._send_buf[-1][0].extend(data)
             self._send_buf_len += len(data)

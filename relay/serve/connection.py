@@ -235,6 +235,10 @@ class Connection(Exchange, asyncio.BufferedProtocol):
             and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         )
 
+    def interrupt(self) -> None:
+        """A target has spoken: the client may have waited for that."""
+        self._reader.interrupt()
+
     def carry(self, frame: Frame, source: socket.socket, channel: int, most: int, packet: int) -> Carried | None:
         """Send the client what `source` has to say, at most `most` bytes, as long as both go on without waiting.
 
@@ -467,7 +471,7 @@ class Connection(Exchange, asyncio.BufferedProtocol):
 
     def _cleanup(self, exc: Exception | None) -> None:
         self.ended = True
-        self._reader.hurry()
+        self._reader.pause()
         if self._beat is not None:
             self._beat.cancel()
         super()._cleanup(exc)

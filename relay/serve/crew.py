@@ -14,7 +14,8 @@ from typing import Any
 
 from relay.core.ids import SLOTS
 from relay.core.text import escape
-from relay.serve import beat, listeners
+from relay.serve import listeners
+from relay.serve.beat import beat
 from relay.serve.protocol import OLDEST, VERSION, Link, Message
 
 BACKOFF = (0.2, 30.0)  # seconds before a worker that died is replaced: first, and most
@@ -242,7 +243,7 @@ class Crew:
             number += 1
             for member in tuple(self.members.values()):
                 member.link.send({"t": "ping", "n": number})
-            await beat.pause(PING_SECONDS)
+            await beat(PING_SECONDS)
             before = self._loop.time() - HUNG_SECONDS
             for place in self._places:
                 hung = self.members.get(place.name)

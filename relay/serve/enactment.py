@@ -13,8 +13,8 @@ from relay.core.event import Event, Value
 from relay.core.settings import Settings
 from relay.core.text import escape
 from relay.errors import Fault, RelayError, SiteInvalid
-from relay.serve import beat
 from relay.serve.applied import Applied, compile_site
+from relay.serve.beat import beat
 from relay.serve.control import Answer
 from relay.serve.crew import Crew, Member
 from relay.serve.protocol import chunks, encode
@@ -135,7 +135,7 @@ class Enactment:
     async def watch_keys(self) -> None:
         """Let a removed key file or line take effect by itself, for ever."""
         while True:
-            await beat.pause(KEYS_SECONDS)
+            await beat(KEYS_SECONDS)
             async with self._changing:
                 try:
                     gone = await self.applied.narrow()

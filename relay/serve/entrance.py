@@ -15,9 +15,9 @@ from typing import Any
 
 from relay.core.bucket import Bucket
 from relay.core.settings import Limits, Settings
-from relay.serve import beat
 from relay.serve.admission import Door
 from relay.serve.bans import Bans
+from relay.serve.beat import beat
 from relay.serve.crew import Crew, Member
 from relay.serve.farewell import Farewells
 from relay.serve.hearing import AVAILABLE, Hearing
@@ -314,7 +314,7 @@ class Entrance:
     async def watch_line(self) -> None:
         """Who waits for a place that nobody leaves gets that of the idlest of its source, or is sent away at last."""
         while True:
-            await beat.pause(LINE_SECONDS if len(self._line) else 2 * LINE_SECONDS)
+            await beat(LINE_SECONDS if len(self._line) else 2 * LINE_SECONDS)
             now, limits = self._loop.time(), self._settings().limits
             self.bans.lapse()
             if not len(self._line):

@@ -16,7 +16,7 @@ from typing import Any
 
 from relay.core.settings import Settings
 from relay.core.text import escape
-from relay.serve import beat
+from relay.serve.beat import beat
 
 LOOK_SECONDS = 0.5
 BACKOFF = (1.0, 60.0)  # before one that died is started again: first, and most
@@ -67,7 +67,7 @@ class Exporting:
                     self._died(self._process.returncode)
             if self._process is None and wish[0] and self._loop.time() >= self._next:
                 self._start()
-            await beat.pause(LOOK_SECONDS if wish[0] else 2 * LOOK_SECONDS)
+            await beat(LOOK_SECONDS if wish[0] else 2 * LOOK_SECONDS)
 
     def _start(self) -> None:
         where, size, kept = self._wish

@@ -17,8 +17,8 @@ from typing import Any
 from relay import durable
 from relay.core.event import Event, Value
 from relay.core.settings import Limits
-from relay.serve import beat
 from relay.serve.admission import Guests, Slots
+from relay.serve.beat import beat
 from relay.serve.control import Answer
 from relay.serve.crew import Crew, Member
 from relay.serve.entrance import Entrance
@@ -114,7 +114,7 @@ class Governor:
     async def watch(self) -> None:
         """Let freezes lapse and share rates out, for ever."""
         while True:
-            await beat.pause(LOOK_SECONDS)
+            await beat(LOOK_SECONDS)
             self.scans.lapse()
             self._share()
 

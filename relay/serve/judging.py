@@ -9,8 +9,8 @@ else the worker does comes between: a turn of the loop takes about a millisecond
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
-from relay.serve import beat
 from relay.serve.adapter import Adapter
+from relay.serve.beat import left
 
 BELT = 1.0  # seconds: hours, until and expiry pass without a message
 TURN = 0.001  # seconds of judging before the others have their turn
@@ -37,6 +37,7 @@ class Judging:
         self._connections = connections
         self._bug = bug
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def look_now(self) -> None:
         """The law has changed, or somebody has come."""
@@ -44,11 +45,10 @@ class Judging:
 
     async def run(self) -> None:
         """For ever; ends by being cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             somebody = next(iter(self._connections()), None) is not None
             try:
-                async with asyncio.timeout(beat.left(loop.time(), BELT) if somebody else None):
+                async with asyncio.timeout(left(self._loop.time(), BELT) if somebody else None):
                     await self._changed.wait()
             except TimeoutError:
                 pass

@@ -53,11 +53,9 @@ class Lookout:
                 except Exception as error:  # the next look may go well, and must come
                     self._bug(error)
                 spent = self._loop.time() - began
-                await asyncio.sleep(max(REST, CHANGE_SHARE * spent))
-                if self._watch is None:
-                    await self._wait(BELT)
-                else:
-                    await self._wait(max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent))
+                told = self._watch is not None  # of changes: else the belt is all there is
+                belt = max(IDLE_BELT if self._idle() else BELT, BELT_SHARE * spent) if told else BELT
+                await self._wait(max(REST, CHANGE_SHARE * spent), belt)
         finally:
             self._stop_watching()
             if self._begun is not None:
@@ -77,14 +75,15 @@ class Lookout:
         if not self._idle():  # a log-in for a single command may be over by now
             self._changed.set()
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something changes, or for so long; afterwards all changes so far are taken."""
+    async def _wait(self, rest: float, belt: float) -> None:
+        """Rest, then until something changes, or for so long; afterwards all changes so far are taken."""
+        rested = self._loop.time() + rest
         if self._watch is not None:
             self._loop.add_reader(self._watch.fileno(), self._readable)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(rest + belt):  # in one: who is not told of a change wakes once for each look
                 await self._changed.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(max(GATHER, rested - self._loop.time()))
         except TimeoutError:
             pass
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relay import __version__
 from relay.core.exposition import CONTENT_TYPE, Family, render
-from relay.serve import beat
+from relay.serve.beat import beat
 from relay.serve.counts import MOST_ZONES
 from relay.serve.crew import SILENT_SECONDS, Crew
 from relay.serve.enactment import Enactment
@@ -81,10 +81,9 @@ class Metrics:
         while True:
             due = self._loop.time() + BEAT_SECONDS
             if not self.where:
-                await beat.pause(1.0)
-                continue
-            await asyncio.sleep(BEAT_SECONDS)
-            if self.where:
+                await beat(1.0)
+            else:
+                await asyncio.sleep(BEAT_SECONDS)
                 self._record.counts.lag.observe(self._loop.time() - due)
                 beats += 1
                 if beats % PROBES == 1:

@@ -2,7 +2,9 @@
 
 On a busy machine a relay that is woken for every packet pays a turn of its loop for it, several times what the packet
 itself costs. So the kernel is told to wake us for no less than LEAST bytes (SO_RCVLOWAT) once a stream has shown that
-it carries much. Less than that waits for SECONDS at most: then the stream is quick again, until it shows the same.
+it carries much. Less than that waits for SECONDS at most: then the stream is quick again, until it shows the same; and
+how much is waited for is what it has brought before, so that a stream of that pace does not wait in vain. Much one way:
+where both sides speak somebody waits for an answer, and a file server's is as long as a piece of a stream.
 """
 
 import asyncio
@@ -10,7 +12,8 @@ import contextlib
 import socket
 
 LEAST = 1 << 19  # bytes: a quarter of OpenSSH's window, and as much as a turn of the loop may carry
-SHOWN = 1 << 14  # bytes in one read that show it; keystrokes, prompts and screens of text are less
+PIECE = 1 << 14  # bytes in one read that are much; keystrokes, prompts and screens of text are less
+SHOWN = 1 << 20  # bytes one way, without a small piece or a pause, that show it
 SHORT = 1 << 10  # bytes that a keystroke is answered with, and a line that is printed
 SECONDS = 0.001
 ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
@@ -23,12 +26,15 @@ TYPING = 2 * ANSWER  # more than that is typing
 class Reader:
     """One socket that is read: of a client or a target."""
 
-    __slots__ = ("_patience", "looked", "patient", "reads", "sock")
+    __slots__ = ("_busy", "_carried", "_least", "_patience", "looked", "patient", "reads", "sock")
 
     def __init__(self, patience: "Patience", sock: socket.socket) -> None:
         self._patience = patience
         self.sock = sock
-        self.patient = False
+        self._busy = False  # it carries much now, and shares turns with those who do
+        self._carried = 0  # bytes in pieces that are much, since there was a pause or a word of the other side
+        self.patient = False  # it is woken for much only
+        self._least = 0  # bytes, while it is patient
         self.reads = 0
         self.looked = 0
 
@@ -41,24 +47,40 @@ class Reader:
         """It has read so many bytes; `answer`: of a target."""
         self.reads += 1
         if self.patient:
-            return
-        if answer and 0 < count <= SHORT:
-            self._patience.answers += 1
-        elif count >= SHOWN:
-            self.patient = True
-            self._wait_for(LEAST)
-            self._patience.join(self)
+            if count > self._least < LEAST:
+                self._wait_for(count)
+        elif count >= PIECE:
+            if not self._busy:
+                self._busy = True
+                self._patience.join(self)
+            self._carried += count
+            if self._carried >= SHOWN:
+                self.patient = True
+                self._wait_for(count)
+        else:
+            self._carried = 0
+            if answer and 0 < count <= SHORT and not self._busy:
+                self._patience.answers += 1
 
-    def hurry(self) -> None:
-        """Be woken for every byte again."""
+    def interrupt(self) -> None:
+        """The other side has spoken: it may wait for an answer, so be woken for every byte again."""
+        self._carried = 0
         if self.patient:
             self.patient = False
-            self._patience.leave(self)
             self._wait_for(1)
 
+    def pause(self) -> None:
+        """It has carried nothing for a while, or is over."""
+        self.interrupt()
+        if self._busy:
+            self._busy = False
+            self._patience.leave(self)
+
     def _wait_for(self, count: int) -> None:
+        """Be woken when three quarters of that have come."""
+        self._least = min(LEAST, count * 3 // 4)
         with contextlib.suppress(OSError):  # it is closed
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(self._least, 1))
 
 
 class Patience:
@@ -73,14 +95,14 @@ class Patience:
         self._typing = 0
 
     def join(self, reader: Reader) -> None:
-        """That one begins to wait."""
+        """That one begins to carry much."""
         self._readers[reader] = None
         self._count()
         if self._timer is None:
             self._timer = self._loop.call_later(SECONDS, self._look)
 
     def leave(self, reader: Reader) -> None:
-        """That one waits no longer."""
+        """That one does no longer."""
         self._readers.pop(reader, None)
         self._count()
 
@@ -95,6 +117,6 @@ class Patience:
         self._count()
         for reader in tuple(self._readers):
             if reader.reads == reader.looked:
-                reader.hurry()
+                reader.pause()
             reader.looked = reader.reads
         self._timer = self._loop.call_later(SECONDS, self._look) if self._readers else None

@@ -121,6 +121,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         """
         if self._over or self._shut:
             return
+        self._reader.interrupt()
         if not self._purse.spend(self, total):
             self._afford(False)
         taken = 0
@@ -352,7 +353,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
-            self._reader.hurry()
+            self._reader.pause()
             self._sock.close()
             self._fd = -1
         if self._leaving is not None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.core.text import escape
-from relay.serve import beat, listeners
+from relay.serve import listeners
+from relay.serve.beat import beat
 
 AT_ONCE = 8  # requests; a scraper has one
 SECONDS = 5.0  # for a request and its answer
@@ -64,7 +65,7 @@ class Window:
         try:
             while True:
                 self._follow()
-                await beat.pause(FOLLOW_SECONDS)
+                await beat(FOLLOW_SECONDS)
         finally:
             self._close()
 

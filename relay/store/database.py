@@ -14,7 +14,8 @@ from pathlib import Path
 from relay.core.chain import canonical, digest
 from relay.core.event import SCHEMA, Event, bounded
 from relay.errors import StoreUnavailable
-from relay.store import ballast, columns, conversion, dictionary, files, hours, leaving, migrations, pattern, strangers
+from relay.store import ballast, conversion, dictionary, files, hours, leaving, migrations, strangers
+from relay.store.entries import Dictionaries
 from relay.store.files import unavailable
 from relay.store.reader import Reader
 from relay.store.rows import ROW, base_of, row_of
@@ -22,13 +23,12 @@ from relay.store.rows import ROW, base_of, row_of
 __all__ = ["FILE", "Reader", "Writer"]
 
 FILE = "audit.db"  # in the state directory
-_REMEMBERED = 4096  # ids of dictionary entries kept at hand: one per person and client, or target and rule
 # Pages of log after which it is folded into the database (512 KiB). SQLite's own 1000 let a trickle of small commits,
 # a stranger's counters each second, take 4 MB of disk; folding in eight times as often is not slower (bench/store.py).
 _WAL_PAGES = 128
 _PAGES = 7  # that one row changes: its own, those of its indexes, and the list of what is open
 # SQLite folds the log in by itself, inside of a commit that somebody waits for, where nobody calls `fold` in time
-_WAL_MOST = 4 * _WAL_PAGES
+_WAL_MOST = 2 * _WAL_PAGES
 _WAL_KEPT = 1 << 20  # bytes of an emptied log that are kept for reuse; a longer one is cut
 
 
@@ -42,8 +42,7 @@ class Writer:
         self._database: sqlite3.Connection | None = None
         self._head: tuple[int, str] | None = None
         self._newest_hour: int | None = None
-        self._ids: dict[tuple[object, ...], int] = {}
-        self._patterns = pattern.Patterns(node)
+        self._dictionaries = Dictionaries(node)
         self._unfolded = 0  # pages of the log since it was folded in, nearly
         self.ballast = ballast.Ballast(path.with_name(ballast.FILE))
         self._lock = files.take_lock(path)
@@ -66,7 +65,7 @@ class Writer:
             seq, prev = self._head or _head(database)
             span = hours.Hours(hours.newest(database) if self._newest_hour is None else self._newest_hour)
             for given in events:
-                found = self._patterns.find(given)
+                found = self._dictionaries.find(given)
                 event = bounded(given) if found is None else given
                 forward = event.fields.get("forward")
                 opening = event.name == "forward.opened" and isinstance(forward, str)
@@ -77,7 +76,7 @@ class Writer:
                     continue
                 if found is None:
                     id, text = dictionary.kept(event.id), canonical(self._node, seq + 1, event)
-                    entries, placed, rest = self._look_up(database, event)
+                    entries, placed, rest = self._dictionaries.look_up(database, event)
                 else:
                     id, entries, placed, text = found
                     text, rest = text % (seq + 1, event.time), entries.rest
@@ -174,7 +173,7 @@ class Writer:
         """
         with self._transaction() as database:
             some = leaving.forget(database, last, hash, most)
-            self._forget_entries()  # some went with them
+            self._dictionaries.forget()  # some went with them
         return some
 
     def give_back(self) -> bool:
@@ -241,6 +240,7 @@ class Writer:
                 database.close()
             raise
         self._database = database
+        self._unfolded = _WAL_PAGES  # what is there from before is not known
         return database
 
     def _shut(self) -> None:
@@ -253,11 +253,7 @@ class Writer:
     def _forget(self) -> None:
         """What was remembered of a transaction that did not come to be."""
         self._head = self._newest_hour = None
-        self._forget_entries()
-
-    def _forget_entries(self) -> None:
-        self._ids.clear()
-        self._patterns.clear()
+        self._dictionaries.forget()
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[sqlite3.Connection]:
@@ -282,37 +278,8 @@ class Writer:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
-            self._unfolded += _PAGES
-
-    def _remember(self, place: tuple[object, ...], number: int) -> int:
-        if len(self._ids) >= _REMEMBERED:
-            self._ids.clear()
-        self._ids[place] = number
-        return number
-
-    def _word(self, database: sqlite3.Connection, table: str, word: str) -> int:
-        known = self._ids.get((table, word))
-        if known is not None:
-            return known
-        database.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (word,))  # noqa: S608 - one of our tables
-        (number,) = database.execute(f"SELECT id FROM {table} WHERE name = ?", (word,)).fetchone()  # noqa: S608 - likewise
-        return self._remember((table, word), number)
-
-    def _look_up(self, database: sqlite3.Connection, event: Event) -> tuple[pattern.Entries, pattern.Placed, int | str]:
-        """What a row refers to, what stands in its columns, and its rest: an entry if it repeats, else the text."""
-        placed = dictionary.columns(event)
-        text, repeats = dictionary.rest(event.fields, placed)
-        entries = pattern.Entries(
-            self._word(database, "nodes", self._node),
-            self._word(database, "names", event.name),
-            self._who(database, event),
-            self._target(database, event),
-            self._rest(database, text) if repeats else 0,
-        )
-        if not repeats:
-            return entries, placed, text
-        self._patterns.learn(event, entries)
-        return entries, placed, entries.rest
+            self._unfolded = _WAL_PAGES  # or more, as far as is known; nobody waits for these
+        self.fold()
 
     def _is_there(self, database: sqlite3.Connection, id: str) -> None:
         """Raises StoreUnavailable for a row that the database passed over without having it."""
@@ -321,47 +288,6 @@ class Writer:
                 f"the audit database {self._path} does not take row {id}: its tables are not as they were made",
                 "relayctl restore FILE brings a backup back",
             )
-
-    def _who(self, database: sqlite3.Connection, event: Event) -> int | None:
-        place = dictionary.place("who", event.fields, dictionary.WHO)
-        known = self._ids.get(place)
-        if known is not None:
-            return known
-        text = dictionary.part(event.fields, dictionary.WHO)
-        if text is None:
-            return None
-        digest = dictionary.short_digest(text)
-        database.execute(
-            "INSERT INTO who (digest, text, person, fingerprint, client) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (digest, text, *columns.of_who(event.fields)),
-        )
-        (number,) = database.execute("SELECT id FROM who WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(place, number)
-
-    def _target(self, database: sqlite3.Connection, event: Event) -> int | None:
-        place = dictionary.place("target", event.fields, dictionary.TARGET)
-        known = self._ids.get(place)
-        if known is not None:
-            return known
-        text = dictionary.part(event.fields, dictionary.TARGET)
-        if text is None:
-            return None
-        digest = dictionary.short_digest(text)
-        database.execute(
-            "INSERT INTO target (digest, text, host, address, port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (digest, text, *columns.of_target(event.fields)),
-        )
-        (number,) = database.execute("SELECT id FROM target WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(place, number)
-
-    def _rest(self, database: sqlite3.Connection, text: str) -> int:
-        known = self._ids.get(("rests", text))
-        if known is not None:
-            return known
-        digest = dictionary.short_digest(text)
-        database.execute("INSERT INTO rests (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
-        (number,) = database.execute("SELECT id FROM rests WHERE digest = ?", (digest,)).fetchone()
-        return self._remember(("rests", text), number)
 
 
 def _head(database: sqlite3.Connection) -> tuple[int, str]:

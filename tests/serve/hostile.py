@@ -108,8 +108,12 @@ class Client:
         self.host_key = b""
         self._channels = 0
         if exchange:
-            self.hello()
-            self.exchange()
+            try:
+                self.hello()
+                self.exchange()
+            except BaseException:  # nobody has it yet who could close it
+                self.sock.close()
+                raise
 
     def __enter__(self) -> "Client":
         return self

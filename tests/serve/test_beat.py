@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve import beat
-from relay.serve.beat import Beat
+from relay.serve.beat import Beat, beat, left
 from tests.relay_process import Relay, relay, wait_for
 from tests.serve.hostile import Client, load_key
 
 
-@given(st.floats(0, 1e9), st.sampled_from([0.5, 1.0, 2.0]))
-def test_beats_are_multiples(now: float, seconds: float) -> None:
-    """The next beat is a multiple of the period and not this very moment, at most one period and a moment away."""
-    wait = beat.left(now, seconds)
-    assert 0 < wait <= seconds + 0.001
-    assert abs((now + wait) / seconds - round((now + wait) / seconds)) < 1e-5
+@given(st.floats(0, 1e7), st.sampled_from([0.05, 0.5, 1.0, 2.0]))
+def test_a_beat_is_never_far_and_never_twice(now: float, period: float) -> None:
+    """From any moment it is a tenth of a period away at least, eleven tenths at most, and at a multiple of it."""
+    rest = left(now, period)
+    assert period / 10 <= rest <= period * 1.1
+    assert abs((now + rest) / period - round((now + rest) / period)) < 1e-6
 
 
 async def test_those_who_began_apart_wake_together() -> None:
@@ -28,11 +27,11 @@ async def test_those_who_began_apart_wake_together() -> None:
 
     async def wait(after: float) -> None:
         await asyncio.sleep(after)
-        await beat.pause(0.2)
+        await beat(0.2)
         ends.append(asyncio.get_running_loop().time())
 
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(beat.left(loop.time(), 0.2))
+    await asyncio.sleep(left(loop.time(), 0.2))
     await asyncio.gather(wait(0.0), wait(0.03), wait(0.06))
     assert {round(end / 0.2) for end in ends} == {round(ends[0] / 0.2)}
     assert max(ends) - min(ends) < 0.02

@@ -122,7 +122,7 @@ async def test_while_somebody_types_a_turn_is_short() -> None:
         assert look(1) == TYPED
         assert [look() for _ in range(ANSWER - 10)] == [TYPED] * (ANSWER - 10)
         assert [look() for _ in range(20)][-1] == ALL
-        bulk.hurry()
+        bulk.pause()
 
 
 async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -528,33 +529,76 @@ def test_single_bytes_for_a_deaf_target_are_kept_as_bytes(fast: bool) -> None:
     asyncio.run(run())
 
 
-async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_is_not_forgotten() -> None:
-    """Once it has read much it waits for much (SO_RCVLOWAT); what is less than that comes with the next look."""
+@contextlib.asynccontextmanager
+async def reading() -> AsyncIterator[tuple[patience.Reader, socket.socket, list[int]]]:
+    """A reader that is read when it is woken, the other end, and what each read has given."""
     listener = socket.create_server(("127.0.0.1", 0))
     theirs = socket.create_connection(listener.getsockname())
     ours, _ = listener.accept()
     with listener, theirs, ours:
         ours.setblocking(False)
-        one = patience.Patience()
-        reader = patience.Reader(one, ours)
-        loop, came, again = asyncio.get_running_loop(), [], asyncio.Event()
+        reader, came = patience.Reader(patience.Patience(), ours), list[int]()
 
         def readable() -> None:
             came.append(len(ours.recv(reader.share)))
             reader.note(came[-1])
-            again.set()
 
+        loop = asyncio.get_running_loop()
         loop.add_reader(ours.fileno(), readable)
-        theirs.sendall(bytes(patience.SHOWN))
-        await again.wait()
-        while not reader.patient:
-            await asyncio.sleep(0)
-        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == patience.LEAST
-        again.clear()
-        theirs.sendall(b"the rest")
-        async with asyncio.timeout(5):
-            await again.wait()
-        assert came[-1] == 8
-        assert not reader.patient
-        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+        yield reader, theirs, came
         loop.remove_reader(ours.fileno())
+
+
+async def carried(came: list[int], count: int) -> None:
+    """Wait until so many bytes have been read."""
+    async with asyncio.timeout(5):
+        while sum(came) < count:
+            await asyncio.sleep(0)
+
+
+async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_is_not_forgotten() -> None:
+    """Once it has read much it waits for much (SO_RCVLOWAT); what is less than that comes with the next look."""
+    async with reading() as (reader, theirs, came):
+        loop, much = asyncio.get_running_loop(), 4 * patience.SHOWN
+        sending = loop.run_in_executor(None, theirs.sendall, bytes(much))
+        waited_for = set()
+        while sum(came) < much:
+            await asyncio.sleep(0)
+            waited_for.add(reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) if reader.patient else 0)
+        await sending
+        assert patience.PIECE // 2 < max(waited_for) <= patience.LEAST
+        theirs.sendall(b"the rest")
+        await carried(came, much + 8)
+        async with asyncio.timeout(5):
+            while reader.patient:
+                await asyncio.sleep(0.001)
+        assert reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+async def test_who_is_answered_never_waits() -> None:
+    """However much the answers of a file server come to: between two of them there is a request, and none waits."""
+    async with reading() as (reader, theirs, came):
+        for count in range(1, 2 * patience.SHOWN // (2 * patience.PIECE)):
+            reader.interrupt()
+            theirs.sendall(bytes(2 * patience.PIECE))
+            await carried(came, count * 2 * patience.PIECE)
+            assert not reader.patient
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_both_directions_of_a_forward_interrupt_each_other(fast: bool) -> None:
+    """A client that has sent much and then hears its target is read at once again, and so is the target."""
+    one = Plain(fast=fast, windows=[1 << 21])
+    try:
+        await one.open()
+        pipe, client = one.owner.pipes[0], one.connection._reader
+        for reader in (pipe._reader, client):
+            reader.note(patience.SHOWN)
+            assert reader.patient
+        one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string("a request")))
+        assert not pipe._reader.patient
+        one.owner.targets[0].send(b"an answer")
+        await turns()
+        assert not client.patient
+    finally:
+        one.close()

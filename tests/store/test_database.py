@@ -400,3 +400,20 @@ def test_readers_never_hold_the_writer_up(writer, path):
         finally:
             stop.set()
         assert all(reader.result() for reader in readers)
+
+
+@pytest.mark.parametrize(("folds", "pages"), [(True, 140), (False, 280)])
+def test_the_log_before_the_database_stays_short(writer, path, folds, pages):
+    """Folded in by `fold` between rows, it is half as long as where SQLite has to do it while somebody waits."""
+    relay = Relay()
+    connection = relay.connect()
+    writer._open().execute("PRAGMA synchronous = OFF")  # only sizes are looked at
+    longest = 0
+    for _ in range(100):
+        opened = relay.opened(connection)
+        for row in (opened, relay.closed(opened)):
+            writer.append([row])
+            longest = max(longest, path.with_name(f"{path.name}-wal").stat().st_size)
+            if folds:
+                writer.fold()
+    assert pages // 2 < longest // 4120 < pages
