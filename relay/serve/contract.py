@@ -1,4 +1,4 @@
-"""Does the installed asyncssh have what we touch of its private members? Looked at once, before anything is served.
+"""Do the installed asyncssh, and asyncio, have what we touch of their private members? Looked at once, before serving.
 
 All of them are listed here. Without one of NEEDED, which both paths lean on to close the library's gaps, a worker does
 not serve. FAST are those that only the fast path (`intake`, `frame`, `gcm`), what is dealt with at once of a log-in
@@ -8,6 +8,7 @@ asyncssh is a change of its own: see tests/serve/test_contract.py for the method
 """
 
 import os
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType
 
@@ -162,6 +163,7 @@ FAST = {
         "_send_paused",
         "_send_pktsize",
     ),
+    BaseSelectorEventLoop: ("_make_socket_transport",),
     GCMEncryption: ("_cipher",),
     GCMCipher: ("_iv", "_key"),
     SSHPacketLogger: ("_log_packet",),
@@ -182,7 +184,7 @@ def problem() -> str:
     if os.environ.get(SWITCH) == "no":
         return f"{SWITCH}=no is set"
     if missing := _missing(FAST):
-        return f"asyncssh has no {', '.join(missing)}"
+        return f"asyncssh or asyncio has no {', '.join(missing)}"
     try:
         return next(_differences(), "")
     except Exception as error:  # whatever it is, the other path does not need it

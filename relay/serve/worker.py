@@ -318,11 +318,20 @@ class Worker:
                 reader=Reader(self.patience, sock),
                 fast=not self._slow,
             )
-            # what loop.connect_accepted_socket does; that also makes a task and a future, and waits for two turns
-            cast(Any, self.loop)._make_socket_transport(sock, connection)
+            if self._slow:
+                self._keep(self.loop.create_task(self._accept_slowly(adapter, connection, sock), name="accept"))
+            else:  # what that does, without a task and a future, and two turns of the loop (see `contract`)
+                cast(Any, self.loop)._make_socket_transport(sock, connection)
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
             if not isinstance(error, OSError):
                 self.bug(error)
+            sock.close()
+            adapter.connection_lost(error)
+
+    async def _accept_slowly(self, adapter: Adapter, connection: Connection, sock: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:  # it is gone already
             sock.close()
             adapter.connection_lost(error)
 
