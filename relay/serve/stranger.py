@@ -135,8 +135,8 @@ class Stranger(SSHServerConnection):
             self._awaits_more = False
             self.wake_for(1)
         try:  # as asyncssh does
-            while self._inpbuf and not self._costly and self._recv_handler():
-                pass
+            while self._inpbuf and not self._costly and self._transport is not None and self._recv_handler():
+                pass  # nothing behind its own disconnect: a signature there would log it in
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)
@@ -203,7 +203,9 @@ class Stranger(SSHServerConnection):
                 return False
         else:
             return False
-        payload = text[1 : length - text[0]]
+        padding = text[0]
+        # a padding that cannot be is for asyncssh to refuse; as an index it would give another packet
+        payload = text[1:-padding] if PADDING <= padding < length else b""
         handler = self._plain.get(payload[:1], _unknown)
         if not handler(self, payload):
             if sealed is not None:
