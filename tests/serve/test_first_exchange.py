@@ -1,4 +1,4 @@
-"""What a stranger may send in the clear (RFC 4253 7, strict key exchange): by both paths, and where its offer is known."""
+"""What may a stranger send in the clear (RFC 4253 7, strict key exchange)? By both paths, where its offer is known."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ VERSIONS = (b"SSH-2.0-hostile\r\n", b"SSH-2.0-OpenSSH_9.9\r\n")  # the second sp
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Relay]]:
-    """A relay by each path. Clients with the offers of these tests have logged in: it knows what such an offer comes to."""
+    """A relay by each path, to which clients with these offers have logged in: it knows what an offer comes to."""
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         relays = []
         for name in ("fast", "inherited"):
@@ -107,7 +107,7 @@ def heard(one: Relay, version: bytes, name: str, *, together: bool) -> tuple[lis
 def test_what_is_out_of_turn_in_the_clear_ends_the_connection(
     doors: list[Relay], name: str, version: bytes, together: bool
 ) -> None:
-    """Terrapin and its kin: nothing comes before, between or instead of a key exchange; the same words by both paths."""
+    """Terrapin and its kin: nothing comes before, between or instead of an exchange; the same words by both paths."""
     fast, inherited = (heard(one, version, name, together=together) for one in doors)
     assert fast == inherited
     assert not {*fast[0]} - {hostile.KEXINIT, hostile.ECDH_REPLY, hostile.NEWKEYS, hostile.DISCONNECT}
