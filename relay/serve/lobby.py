@@ -21,9 +21,7 @@ class Lobby:
         self._spent = 0.0
         self._at = 0.0  # when somebody last had, or wanted, a turn
         self._turning = False
-        self._doing = (
-            False  # what a job asks for is not done within it: neither its time nor its depth would be bounded
-        )
+        self._doing = False  # what a job asks for is not done within it: its time would not be counted yet
 
     def work(self, job: Callable[[], None]) -> None:
         """Do it now if there is time left and nobody waits, else in a later turn. `job` should not raise."""

@@ -32,7 +32,7 @@ from relay.serve.settled import Mould, Unawaited
 LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
 LONGEST_NAME = 1024  # bytes, as asyncssh has it
-LEAST, MOST = 8, 1 << 16  # length of a packet that is looked at here
+LEAST, MOST = 8, 1 << 16  # length of a packet that is looked at here; no more is kept: asyncssh would keep 256 KiB
 BLOCK, PADDING = 16, 4  # of what is sealed by AES-GCM; at least (RFC 4253 6)
 NEWKEYS_BYTES = 16  # of that packet, with the least padding, in the clear
 SERVICE, USERAUTH = b"ssh-connection", b"ssh-userauth"
@@ -110,7 +110,7 @@ class Stranger(SSHServerConnection):
         """Bytes for the inherited path. While a packet is being worked on they wait in the kernel, not here."""
         if not self._auth_complete:
             self._login_bytes -= len(data)
-            if self._login_bytes < 0:
+            if self._login_bytes < 0 or len(self._inpbuf) > MOST:
                 self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
                 return
         self._inpbuf += data
