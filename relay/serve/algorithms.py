@@ -52,7 +52,9 @@ def for_client(offered: Sequence[bytes], version: bytes, theirs: Collection[byte
     chacha = CHACHA[0].encode()
     if speaks_first(version) and (not theirs or _GCM & {*theirs}):
         return [cipher for cipher in offered if cipher not in _CTR]
-    if chacha not in offered and (b"dropbear" in version or (chacha in theirs and not {*offered} & {*theirs})):
+    # of who speaks first what it speaks decides alone: what an offer comes to is remembered for all who make it
+    named = b"dropbear" in version and not speaks_first(version)
+    if chacha not in offered and (named or (chacha in theirs and not {*offered} & {*theirs})):
         return [*offered, chacha]
     return list(offered)
 

@@ -21,14 +21,15 @@ class Lobby:
         self._spent = 0.0
         self._at = 0.0  # when somebody last had, or wanted, a turn
         self._turning = False
+        self._doing = False  # what a job asks for is not done within it: its time would not be counted yet
 
     def work(self, job: Callable[[], None]) -> None:
         """Do it now if there is time left and nobody waits, else in a later turn. `job` should not raise."""
         now = self._clock()
-        if now - self._at >= BUDGET_SECONDS:  # for so long others had their turn, or nobody wanted one
+        if now - self._at >= BUDGET_SECONDS and not self._doing:  # so long others had their turn, or nobody wanted one
             self._spent = 0.0
         self._at = now
-        if self._waiting or self._spent >= BUDGET_SECONDS:
+        if self._doing or self._waiting or self._spent >= BUDGET_SECONDS:
             self._waiting.append(job)
             if not self._turning:
                 self._turning = True
@@ -41,10 +42,11 @@ class Lobby:
         return len(self._waiting)
 
     def _do(self, job: Callable[[], None]) -> None:
-        began = self._clock()
+        began, self._doing = self._clock(), True
         try:
             job()
         finally:
+            self._doing = False
             self._at = self._clock()
             self._spent += self._at - began
 

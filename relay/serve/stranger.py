@@ -32,7 +32,7 @@ from relay.serve.settled import Mould, Unawaited
 LOGIN_PACKETS = 600  # packets before log-in: 100 offered keys take about 210
 LOGIN_BYTES = 1 << 20
 LONGEST_NAME = 1024  # bytes, as asyncssh has it
-LEAST, MOST = 8, 1 << 16  # length of a packet that is looked at here
+LEAST, MOST = 8, 1 << 16  # length of a packet that is looked at here; no more is kept: asyncssh would keep 256 KiB
 BLOCK, PADDING = 16, 4  # of what is sealed by AES-GCM; at least (RFC 4253 6)
 NEWKEYS_BYTES = 16  # of that packet, with the least padding, in the clear
 SERVICE, USERAUTH = b"ssh-connection", b"ssh-userauth"
@@ -110,7 +110,7 @@ class Stranger(SSHServerConnection):
         """Bytes for the inherited path. While a packet is being worked on they wait in the kernel, not here."""
         if not self._auth_complete:
             self._login_bytes -= len(data)
-            if self._login_bytes < 0:
+            if self._login_bytes < 0 or len(self._inpbuf) > MOST:
                 self._force_close(asyncssh.ProtocolError("too many bytes before log-in"))
                 return
         self._inpbuf += data
@@ -135,8 +135,8 @@ class Stranger(SSHServerConnection):
             self._awaits_more = False
             self.wake_for(1)
         try:  # as asyncssh does
-            while self._inpbuf and not self._costly and self._recv_handler():
-                pass
+            while self._inpbuf and not self._costly and self._transport is not None and self._recv_handler():
+                pass  # nothing behind its own disconnect: a signature there would log it in
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)
@@ -203,7 +203,9 @@ class Stranger(SSHServerConnection):
                 return False
         else:
             return False
-        payload = text[1 : length - text[0]]
+        padding = text[0]
+        # a padding that cannot be is for asyncssh to refuse; as an index it would give another packet
+        payload = text[1:-padding] if PADDING <= padding < length else b""
         handler = self._plain.get(payload[:1], _unknown)
         if not handler(self, payload):
             if sealed is not None:

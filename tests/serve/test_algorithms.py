@@ -95,3 +95,13 @@ def test_nothing_old_is_offered() -> None:
 def test_asyncssh_is_the_version_that_this_was_written_against() -> None:
     """A newer asyncssh: run test_contract, read what has changed where it says so, then move the pin."""
     assert asyncssh.__version__ == "2.24.1"
+
+
+@pytest.mark.parametrize("theirs", [(CHACHA, "aes256-ctr"), ("aes256-ctr",), (CHACHA,), ("aes128-gcm@openssh.com",)])
+def test_what_one_client_calls_itself_is_not_remembered_for_another(theirs: tuple[str, ...]) -> None:
+    """An offer that was waited for comes to the same by whatever name it was made: a liar sets nothing for others."""
+    offered = [cipher.encode() for cipher in algorithms.ciphers("no", True)]
+    spoken = [cipher.encode() for cipher in theirs]
+    names = (b"SSH-2.0-OpenSSH_9.2p1", b"SSH-2.0-OpenSSH_9.2 dropbear", b"SSH-2.0-OpenSSH_for_Windows_9.5")
+    assert all(map(algorithms.speaks_first, names))
+    assert len({tuple(algorithms.for_client(offered, name, spoken)) for name in names}) == 1

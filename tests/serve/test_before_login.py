@@ -105,6 +105,20 @@ def test_many_bytes_before_log_in_are_cut_off(one: Relay) -> None:
             raise Gone("")
 
 
+def test_a_packet_that_is_never_whole_is_not_waited_for_at_any_length(one: Relay) -> None:
+    """Of a packet of 200 kB a third is read, not all but its end: five hundred strangers may each keep one waiting."""
+    with Client(one.port) as client:
+        client.service()
+        with pytest.raises(Gone):
+            client.send_raw(uint32(200_000) + bytes(150_000))
+            client.gone()
+            raise Gone("")
+    with Client(one.port) as client:
+        client.service()
+        client.send(bytes([hostile.IGNORE]) + string(bytes(60_000)))
+        assert not client.offer("alice", string("ssh-ed25519") + string(os.urandom(32)))
+
+
 def test_input_is_not_gathered_while_a_request_is_worked_on(one: Relay) -> None:
     """100 requests in one write are worked off one by one, each answered; nothing hangs."""
     with Client(one.port) as client:

@@ -97,3 +97,25 @@ def test_work_that_raises_shuts_nobody_out() -> None:
     while turns.turn():
         pass
     assert turns.log == ["first", "behind"]
+
+
+def test_a_client_with_much_to_be_looked_at_has_no_turn_of_its_own() -> None:
+    """What a job asks for is done behind it, not within it: thirty signatures of one read take more than one turn."""
+    turns, depth, deepest, left = Turns(), 0, 0, 30
+
+    def signature() -> None:
+        nonlocal depth, deepest, left
+        depth, left = depth + 1, left - 1
+        deepest = max(deepest, depth)
+        turns.now += 0.0003
+        if left:
+            turns.lobby.work(signature)
+        depth -= 1
+
+    turns.lobby.work(signature)
+    waits, before = [turns.now], turns.now
+    while turns.turn():
+        waits.append(turns.now - before)
+        before = turns.now
+    assert (left, deepest) == (0, 1)
+    assert max(waits) <= BUDGET_SECONDS + 0.0003

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import asyncssh
+import pytest
 from asyncssh.connection import SSHServerConnection
 from asyncssh.constants import MSG_DISCONNECT, MSG_NEWKEYS, MSG_USERAUTH_REQUEST
 from hypothesis import given
@@ -129,6 +130,62 @@ def test_what_is_dealt_with_at_once_comes_out_as_asyncssh_has_it(script: list[by
 
     at_once, inherited = asyncio.run(both())
     assert at_once == inherited
+
+
+def sealed(one: Unproven, body: bytes) -> bytes:
+    """One packet whose padding is what the client says."""
+    data, tag = one._seal.encrypt_packet(one._sent, uint32(len(body)), body)
+    one._sent += 1
+    return data + tag
+
+
+@given(st.integers(0, 255), st.integers(0, 20))
+def test_a_padding_that_cannot_be_makes_no_other_packet(padding: int, behind: int) -> None:
+    """None at all, or more than there is of the packet: no request is read into it, on either path."""
+    body = bytes([padding]) + LOG_IN[0] + bytes(behind)
+
+    async def what(fast: bool) -> Any:
+        one = Unproven(fast=fast)
+        one.feed(sealed(one, body))
+        return await one.all_of([])
+
+    assert asyncio.run(what(True)) == asyncio.run(what(False))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_signature_behind_a_disconnect_logs_nobody_in(fast: bool) -> None:
+    """Whoever has said that it is over (RFC 4253 11.1) is not heard any more, also within one read."""
+    one = Unproven(fast=fast)
+    goodbye = b"\x01" + uint32(11) + string(b"bye") + string(b"")
+    one.feed(b"".join(map(one.packet, [LOG_IN[0], goodbye, LOG_IN[-1]])))
+    _, log, bugs, logged_in, gone, _ = await one.all_of([])
+    assert (log, bugs, logged_in, gone) == ([], [], False, True)
+
+
+@pytest.mark.parametrize("offered", [False, True])
+def test_a_log_in_in_one_piece_or_cut_anywhere(offered: bool) -> None:
+    """NEWKEYS, all requests and a forward in one read, or in two: the same answers, and the forward is open."""
+    script = LOG_IN if offered else [LOG_IN[0], LOG_IN[-1]]
+
+    async def what(cut: int) -> Any:
+        one = Unproven(fast=True)
+        one.keys(bytes(32), at_once=False)
+        opened = b"\x5a" + string("direct-tcpip") + uint32(0, 1 << 21, 1 << 15)
+        opened += string("host") + uint32(22) + string("") + uint32(0)
+        wire = one.new_keys() + b"".join(map(one.packet, [*script, opened]))
+        for piece in (wire[:cut], wire[cut:]) if cut < len(wire) else (wire,):
+            one.feed(piece)
+            for _ in range(12):
+                await asyncio.sleep(0)
+        return len(wire), await one.all_of([])
+
+    async def all_cuts() -> None:
+        size, whole = await what(1 << 20)
+        assert [payload[0] for payload in whole[0]] == [6, *([51, 60] if offered else []), 52, 91]
+        for cut in range(1, size):
+            assert await what(cut) == (size, whole), cut
+
+    asyncio.run(all_cuts())
 
 
 async def test_the_whole_of_a_log_in() -> None:
