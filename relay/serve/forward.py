@@ -105,6 +105,7 @@ class Forward:
         except Busy as busy:
             self._rowed = not busy.refused
             if busy.limit:
+                self._close("busy", str(busy))
                 raise NotOpened(words.limited(busy.limit, self.id), prohibited=True) from None
             raise self._failed("busy", str(busy)) from None
         except DialFailed as failure:
