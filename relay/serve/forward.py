@@ -104,9 +104,7 @@ class Forward:
             sock = await dialling
         except Busy as busy:
             self._rowed = not busy.refused
-            if busy.limit:
-                raise NotOpened(words.limited(busy.limit, self.id), prohibited=True) from None
-            raise self._failed("busy", str(busy)) from None
+            raise self._failed("busy", str(busy), limit=busy.limit) from None
         except DialFailed as failure:
             raise self._failed(failure.reason, failure.detail, failure.obstacle) from None
         except asyncio.CancelledError:
@@ -250,9 +248,11 @@ class Forward:
             dials.leave(person)
         return sock
 
-    def _failed(self, reason: str, detail: str, obstacle: str = "") -> NotOpened:
+    def _failed(self, reason: str, detail: str, obstacle: str = "", limit: str = "") -> NotOpened:
         self._obstacle = self._obstacle or obstacle
         self._close(reason, detail)
+        if limit:
+            return NotOpened(words.limited(limit, self.id), prohibited=True)
         return NotOpened(words.failed(reason, self.id))
 
     def _interrupted(self) -> NotOpened | asyncio.CancelledError:

@@ -39,6 +39,7 @@ class Reports:
         self._openings: dict[str, tuple[asyncio.Future[str], bytes]] = {}
         self._successor_until = float("-inf")  # loop time until which the next supervisor is waited for
         self._limited: dict[str, str] = {}  # opening refused by a limit -> of whom
+        self._resent: set[str] = set()  # openings that a former supervisor may have recorded, whatever this one says
         self._lost = 0
         self._bugs: list[float] = []
 
@@ -82,10 +83,12 @@ class Reports:
         finally:
             timer.cancel()
             self._openings.pop(number, None)
+            limit, resent = self._limited.pop(number, ""), number in self._resent
+            self._resent.discard(number)
         if problem == _LATE:
             raise Busy(f"the audit row was not durable within {self.timeout:g} s", refused=False)
         if problem:
-            raise Busy(problem, refused=problem != "supervisor-lost", limit=self._limited.pop(number, ""))
+            raise Busy(problem, refused=problem != "supervisor-lost" and not resent, limit=limit)
 
     def stranger(self, kind: str, source: str, port: int, fingerprint: str, login: str) -> str:
         """Count something that happened before log-in; gives the reference id. Nothing is kept for it here."""
@@ -151,8 +154,9 @@ class Reports:
         self._successor_until = float("-inf")
         # not counted as waiting in the link: they may be more than it may hold, and they are kept here anyway
         link.send_law([encode(message) for message in self._unacked.values()])
-        for answer, row in self._openings.values():
+        for number, (answer, row) in self._openings.items():
             if not answer.done():  # by its id a row is recorded once, should the former supervisor have done it already
+                self._resent.add(number)
                 link.send_now(row)
 
     def unacknowledged(self) -> list[Any]:

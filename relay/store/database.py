@@ -56,7 +56,8 @@ class Writer:
         """Record `events` in one durable transaction; an event whose id is already recorded is left out.
 
         So are a forward.closed without an open forward and a second forward.opened of the same forward: each opening
-        has exactly one closing row. Raises StoreUnavailable; then none of them is recorded.
+        has exactly one closing row. Raises StoreUnavailable, and ValueError for one with another event's id; then none
+        of them is recorded.
         """
         if not events:
             return
@@ -99,7 +100,7 @@ class Writer:
                     ),
                 )
                 if not done.rowcount:  # there is an event with this id
-                    self._is_there(database, event.id)
+                    self._is_there(database, event)
                     if ended:
                         database.execute("INSERT INTO open_forwards VALUES (?, ?)", (forward, ended))
                     continue
@@ -281,13 +282,22 @@ class Writer:
             self._unfolded = _WAL_PAGES  # or more, as far as is known; nobody waits for these
         self.fold()
 
-    def _is_there(self, database: sqlite3.Connection, id: str) -> None:
-        """Raises StoreUnavailable for a row that the database passed over without having it."""
-        if not database.execute("SELECT 1 FROM events WHERE id = ?", (dictionary.kept(id),)).fetchone():
+    def _is_there(self, database: sqlite3.Connection, event: Event) -> None:
+        """Raises StoreUnavailable for a row that the database passed over without having it.
+
+        Raises ValueError where another event has its id: ids are made of the clock, which somebody may have put back.
+        """
+        found = database.execute(
+            "SELECT e.time, n.name FROM events e LEFT JOIN names n ON n.id = e.name WHERE e.id = ?",
+            (dictionary.kept(event.id),),
+        ).fetchone()
+        if found is None:
             raise StoreUnavailable(
-                f"the audit database {self._path} does not take row {id}: its tables are not as they were made",
+                f"the audit database {self._path} does not take row {event.id}: its tables are not as they were made",
                 "relayctl restore FILE brings a backup back",
             )
+        if found != (event.time, event.name):
+            raise ValueError(f"{event.name} {event.id} has the id of another event, {found}: was the clock put back?")
 
 
 def _head(database: sqlite3.Connection) -> tuple[int, str]:

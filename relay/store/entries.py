@@ -42,7 +42,7 @@ class Dictionaries:
         )
         if not repeats:
             return entries, placed, text
-        self._patterns.learn(event, entries)
+        self._patterns.learn(event, entries, placed)
         return entries, placed, entries.rest
 
     def _remember(self, place: tuple[object, ...], number: int) -> int:

@@ -19,7 +19,7 @@ _MOST_SEEN = 4096
 _MOST_LAYOUTS = 64  # orders of fields; a worker has two or three
 
 Placed = tuple[bytes | str | int | None, ...]  # what stands in the columns IDS and NUMBERS
-_Key = tuple[object, ...]
+_Key = tuple[str, tuple[str, ...], tuple[Value, ...], tuple[type, ...]]
 
 
 class Entries(NamedTuple):
@@ -71,18 +71,19 @@ class Patterns:
             return None
         entries, text, own = known
         placed = dictionary.columns(event)
-        if placed.count(None) != len(placed) - len(own) or str in map(type, placed):
+        if not _has_all(placed, own) or str in map(type, placed):
             return None  # a number that has no column, or an id that is none of ours
         fields = event.fields
         return Found(id, entries, placed, text % (*[fields[key] for key in own], event.id))
 
-    def learn(self, event: Event, entries: Entries) -> None:
+    def learn(self, event: Event, entries: Entries, placed: Placed) -> None:
         """Rows like that of `event`, whose fields can be stored as they are (core.event.bounded), refer to these.
 
-        From the second one on: most rows of many people who come once each are never seen again.
+        From the second one on: most rows of many people who come once each are never seen again. Not if one of IDS and
+        NUMBERS has no column, and so stands in the rest that it refers to: that of others has none.
         """
         key = self._key(event)
-        if key in self._known:
+        if key in self._known or not _has_all(placed, self._layouts[key[1]].own):
             return
         digest = hash(key)
         if digest not in self._seen:
@@ -118,6 +119,11 @@ class Patterns:
         take = itemgetter(*same) if len(same) > 1 else lambda fields: tuple(fields[key] for key in same)
         layout = self._layouts[keys] = _Layout(take, tuple(sorted(_OWN.intersection(keys))))
         return layout
+
+
+def _has_all(placed: Placed, own: tuple[str, ...]) -> bool:
+    """Whether each of these fields is in its column."""
+    return placed.count(None) == len(placed) - len(own)
 
 
 _OWN = frozenset((*dictionary.IDS, *dictionary.NUMBERS))

@@ -310,12 +310,13 @@ class Interleavings(RuleBasedStateMachine):
             held.since, held.due = now, max(now, self.settled_at)
             held.words |= WORDS[trouble]
         # workers of a former supervisor need a moment to find the next one
-        held.may_fail |= now < self.joined_at or now < self.ending.get(caller, 0)
+        held.may_fail |= now < max(self.joined_at, self.loaded_at) or now < self.ending.get(caller, 0)
         self.held.append(held)
         caller.ask_for(HOSTS[zone], flow)
         return held
 
     joined_at = 0.0
+    loaded_at = 0.0  # when the workers have a new law at the latest: what it allows may be refused until then
 
     @rule(who=strategies.integers(0, 5))
     def hang_up(self, who: int) -> None:
@@ -443,6 +444,7 @@ class Interleavings(RuleBasedStateMachine):
     def _law(self) -> None:
         if self.wish != BROKEN_RULES:
             self.rules = self.wish
+        self.loaded_at = time.monotonic() + 0.25
         self._changed(BOUND)
 
     @precondition(lambda self: self.zone_up and self.left["zone_goes"])
@@ -708,6 +710,7 @@ ONE_OF_EACH = (
     ("replace_policy", 2),  # only what is near
     ("wait", 1.2),
     ("replace_policy", 0),
+    ("wait", 0.3),  # a reload is answered a moment before the workers have it
     ("open", "alice", "office", False),
     ("zone_goes", "route-missing"),
     ("open", "bob", "office", True),

@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import itertools
 import queue
+import random
 import sqlite3
 import subprocess
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -283,3 +287,54 @@ async def test_an_opening_does_not_carry_the_ends_of_others(tmp_path: Path) -> N
     assert found.index(login.id) + 1 == found.index(two.id)
     assert [one for one in found if one in {end.id for end in ends}] == [end.id for end in ends]
     await recorder.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_comes_when_each_is_told_once_and_openings_when_they_are_there(
+    tmp_path: Path, seed: int
+) -> None:
+    """Openings, ends, log-ins and errands in any order and company, some while another holds the database."""
+    chance, written, number = random.Random(seed), list[Event](), itertools.count()
+    recorder = Recorder(tmp_path / FILE, "n", written.extend)
+    recorder.start()
+    reader = Reader(tmp_path / FILE)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    asked: dict[str, list[str]] = {}
+    opened: list[str] = []
+
+    def tell(id: str, how: str) -> None:
+        asked[id].append(how if how or reader.by_id(id) else "acknowledged before it was there")
+
+    def durable(id: str) -> Callable[[], None]:
+        return lambda: asked[id].append("" if id in rows(tmp_path / FILE) else "answered before it was there")
+
+    for _ in range(80):
+        one = opening(next(number)) if chance.random() < 0.5 else event("login.succeeded")
+        if opened and chance.random() < 0.4:
+            forward = opened.pop(chance.randrange(len(opened)))
+            one = Event(IDS.make(NOW), NOW, "forward.closed", {"forward": forward, "reason": "client-closed"})
+        asked[one.id] = []
+        if one.name == "forward.opened":
+            opened.append(str(one.fields["forward"]))
+            recorder.opening(one, partial(tell, one.id), durable(one.id) if chance.random() < 0.8 else None)
+        else:
+            recorder.note(one, partial(tell, one.id))
+        match chance.randrange(8):
+            case 0:
+                recorder.probe()
+            case 1:
+                other.execute("ROLLBACK" if other.in_transaction else "BEGIN IMMEDIATE")
+            case 2 | 3 | 4:
+                await asyncio.sleep(chance.choice([0, 0.001, 0.005, 0.025]))
+            case _:
+                pass
+    other.close()
+    async with asyncio.timeout(20):
+        while len(written) < len(asked):
+            await asyncio.sleep(0.001)
+    await recorder.close()
+    reader.close()
+    assert asked == {id: [""] for id in asked}
+    with Reader(tmp_path / FILE) as whole:
+        found = [row for row in whole.after(0, 1000) if not row.event.name.startswith("audit.")]
+    assert sorted(row.event.id for row in found) == sorted(asked)

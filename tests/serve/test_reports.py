@@ -68,3 +68,40 @@ async def test_a_row_that_nobody_answered_is_sent_again_as_it_was() -> None:
     with pytest.raises(Busy, match="no supervisor"):
         made.ask_row("f2", '"a":1', {"b": 2})
     await close(other, theirs)
+
+
+async def test_who_refuses_a_row_that_was_sent_twice_speaks_for_himself_alone() -> None:
+    """The former supervisor may have recorded it before it went: it is closed, whatever the next one has against it."""
+    made, theirs = reports()
+    made.expect_successor(10)
+    asked = {number: made.ask_row(number, '"a":1', {"b": 2}) for number in ("f1", "f2")}
+    await close(made, theirs)
+    made.disconnected()
+    other, theirs = reports()
+    assert other.link is not None
+    made.resend(other.link)
+    asked["f3"] = made.ask_row("f3", '"a":1', {"b": 2})
+    made.answered("f1", "the disk is full")
+    for number in ("f2", "f3"):
+        made.answered(number, "person alice has 1 forwards, which is the limit", "person")
+    refused = {}
+    for number, answer in asked.items():
+        with pytest.raises(Busy) as busy:
+            await made.row_durable(number, answer)
+        refused[number] = busy.value.refused, busy.value.limit
+    assert refused == {"f1": (False, ""), "f2": (False, "person"), "f3": (True, "person")}
+    await close(other, theirs)
+
+
+async def test_an_opening_that_is_given_up_leaves_nothing_behind() -> None:
+    """Its client may go in the moment in which a limit has refused it, as often as it likes."""
+    made, theirs = reports()
+    waiting = asyncio.create_task(made.row_durable("f1", made.ask_row("f1", '"a":1', {"b": 2})))
+    await asyncio.sleep(0)
+    made.answered("f1", "person alice has 1 forwards, which is the limit", "person")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not made._limited
+    assert not made._openings
+    await close(made, theirs)

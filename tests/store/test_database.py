@@ -98,6 +98,25 @@ def test_an_event_sent_twice_is_recorded_once(writer, path):
     assert len(rows(path)) == len(day)
 
 
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_another_events_id_is_not_taken_for_a_row_of_its_own(writer, path, ends_first):
+    """The clock went back and an id was made twice: the opening is refused, since it would have no row."""
+    relay = Relay()
+    connection = relay.connect()
+    old = relay.opened(connection)
+    writer.append([old, relay.closed(old)] if ends_first else [old])
+    before = rows(path)
+    again = Event(old.id, old.time + 7, "forward.opened", dict(old.fields))
+    denied = Event(old.id, old.time, "forward.denied", dict(old.fields))
+    for clash in (again, denied):
+        with pytest.raises(ValueError, match="another event"):
+            writer.append([relay.opened(connection), clash])
+    assert rows(path) == before
+    assert writer.open_count() == (0 if ends_first else 1)
+    writer.append([old])
+    assert rows(path) == before
+
+
 def test_a_row_that_the_database_passes_over_is_not_acknowledged(writer, path):
     """Somebody put a trigger there while the relay runs: what is not recorded must not be taken for recorded."""
     relay = Relay()

@@ -4,6 +4,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,9 +86,9 @@ def test_a_pattern_is_known_from_the_second_row_on() -> None:
         return Event(id, 7, "forward.opened", {"person": "50 %", "port": 1, "forward": id, "client_port": 9, **fields})
 
     assert patterns.find(row(first)) is None
-    patterns.learn(row(first), entries)
+    patterns.learn(row(first), entries, dictionary.columns(row(first)))
     assert patterns.find(row(second)) is None
-    patterns.learn(row(second), entries)
+    patterns.learn(row(second), entries, dictionary.columns(row(second)))
     found = patterns.find(row(third, client_port=10))
     assert found is not None
     assert found.entries == entries
@@ -105,3 +106,20 @@ def test_a_pattern_is_known_from_the_second_row_on() -> None:
     assert patterns.find(row("f1", forward=third)) is None
     patterns.clear()
     assert patterns.find(row(third)) is None
+
+
+@pytest.mark.parametrize("field", [*dictionary.IDS, *dictionary.NUMBERS])
+def test_a_row_with_a_number_that_has_no_column_is_no_pattern(tmp_path: Path, field: str) -> None:
+    """What stands in the rest of such a row instead does not come to stand in that of rows that have the number."""
+    found = []
+    for name in ("one", "other"):
+        writer = Writer(tmp_path / name, NODE)
+        value = ids.unpacked(bytes(7)) if field in dictionary.IDS else 5
+        for number, own in enumerate((None, None, value)):
+            id = ids.unpacked(bytes([0, 0, 0, 0, 0, 1, number]))
+            writer.append([Event(id, 7, "connection.closed", {"person": "alice", field: own})])
+            if name == "other":
+                writer._dictionaries.forget()
+        writer.close()
+        found.append(stored(tmp_path / name))
+    assert found[0] == found[1]
