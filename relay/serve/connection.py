@@ -440,6 +440,7 @@ class Connection(Exchange, asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
+        self._inpbuf = b""  # nothing behind a disconnect is heeded: a signature there would log it in
         self._say()
         if not self._farewell or transport.is_closing():
             super()._force_close(exc)

@@ -135,8 +135,8 @@ class Stranger(SSHServerConnection):
             self._awaits_more = False
             self.wake_for(1)
         try:  # as asyncssh does
-            while self._inpbuf and not self._costly and self._transport is not None and self._recv_handler():
-                pass  # nothing behind its own disconnect: a signature there would log it in
+            while self._inpbuf and not self._costly and self._recv_handler():
+                pass
         except asyncssh.DisconnectError as error:
             self._send_disconnect(error.code, error.reason, error.lang)
             self._force_close(error)

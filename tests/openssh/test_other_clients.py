@@ -1,4 +1,4 @@
-"""Clients that are not OpenSSH: paramiko (the library behind many tools) and Dropbear (routers, NAS, initramfs)."""
+"""Clients that are not OpenSSH: paramiko (behind many tools), Dropbear (routers, NAS, initramfs) and PuTTY."""
 
 import socket
 import subprocess
@@ -135,6 +135,45 @@ def test_dropbear_is_refused_a_shell(stock: Relay, tmp_path: Path) -> None:
     done = dbclient(stock, tmp_path, "-T")
     assert done.stdout == b""
     stock.wait_row("request.refused", kind="channel", type="session")
+
+
+def plink(one: Relay, directory: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run PuTTY's plink as alice; its own key format, the relay's key by its fingerprint."""
+    key = directory / "alice.ppk"
+    made = subprocess.run(
+        ["puttygen", str(one.key), "-O", "private", "-o", str(key)],
+        capture_output=True,
+        timeout=20,
+        stdin=subprocess.DEVNULL,
+    )
+    assert made.returncode == 0, made.stderr
+    host = one.ctl("host-key", "list").split()
+    pinned = next(word for word in host if word.startswith("SHA256:"))
+    account = ["-P", str(one.port), "-l", "alice", "-i", str(key), "-hostkey", pinned]
+    return subprocess.run(
+        ["plink", "-batch", "-ssh", *account, *arguments, "127.0.0.1"],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env={"HOME": str(directory), "PATH": "/usr/bin:/bin"},
+    )
+
+
+def test_plink_connects_through(stock: Relay, tmp_path: Path) -> None:
+    """`plink -nc`, as PuTTY's proxy command has it: packets of 16 KiB, and every byte comes back."""
+    data = bytes(range(256)) * (1 << 12)
+    with echo_server(greeting=b"hello ") as port:
+        done = plink(stock, tmp_path, "-nc", f"remote:{port}", stdin=data)
+    assert done.stdout == b"hello " + data, done.stderr
+    opened = stock.wait_row("forward.opened", asked=f"remote:{port}")
+    assert "PuTTY" in str(opened["client_version"])
+
+
+def test_plink_is_told_why_there_is_no_shell(stock: Relay, tmp_path: Path) -> None:
+    """Asking for a shell it shows our words, and fails."""
+    done = plink(stock, tmp_path)
+    assert done.returncode != 0
+    assert b"opens no shell" in done.stderr
 
 
 def test_a_bare_socket_gets_the_version_line(lan: Lan) -> None:

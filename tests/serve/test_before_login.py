@@ -215,11 +215,11 @@ def test_a_client_that_never_logs_in_is_ended_by_the_grace_time(tmp_path: Path) 
     """CVE-2024-6387: time is up for silent and for busy strangers, and that path only closes."""
     with relay(tmp_path, settings="workers: 1\nlimits: {login_grace: 1s}\n") as one:
         silent = socket.create_connection(("127.0.0.1", one.port))
-        with silent, Client(one.port) as waiting, Client(one.port) as offering:
+        with silent, Client(one.port) as short, Client(one.port) as waiting, Client(one.port) as offering:
             waiting.service()
             offering.service()
             offering.offer("alice", hostile.public_blob(load_key(one.key)))
-            for client in (waiting, offering):
+            for client in (short, waiting, offering):  # the first has sent no more than its new keys: nobody is woken
                 client.gone()
             silent.settimeout(10)
             while silent.recv(1000):

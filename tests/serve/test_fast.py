@@ -326,6 +326,19 @@ def test_what_a_target_says_reaches_the_client_the_same_on_both_paths(
         assert plain == fast
 
 
+@pytest.mark.parametrize("fast", [True, False])
+async def test_nothing_behind_a_disconnect_reaches_a_target(fast: bool) -> None:
+    """Data, the client's disconnect and more data in one read: the target gets what came before it."""
+    one = Plain(fast=fast)
+    await one.open()
+    goodbye = bytes([hostile.DISCONNECT]) + uint32(11) + string("bye") + string("")
+    before, behind = (bytes([hostile.DATA]) + uint32(0) + string(text) for text in ("before", "behind"))
+    one.feed(b"".join(map(one.packet, (before, goodbye, behind))))
+    await turns()
+    assert one.taken(0) == b"before<EOF>"
+    one.close()
+
+
 @pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"])
 def test_a_key_exchange_begins_with_the_packet_that_it_is_due_before(cipher: str) -> None:
     """asyncssh begins it before the first packet that finds the limit reached; so does the fast path."""
