@@ -39,7 +39,7 @@ from relay.serve.patience import Reader
 from relay.serve.pipe import Pipe
 from relay.serve.stranger import Host
 
-WAITING_INPUT = 1 << 18  # bytes kept while a packet is being worked on; more stay in the kernel
+WAITING_INPUT = (1 << 18) + 64  # bytes kept while a packet is being worked on: the longest one; more stay in the kernel
 WAITING_OUTPUT = 1 << 20  # bytes towards a client that does not read before we stop reading from it
 # packets kept back during a key exchange; a client that provokes more is disconnected. Half of them may be what is left
 # of the frame in which the exchange became due, in packets of 256 bytes
