@@ -1,10 +1,9 @@
 """How soon is a stream that carries much looked at again? Not for each packet that comes, but when much has come.
 
 On a busy machine a relay that is woken for every packet pays a turn of its loop for it, several times what the packet
-itself costs. So the kernel is told to wake us for no less than LEAST bytes (SO_RCVLOWAT) once a stream has shown that
-it carries much. Less than that waits for SECONDS at most: then the stream is quick again, until it shows the same; and
-how much is waited for is what it has brought before, so that a stream of that pace does not wait in vain. Much one way:
-where both sides speak somebody waits for an answer, and a file server's is as long as a piece of a stream.
+itself costs. So the kernel is told to wake us for much (SO_RCVLOWAT) once a stream has shown that
+it carries much one way: for three quarters of what comes between two looks, and LEAST at most. What is less waits for
+the next look. Where both sides speak somebody waits for an answer, and nothing waits.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ import socket
 
 LEAST = 1 << 19  # bytes: a quarter of OpenSSH's window, and as much as a turn of the loop may carry
 PIECE = 1 << 14  # bytes in one read that are much; keystrokes, prompts and screens of text are less
-SHOWN = 1 << 20  # bytes one way, without a small piece or a pause, that show it
+SHOWN = 1 << 20  # bytes one way, without a pause, that show it
 SHORT = 1 << 10  # bytes that a keystroke is answered with, and a line that is printed
 SECONDS = 0.001
 ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
@@ -26,48 +25,54 @@ TYPING = 2 * ANSWER  # more than that is typing
 class Reader:
     """One socket that is read: of a client or a target."""
 
-    __slots__ = ("_busy", "_carried", "_least", "_patience", "looked", "patient", "reads", "sock")
+    __slots__ = ("_busy", "_least", "_looked", "_one_way", "_patience", "sock")
 
     def __init__(self, patience: "Patience", sock: socket.socket) -> None:
         self._patience = patience
         self.sock = sock
         self._busy = False  # it carries much now, and shares turns with those who do
-        self._carried = 0  # bytes in pieces that are much, since there was a pause or a word of the other side
-        self.patient = False  # it is woken for much only
-        self._least = 0  # bytes, while it is patient
-        self.reads = 0
-        self.looked = 0
+        self._one_way = 0  # bytes, since there was a pause or a word of the other side
+        self._looked = 0  # of these, when it was looked at last
+        self._least = 1  # bytes that it is woken for
 
     @property
     def share(self) -> int:
         """Bytes that it may read in this turn of the loop."""
         return self._patience.share
 
+    @property
+    def patient(self) -> bool:
+        """Whether it is woken for much only."""
+        return self._least > 1
+
     def note(self, count: int, *, answer: bool = False) -> None:
         """It has read so many bytes; `answer`: of a target."""
-        self.reads += 1
-        if self.patient:
-            if count > self._least < LEAST:
-                self._wait_for(count)
-        elif count >= PIECE:
-            if not self._busy:
-                self._busy = True
-                self._patience.join(self)
-            self._carried += count
-            if self._carried >= SHOWN:
-                self.patient = True
-                self._wait_for(count)
-        else:
-            self._carried = 0
-            if answer and 0 < count <= SHORT and not self._busy:
-                self._patience.answers += 1
+        self._one_way += count
+        if self._busy:
+            return
+        if count >= PIECE:
+            self._busy = True
+            self._patience.join(self)
+        elif answer and 0 < count <= SHORT:
+            self._patience.answers += 1
 
     def interrupt(self) -> None:
         """The other side has spoken: it may wait for an answer, so be woken for every byte again."""
-        self._carried = 0
-        if self.patient:
-            self.patient = False
+        self._one_way = self._looked = 0
+        if self._least > 1:
             self._wait_for(1)
+
+    def look(self) -> None:
+        """A while has passed."""
+        moved, self._looked = self._one_way - self._looked, self._one_way
+        if self._one_way >= SHOWN and moved:
+            least = min(LEAST, moved * 3 // 4)
+            if not self._least * 3 // 4 <= least <= self._least * 4 // 3:
+                self._wait_for(max(least, PIECE))
+        elif not moved and self._least > 1:
+            self._wait_for(1)  # what there is comes now
+        elif not moved:
+            self.pause()
 
     def pause(self) -> None:
         """It has carried nothing for a while, or is over."""
@@ -77,10 +82,9 @@ class Reader:
             self._patience.leave(self)
 
     def _wait_for(self, count: int) -> None:
-        """Be woken when three quarters of that have come."""
-        self._least = min(LEAST, count * 3 // 4)
+        self._least = count
         with contextlib.suppress(OSError):  # it is closed
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(self._least, 1))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 class Patience:
@@ -116,7 +120,5 @@ class Patience:
         self.answers = 0
         self._count()
         for reader in tuple(self._readers):
-            if reader.reads == reader.looked:
-                reader.pause()
-            reader.looked = reader.reads
+            reader.look()
         self._timer = self._loop.call_later(SECONDS, self._look) if self._readers else None
