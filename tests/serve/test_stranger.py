@@ -49,7 +49,7 @@ class Unproven(Plain):
     def __init__(self, *, fast: bool) -> None:
         super().__init__(fast=True)
         self.owner.__class__ = Host
-        self.owner.log = []  # type: ignore[attr-defined]
+        self.owner.log = []  # type: ignore[attr-defined]  # a list of this test
         connection = self.connection
         if not fast:  # packets are sealed alike, and nothing else is as it was
             connection.fast = False
@@ -207,7 +207,7 @@ async def test_after_a_signature_others_have_their_turn() -> None:
     looked = []
     while turns:
         turns.pop()()
-        looked.append(sum(len(entry) == 4 for entry in one.owner.log))  # type: ignore[attr-defined]
+        looked.append(sum(len(entry) == 4 for entry in one.owner.log))  # type: ignore[attr-defined]  # likewise
     assert looked == list(range(1, 11))
     one.close()
 
