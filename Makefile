@@ -74,8 +74,8 @@ install: ## into /opt/relay/VERSION with the link `current`, and /usr/local/bin/
 uninstall: ## take that away again; sites and state stay
 	@tools/install.sh remove
 
-units: .venv/.installed ## write packaging/systemd anew after a change of relay/site/units.py
-	$(BIN_)/python -m relay.site.units packaging/systemd
+units: .venv/.installed ## write packaging/systemd anew after a change of relay/site/systemd_units.py
+	$(BIN_)/python -m relay.site.systemd_units packaging/systemd
 
 venv: .venv/.installed-dev ## .venv with the package and what the tests need (PYTHON=/path/to/python3.12)
 

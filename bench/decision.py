@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterable
 from ipaddress import IPv4Network, ip_address, ip_network
 
-from relay.core import policy, snapshot, target
-from relay.core.keys import Key
-from relay.core.policy import Policy
-from relay.core.rules import Host, Identity, Rule, Window, Zone
+from relay.core.keys.authorized_keys import Key
+from relay.core.policy import policy, snapshot, target
+from relay.core.policy.model import Host, Identity, Rule, TimeWindow, Zone
+from relay.core.policy.policy import Policy
 
 PEOPLE, HOSTS, GROUPS, ZONES = 1000, 1000, 50, 4
 NOW = 1_800_000_000
@@ -83,7 +83,7 @@ def _rule(  # noqa: PLR0917
         ports=dice.choice([((22, 22),), ((22, 22), (80, 80), (443, 443)), ((1, 65535),), ((8000, 8999),)]),
         sources=(ip_network("203.0.113.0/24"), ip_network("198.51.100.0/24")) if conditional < 0.1 else (),
         until=NOW + dice.randint(-(10**6), 10**7) if 0.1 < conditional < 0.2 else None,
-        windows=(Window(frozenset(range(5)), 540, 1080),) if 0.2 < conditional < 0.3 else (),
+        windows=(TimeWindow(frozenset(range(5)), 540, 1080),) if 0.2 < conditional < 0.3 else (),
         file=f"policies/{number % 20}.yaml",
         line=number,
     )
@@ -109,7 +109,7 @@ def decisions(compiled: Policy, count: int, seed: int = 2) -> tuple[list[float],
 
 def load(lines: Iterable[str]) -> tuple[Policy, list[float]]:
     """The policy of these lines, and how long each slice took that a worker would load it in."""
-    loader, slices = snapshot.Loader(), []
+    loader, slices = snapshot.SnapshotLoader(), []
     start = clock()
     for line in lines:
         loader.feed(line)

@@ -3,8 +3,9 @@
     python bench/guard.py [--calls 20000]
 
 Two questions to the running kernel (before and after connecting) and one about the socket's own address, as
-`relay.serve.dial` asks them, about 127.0.0.1 by lo: any machine, no root, no packet leaves. Then a look at forwards
-that are open (`relay.serve.zones`), which comes after each change of the kernel's tables.
+`relay.serve.worker.forward.dial` asks them, about 127.0.0.1 by lo: any machine, no root, no packet leaves. Then a
+look at forwards
+that are open (`relay.serve.worker.zone_watch`), which comes after each change of the kernel's tables.
 """
 
 import argparse
@@ -19,12 +20,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
-from relay.core.rules import Zone
-from relay.net import interfaces, routes
-from relay.serve import way as ways
-from relay.serve.dial import _source
-from relay.serve.way import Way
-from relay.serve.zones import Zones
+from relay.core.policy.model import Zone
+from relay.net.kernel import egress_path as ways
+from relay.net.kernel import interfaces, route_guard
+from relay.net.kernel.egress_path import EgressPath
+from relay.serve.worker.forward.dial import _source
+from relay.serve.worker.zone_watch import ZoneWatch
 
 BOUND = 100.0  # microseconds a forward, in all
 ADDRESS = ip_address("127.0.0.1")
@@ -46,7 +47,7 @@ def spent(what: Callable[[], object], calls: int) -> tuple[float, float]:
 class Open:
     """A forward as a look sees it."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: EgressPath) -> None:
         self.way = way
 
     def obstruct(self, obstacle: str, detail: str) -> None:
@@ -57,8 +58,8 @@ class Open:
 async def look(zone: Zone, forwards: int, addresses: int) -> tuple[float, float]:
     """Milliseconds of CPU of a look at so many forwards to so many addresses: all of it, and its longest turn."""
     guard = ways.look(zone, ADDRESS)
-    ours = [Open(Way(zone, IPv4Address(int(ADDRESS) + n % addresses), guard, ADDRESS)) for n in range(forwards)]
-    zones: Any = Zones(lambda: ours, lambda error: None)  # type: ignore[arg-type,return-value] # as a look sees them
+    ours = [Open(EgressPath(zone, IPv4Address(int(ADDRESS) + n % addresses), guard, ADDRESS)) for n in range(forwards)]
+    zones: Any = ZoneWatch(lambda: ours, lambda error: None)  # type: ignore[arg-type,return-value] # as a look sees them
     longest = 0.0
     over = False
 
@@ -87,23 +88,23 @@ async def main() -> int:
     parser.add_argument("--calls", type=int, default=20_000)
     calls = parser.parse_args().calls
     gc.freeze()  # as a worker does
-    print(f"{len(interfaces.interfaces())} interfaces, {len(routes.routes())} routes, {calls} calls.\n")
+    print(f"{len(interfaces.interfaces())} interfaces, {len(route_guard.routes())} routes, {calls} calls.\n")
     listener = socket.create_server(("127.0.0.1", 0))
     sock = socket.create_connection(listener.getsockname())
     worst = 0.0
     print("| zone's interface | | p50 us | p99 us |\n|---|---|---|---|")
     for interface in ("lo", "l?"):
         zone = Zone("here", (ip_network("127.0.0.0/8"),), interface)
-        zones = Zones(lambda: (), lambda error: None)
-        way = Way(zone, ADDRESS, ways.look(zone, ADDRESS))
+        zones = ZoneWatch(lambda: (), lambda error: None)
+        way = EgressPath(zone, ADDRESS, ways.look(zone, ADDRESS))
         index = way.guard.index
         if not way.guard.ok or not zones.owns(index, ADDRESS):
             raise SystemExit(f"the guard refused: {way.guard}")
 
-        def whole(zone: Zone = zone, zones: Zones = zones, index: int = index) -> None:
-            found = Way(zone, ADDRESS, ways.look(zone, ADDRESS))
+        def whole(zone: Zone = zone, zones: ZoneWatch = zones, index: int = index) -> None:
+            found = EgressPath(zone, ADDRESS, ways.look(zone, ADDRESS))
             found = replace(found, source=_source(sock))
-            now = routes.guard(found.guard.interface, found.address, zone.gateway)
+            now = route_guard.guard(found.guard.interface, found.address, zone.gateway)
             found.obstacle(now, zones.owns)
             zones.owns(index, ADDRESS)  # `obstacle` does not ask about lo
 

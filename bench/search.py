@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.year import GONE, OFF_LIMITS, Year
-from relay.store.database import FILE, Writer
+from relay.store.writer import FILE, AuditWriter
 
 GOAL_MS = 300.0
 SECONDS = 10.0  # for a sum over everything
@@ -49,7 +49,7 @@ SUMS: tuple[tuple[str, ...], ...] = tuple(("--group-by", by) for by in ("person"
 def make(state: Path, forwards: int) -> None:
     """The year, up to now."""
     state.mkdir(parents=True)
-    writer = Writer(state / FILE, "bench")
+    writer = AuditWriter(state / FILE, "bench")
     group: list = []
     begin, rows = time.perf_counter(), 0
     for events in Year(forwards, time.time_ns() // 1000).events():

@@ -26,13 +26,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.year import Year
-from relay.core.event import Event
+from relay.core.audit.audit_query import ALLOWED
+from relay.core.audit.event import Event
 from relay.core.ids import Ids
-from relay.core.question import ALLOWED
-from relay.serve.protocol import Link
-from relay.serve.recorder import Recorder
-from relay.store.database import FILE, Writer
-from relay.store.strangers import Tally
+from relay.serve.ipc import IpcLink
+from relay.serve.supervisor.audit.group_commit import GroupCommit
+from relay.store.preauth_counters import AttemptTally
+from relay.store.writer import FILE, AuditWriter
 from tests.relay_process import Relay
 
 RATE = 2000  # openings a second that are to be durable
@@ -77,7 +77,7 @@ def groups(directory: Path, size: int, seconds: float) -> tuple[float, float, fl
     path = directory / f"group-{size}"
     path.mkdir()
     opened = openings()
-    writer = Writer(path / FILE, "bench")
+    writer = AuditWriter(path / FILE, "bench")
     times: list[float] = []
     spent = 0.0
     while spent < seconds:
@@ -102,7 +102,7 @@ def growth(directory: Path, count: int) -> Iterator[Figure]:
     """Bytes a forward, and whether appending slows down, at `count` forwards: only their own two rows."""
     path = directory / "growth" / FILE
     path.parent.mkdir()
-    writer = Writer(path, "bench")
+    writer = AuditWriter(path, "bench")
     empty = path.stat().st_size
     year = Year(count, 1_790_856_000_000_000)
     rows = (event for group in year.events() for event in group if event.name in ALLOWED)
@@ -123,7 +123,7 @@ def growth(directory: Path, count: int) -> Iterator[Figure]:
 
 async def pressed(path: Path, rate: float, seconds: float) -> tuple[float, list[float]]:
     """Forwards that come by chance, `rate` a second: openings durable a second, and how long each waited (ms)."""
-    recorder = Recorder(path, "bench", lambda events: None)
+    recorder = GroupCommit(path, "bench", lambda events: None)
     recorder.start()
     loop, chance = asyncio.get_running_loop(), random.Random(5)
     opened, waits = openings(), list[float]()
@@ -154,17 +154,17 @@ def slow_sync(seconds: float) -> Iterator[None]:
 
     A stand-in, as SQLite syncs by itself: the thread sleeps after the commit, and answers then.
     """
-    append = Writer.append
+    append = AuditWriter.append
 
-    def slower(self: Writer, events: Sequence[Event]) -> None:
+    def slower(self: AuditWriter, events: Sequence[Event]) -> None:
         append(self, events)
         time.sleep(seconds)
 
-    Writer.append = slower  # type: ignore[method-assign]
+    AuditWriter.append = slower  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Writer.append = append  # type: ignore[method-assign]
+        AuditWriter.append = append  # type: ignore[method-assign]
 
 
 def waiting(directory: Path, seconds: float) -> Iterator[Figure]:
@@ -187,14 +187,14 @@ import os, sys, time
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 delay = float(sys.argv[3])
-from relay.store.database import Writer
-append = Writer.append
+from relay.store.writer import AuditWriter
+append = AuditWriter.append
 def slower(self, events):
     append(self, events)
     time.sleep(delay)
 if delay:
-    Writer.append = slower
-from relay.serve.supervisor import main
+    AuditWriter.append = slower
+from relay.serve.supervisor.process import main
 sys.argv[1:] = [sys.argv[2]]
 main()
 """
@@ -212,7 +212,7 @@ async def worker(state: Path, name: str, seconds: float, rate: float) -> None:
     busy: Counter[str] = Counter()
     make = Ids(int(name[-1]) + 300)
 
-    def received(link: Link, message: dict, descriptor: int | None) -> None:
+    def received(link: IpcLink, message: dict, descriptor: int | None) -> None:
         match message["t"]:
             case "welcome":
                 welcome.set()
@@ -228,7 +228,7 @@ async def worker(state: Path, name: str, seconds: float, rate: float) -> None:
                 closing = [make.make(event.time), event.time, "forward.closed", {**event.fields, **end}]
                 link.send({"t": "note", "e": closing})
 
-    link = Link(sock, received, lambda link: None)
+    link = IpcLink(sock, received, lambda link: None)
     with (state / "run" / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         hello = {"t": "hello", "v": 1, "release": "bench", "pid": os.getpid(), "name": name, "slot": None, "can": []}
@@ -289,8 +289,8 @@ def junk(directory: Path) -> None:
 
     path = directory / "junk" / FILE
     path.parent.mkdir()
-    writer = Writer(path, "bench")
-    chance, tally = random.Random(4), Tally(writer.salt)
+    writer = AuditWriter(path, "bench")
+    chance, tally = random.Random(4), AttemptTally(writer.salt)
 
     def size() -> int:
         return sum(file.stat().st_size for file in path.parent.iterdir() if not file.name.endswith("-shm"))

@@ -37,12 +37,13 @@ from counting import Count, Fresh
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import relay
-from relay.core import keys, policy
-from relay.core.keyring import Keyring
-from relay.core.keys import Key
-from relay.core.rules import Rule, Zone
-from relay.serve import patience
-from relay.serve.worker import Worker
+from relay.core.keys import authorized_keys
+from relay.core.keys.authorized_keys import Key
+from relay.core.keys.keyring import Keyring
+from relay.core.policy import policy
+from relay.core.policy.model import Rule, Zone
+from relay.serve.worker.forward import read_pacing
+from relay.serve.worker.process import Worker
 from relay.store import host_keys
 from tests.serve import hostile
 from tests.serve.hostile import Client, string, uint32
@@ -106,7 +107,9 @@ class Stage:
         rule = Rule("all", True, frozenset(), True, frozenset(), (("here", zone.networks[0]),), ((1, 65535),))
         worker.law.policy = policy.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
         blob = hostile.public_blob(self._key)
-        key = Key(keys.fingerprint(blob), "ssh-ed25519", 256, "", blob, "alice", file="keys/alice.pub", line=1)
+        key = Key(
+            authorized_keys.fingerprint(blob), "ssh-ed25519", 256, "", blob, "alice", file="keys/alice.pub", line=1
+        )
         worker.law.keyring = Keyring({key.fingerprint: key})
         worker.reports.link = Supervisor(worker)  # type: ignore[assignment]  # `send` is all that is asked of it
         return worker
@@ -305,7 +308,7 @@ def main() -> None:
         "--copying", action="store_true", help="with every byte copied once more: what a fault looks like"
     )
     options = parser.parse_args()
-    patience.SECONDS = 60.0  # what is done by the clock would be counted too, and counting takes its time
+    read_pacing.SECONDS = 60.0  # what is done by the clock would be counted too, and counting takes its time
     socket.socket = CopyingSocket if options.copying else Socket  # type: ignore[misc]
     what = ("down", "up") if options.copying else tuple(OF)
     found = work(options.rounds, what)

@@ -8,7 +8,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from relay.core.event import Event
+from relay.core.audit.event import Event
 from relay.core.ids import Ids
 
 YEAR_US = 365 * 86_400_000_000

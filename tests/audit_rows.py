@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from relay.core.chain import GENESIS, Row, link
-from relay.core.event import Event, bounded
+from relay.core.audit.event import Event, bounded
+from relay.core.audit.hash_chain import GENESIS, Row, link
 from relay.core.ids import Ids
 
 NOON = 1_790_856_000_000_000  # 2026-10-01T12:00:00Z

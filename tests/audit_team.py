@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.core import keyring as keyrings
-from relay.core.event import Event
+from relay.core.audit.event import Event
 from relay.core.ids import Ids
-from relay.core.keyring import Keyring
-from relay.core.keys import Key
-from relay.site import compile as compiler
+from relay.core.keys import keyring as keyrings
+from relay.core.keys.authorized_keys import Key
+from relay.core.keys.keyring import Keyring
+from relay.site.policy import compile as compiler
 
 DAY = 86_400_000_000
 HOUR = DAY // 24

@@ -193,10 +193,11 @@ class Relay:
 
     def rows(self, name: str = "") -> list[dict[str, Any]]:
         """The audit rows of that name, oldest first: every field, with `name` and `id`."""
-        from relay.store.database import FILE, Reader
+        from relay.store.reader import AuditReader
+        from relay.store.writer import FILE
 
         found = []
-        with Reader(self.site / "state" / FILE) as reader:
+        with AuditReader(self.site / "state" / FILE) as reader:
             seq = 0
             while rows := reader.after(seq, 1000):
                 for row in rows:

@@ -6,24 +6,24 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from relay.core import seal
-from relay.core.anchor import Anchor, anchor
-from relay.core.chain import GENESIS, canonical, digest
-from relay.core.event import Event
-from relay.core.proof import Line
-from relay.core.seal import Checkpoint
-from relay.store import audit_key
-from relay.store.audit_key import Signer
-from relay.store.database import FILE, Writer
+from relay.core.audit import checkpoint
+from relay.core.audit.anchor import Anchor, anchor
+from relay.core.audit.checkpoint import Checkpoint
+from relay.core.audit.event import Event
+from relay.core.audit.hash_chain import GENESIS, canonical, digest
+from relay.core.audit.log_verifier import Line
+from relay.store import signing_key
+from relay.store.signing_key import SigningKey
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
 WITHIN = 900
 
 
-def signer(epoch: int) -> Signer:
+def signer(epoch: int) -> SigningKey:
     """A key that is in no file."""
     private = Ed25519PrivateKey.generate()
-    return Signer(epoch, base64.b64encode(private.public_key().public_bytes_raw()).decode(), private)
+    return SigningKey(epoch, base64.b64encode(private.public_key().public_bytes_raw()).decode(), private)
 
 
 class SealedLog:
@@ -59,9 +59,9 @@ class SealedLog:
         if reason != "init":
             self.signer = signer(self.signer.epoch + 1)
         told = {"key": self.signer.public, "epoch": self.signer.epoch, "reason": reason, **fields}
-        return self.add(self.relay.event(seal.KEY, **told))
+        return self.add(self.relay.event(checkpoint.KEY, **told))
 
-    def seal(self, *, after: float = 1.0, by: Signer | None = None, **changed: Any) -> "SealedLog":
+    def seal(self, *, after: float = 1.0, by: SigningKey | None = None, **changed: Any) -> "SealedLog":
         """A checkpoint, `after` so many seconds; what is `changed` in it is signed like that."""
         used = by or self.signer
         following = signer(used.epoch + 1)
@@ -78,7 +78,9 @@ class SealedLog:
             **changed,
         }
         id = self.relay.id()
-        event = seal.seal(Checkpoint(**told), used.sign, node="relay", seq=seq, prev=prev, id=id, time=self.relay.now)
+        event = checkpoint.seal(
+            Checkpoint(**told), used.sign, node="relay", seq=seq, prev=prev, id=id, time=self.relay.now
+        )
         self.add(event)
         self.signer, self.sealed = following, seq
         return self
@@ -90,12 +92,12 @@ class SealedLog:
 
     def store(self, state: Path) -> None:
         """Put it on a disk, as if a relay had written it."""
-        writer = Writer(state / FILE, "relay")
+        writer = AuditWriter(state / FILE, "relay")
         writer.append(self.events)
         writer.close()
-        (state / audit_key.DIRECTORY).mkdir()
+        (state / signing_key.DIRECTORY).mkdir()
         name = base64.urlsafe_b64encode(base64.b64decode(self.signer.public)).decode().rstrip("=")
-        file = state / audit_key.DIRECTORY / f"{self.signer.epoch}-{name}"
+        file = state / signing_key.DIRECTORY / f"{self.signer.epoch}-{name}"
         file.write_bytes(self.signer.private.private_bytes_raw())
         file.chmod(0o600)
 

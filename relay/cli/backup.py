@@ -22,13 +22,13 @@ def backup(ctx: Context, file: Path) -> None:
     Example:
       sudo relayctl backup /root/relay-2026-11-23.tar.gz
     """
-    from relay.cli import record
+    from relay.cli import audit_event
     from relay.store import backup as backups
 
     site = ctx.site(announce=True)
     contents = backups.make(site.path, site.state, file, __version__)
     click.echo(f"saved {len(contents.files)} files to {file}")
-    problem = record.record(site, "backup.made", {"file": str(file), "detail": f"{len(contents.files)} files"})
+    problem = audit_event.record(site, "backup.made", {"file": str(file), "detail": f"{len(contents.files)} files"})
     if problem:
         click.echo(f"relayctl: done, but not on record: {problem}", err=True)
 
@@ -49,10 +49,10 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
       sudo systemctl stop relay relay.socket
       sudo relayctl restore /root/relay-2026-11-23.tar.gz
     """
-    from relay.cli import record
-    from relay.store import audit_key, sealed
+    from relay.cli import audit_event
     from relay.store import backup as backups
-    from relay.store.database import FILE
+    from relay.store import checkpoint_state, signing_key
+    from relay.store.writer import FILE
 
     site = ctx.site(announce=True)
     if not yes and not sys.stdin.isatty():
@@ -63,15 +63,15 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
 
     def unpacked(contents: backups.Contents, state: Path) -> None:
         made = datetime.fromtimestamp(contents.made, UTC).isoformat()
-        row = record.event("backup.restored", {"file": str(file), "detail": f"made {made}"})
-        signer = sealed.begin(
-            site.state, state / FILE, node=record.NODE, reason="restored", event=record.event, before=[row]
+        row = audit_event.event("backup.restored", {"file": str(file), "detail": f"made {made}"})
+        signer = checkpoint_state.begin(
+            site.state, state / FILE, node=audit_event.NODE, reason="restored", event=audit_event.event, before=[row]
         )
         keys.append(signer.public)
 
     contents, moved = backups.restore(file, site.path, site.state, unpacked)
     # what the log that was moved aside would have gone on with: nobody shall sign for it any more
-    audit_key.erase(site.state, keep=keys)
+    signing_key.erase(site.state, keep=keys)
     for path in moved:
         click.echo(f"moved aside: {path}")
     click.echo(f"restored {len(contents.files)} files, saved by version {contents.version}")

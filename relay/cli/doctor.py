@@ -25,15 +25,15 @@ def doctor(ctx: Context, limits_only: bool, as_json: bool) -> None:
 
     site = ctx.site()
     if limits_only:
-        from relay.cli import limits
+        from relay.cli.running import limits
 
         limits.show(site, as_json=as_json)
         return
 
-    from relay.cli import diagnosis
+    from relay.cli import health_checks
 
     findings = []
-    for finding in diagnosis.look(site):
+    for finding in health_checks.look(site):
         findings.append(finding)
         if not as_json:
             colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.state]

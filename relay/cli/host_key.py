@@ -92,10 +92,10 @@ def retire(ctx: Context, key: str) -> None:
 
 
 def _record(ctx: Context, name: str, key: object) -> None:
-    from relay.cli import record
+    from relay.cli import audit_event
     from relay.store.host_keys import HostKey
 
     assert isinstance(key, HostKey)
-    problem = record.record(ctx.site(), name, {"fingerprint": key.fingerprint, "algorithm": key.algorithm})
+    problem = audit_event.record(ctx.site(), name, {"fingerprint": key.fingerprint, "algorithm": key.algorithm})
     if problem:
         click.echo(f"relayctl: done, but not on record: {problem}", err=True)

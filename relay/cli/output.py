@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.core.quantity import size, span
-from relay.core.text import escape
+from relay.core.escape import escape
+from relay.core.human_units import size, span
 
 __all__ = ["json_option", "print_json", "progress", "size", "span", "table", "waiting"]
 

@@ -44,7 +44,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Penalties:
+class PenaltySettings:
     """What a source earns for each connection that ends without a proven key, in seconds (see sshd's own)."""
 
     failed: float = 5.0  # keys were offered, none was known or its signature was bad
@@ -72,7 +72,7 @@ class Settings:
     chacha: str = "auto"  # "auto": only without AES instructions; "yes"; "no"
     metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: shown nowhere
     limits: Limits = Limits()
-    penalties: Penalties = Penalties()
+    penalties: PenaltySettings = PenaltySettings()
     audit_keep_days: int = 400  # then rows move to archives, which are kept until somebody discards them
     audit_max_size: int = 2 << 30  # bytes of the audit database, 6 million forwards: older rows move too; 0: no bound
     strangers_keep_days: int = 30
@@ -106,11 +106,11 @@ def settings_from_json(value: Mapping[str, Any]) -> Settings:
     return Settings(
         **_known(Settings(), value),
         limits=Limits(**_known(Limits(), limits)),
-        penalties=Penalties(**_known(Penalties(), penalties)),
+        penalties=PenaltySettings(**_known(PenaltySettings(), penalties)),
     )
 
 
-def _known(default: Settings | Limits | Penalties, value: Mapping[str, Any]) -> dict[str, Any]:
+def _known(default: Settings | Limits | PenaltySettings, value: Mapping[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for name in (field.name for field in fields(default)):
         if name not in value or name in ("limits", "penalties"):

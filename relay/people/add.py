@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from relay.core.keyring import Keyring
-from relay.core.keys import Key, advice, conditions, parse_line
-from relay.core.target import EVERYONE, name_fault
-from relay.core.text import escape
-from relay.core.when import Offsets
+from relay.core.escape import escape
+from relay.core.keys.authorized_keys import Key, advice, conditions, parse_line
+from relay.core.keys.keyring import Keyring
+from relay.core.policy.target import EVERYONE, name_fault
+from relay.core.policy.time_conditions import Offsets
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
 from relay.people import key_file, key_text
-from relay.people.key_text import Line
+from relay.people.key_text import KeyLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def check_person(person: str, groups: Collection[str]) -> None:
 
 
 def parse(
-    person: str, given: Iterable[Line], source: str, *, offsets: Offsets = (), rsa_bits: int = 2048
+    person: str, given: Iterable[KeyLine], source: str, *, offsets: Offsets = (), rsa_bits: int = 2048
 ) -> tuple[tuple[Key, str], ...]:
     """The keys of the lines with their texts. Raises InputRejected, or SiteInvalid with all faults of several."""
     found: dict[str, tuple[Key, str]] = {}
@@ -76,7 +76,7 @@ def add(
 ) -> Addition:
     """Put the public keys in `data` into `directory`/PERSON.pub.
 
-    `ring` is what the files hold now (relay.site.keyring.read), `groups` the names of the policy's groups. Raises
+    `ring` is what the files hold now (relay.site.key_files.read), `groups` the names of the policy's groups. Raises
     InputRejected or SiteInvalid for what cannot be added, NotPermitted or RelayError when it cannot be written; in
     each case nothing was changed.
     """

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core import when
-from relay.core.key_blob import TYPE_NAMES
-from relay.core.keys import Key
-from relay.core.reach import Reachable
-from relay.core.rules import Host
-from relay.core.target import Target
+from relay.core.keys.authorized_keys import Key
+from relay.core.keys.public_key import TYPE_NAMES
+from relay.core.policy import time_conditions
+from relay.core.policy.model import Host
+from relay.core.policy.reachable_targets import Reachable
+from relay.core.policy.target import Target
 from relay.errors import InputRejected
 
 _LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
@@ -157,7 +157,7 @@ def _notes(one: Client, windows: bool) -> list[str]:
         out.append(f"{one.person} may reach nothing now: no rule of the policy allows it")
     ssh = {name for name, _ in one.hosts()}
     for place in one.places:
-        ports = when.ports_text(place.ports)
+        ports = time_conditions.ports_text(place.ports)
         if place.host is None:
             out.append(f"also {place.name} ({ports}): ssh -J {one.alias} ADDRESS")
         elif place.name not in ssh or place.ports != ((place.host.port, place.host.port),):

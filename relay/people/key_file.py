@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay import durable
-from relay.core.keys import fingerprint
+from relay import atomic_file
+from relay.core.keys.authorized_keys import fingerprint
 from relay.errors import NotPermitted, RelayError
 
 MODE = 0o640  # root may change it, the service's group reads it
 RESERVE = ".reserve"
 RESERVE_BYTES = 8192  # room for some 50 revocations
 FULL = (errno.ENOSPC, errno.EDQUOT)
-_MOST_BYTES = 1 << 20  # of one file, as relay.site.keyring reads it
+_MOST_BYTES = 1 << 20  # of one file, as relay.site.key_files reads it
 _LOCK_SECONDS = 5.0
 
 # a key wherever it stands in a line, also behind options that nobody could parse
@@ -31,7 +31,7 @@ _KEY = re.compile(rb"(?<![A-Za-z0-9-])((?:ssh|ecdsa|sk)-[!-~]{1,60})[ \t]+([A-Za
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KeyOccurrence:
     """A key that stands in somebody's file, whether or not its line is valid."""
 
     person: str
@@ -42,7 +42,7 @@ class Seen:
     offset: int  # bytes before its line
 
 
-def scan(directory: Path) -> Iterator[Seen]:
+def scan(directory: Path) -> Iterator[KeyOccurrence]:
     """Every key below `directory` (SITE/keys), also in broken lines. What cannot be read is passed over."""
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted
@@ -62,7 +62,9 @@ def scan(directory: Path) -> Iterator[Seen]:
                     with contextlib.suppress(ValueError):
                         blob = b64decode(match[2], validate=True)
                         seen = match[2].decode()
-                        yield Seen(name.removesuffix(".pub"), fingerprint(blob), seen, f"keys/{name}", number, offset)
+                        yield KeyOccurrence(
+                            name.removesuffix(".pub"), fingerprint(blob), seen, f"keys/{name}", number, offset
+                        )
             offset += len(line) + 1
 
 
@@ -107,7 +109,7 @@ def replace(path: Path, data: bytes) -> None:
     """Make `data` the file's content, durably, or change nothing. Raises NotPermitted or RelayError."""
     path = path.resolve()  # a link stays a link
     try:
-        durable.replace(path, data, MODE, lambda descriptor: _own(descriptor, path.parent))
+        atomic_file.replace(path, data, MODE, lambda descriptor: _own(descriptor, path.parent))
     except OSError as error:
         raise complaint(path, error) from None
 
@@ -127,7 +129,7 @@ def give_reserve_back(directory: Path) -> bool:
     try:
         os.truncate(path, 0)
         path.unlink()
-        durable.sync(directory)
+        atomic_file.sync(directory)
     except OSError:
         return False
     return True
@@ -158,10 +160,10 @@ def append(path: Path, text: str) -> None:
             raise
     finally:
         os.close(descriptor)
-    durable.sync(path.parent)
+    atomic_file.sync(path.parent)
 
 
-def comment_out(directory: Path, seen: Seen) -> None:
+def comment_out(directory: Path, seen: KeyOccurrence) -> None:
     """Turn the line of a key into a comment without needing a byte more room. Raises OSError."""
     descriptor = os.open(directory / Path(seen.file).name, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from relay.core.text import escape
+from relay.core.escape import escape
 from relay.errors import InputRejected
 
 MOST_BYTES = 1 << 20  # some 1,400 RSA keys; nobody pastes more
@@ -63,14 +63,14 @@ _STRANGERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class KeyLine:
     """One line as it would stand in an authorized_keys file, and where it began in what was given."""
 
     number: int
     text: str
 
 
-def lines(data: bytes, file: str = "-") -> tuple[Line, ...]:
+def lines(data: bytes, file: str = "-") -> tuple[KeyLine, ...]:
     """Every line of `data` that should be a key, RFC 4716 blocks as one line each; whether it is one is not judged.
 
     `file` is its name in what is said. Raises InputRejected for private keys, other formats, broken blocks and
@@ -98,7 +98,7 @@ def _decoded(data: bytes, shown: str) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _lines(rows: list[str], shown: str) -> Iterator[Line]:
+def _lines(rows: list[str], shown: str) -> Iterator[KeyLine]:
     number = 0
     while number < len(rows):
         row = rows[number].strip()
@@ -109,10 +109,10 @@ def _lines(rows: list[str], shown: str) -> Iterator[Line]:
                 end = next(at for at in range(number, len(rows)) if rows[at].strip() == _END_4716)
             except StopIteration:
                 raise InputRejected(f"{shown}:{start}: the block has no END line", "give the whole file") from None
-            yield Line(start, _block([row.strip() for row in rows[number:end]], f"{shown}:{start}"))
+            yield KeyLine(start, _block([row.strip() for row in rows[number:end]], f"{shown}:{start}"))
             number = end + 1
         elif row and not row.startswith("#"):
-            yield Line(number, row)
+            yield KeyLine(number, row)
 
 
 def _block(rows: list[str], place: str) -> str:

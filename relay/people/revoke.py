@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relay.core.keyring import Keyring, Revocation
-from relay.core.target import name_fault
-from relay.core.text import escape
+from relay.core.escape import escape
+from relay.core.keys.keyring import Keyring, RevokedLine
+from relay.core.policy.target import name_fault
 from relay.errors import InputRejected, NotPermitted, RelayError
 from relay.people import key_file
-from relay.people.key_file import Seen
+from relay.people.key_file import KeyOccurrence
 
 FILE = "revoked"
 _FINGERPRINT = re.compile(r"(?:SHA256:)?([A-Za-z0-9+/]{43})=?")
@@ -27,7 +27,7 @@ _MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Condemned:
+class KeyToRevoke:
     """A key to be revoked: whose it is ("" if nobody's), and its base64 ("" if only the fingerprint is known)."""
 
     fingerprint: str
@@ -39,10 +39,10 @@ class Condemned:
 class Revoked:
     """What `revoke` did."""
 
-    keys: tuple[Condemned, ...]  # shut out now
-    already: tuple[Revocation, ...]  # were so before
+    keys: tuple[KeyToRevoke, ...]  # shut out now
+    already: tuple[RevokedLine, ...]  # were so before
     means: str  # "" listed in keys/revoked; else in words what was done instead or besides
-    commented: tuple[Seen, ...] = ()  # lines that became comments because nothing could be appended
+    commented: tuple[KeyOccurrence, ...] = ()  # lines that became comments because nothing could be appended
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Mention:
     text: str
 
 
-def find(directory: Path, what: str, rings: Iterable[Keyring]) -> tuple[Condemned, ...]:
+def find(directory: Path, what: str, rings: Iterable[Keyring]) -> tuple[KeyToRevoke, ...]:
     """The keys meant by a person's name or a fingerprint.
 
     `rings` are keyrings that are known besides the files (applied ones). Broken lines and files are looked through
@@ -63,18 +63,18 @@ def find(directory: Path, what: str, rings: Iterable[Keyring]) -> tuple[Condemne
     """
     match = _FINGERPRINT.fullmatch(what)
     seen = list(key_file.scan(directory))
-    known = {one.fingerprint: Condemned(one.fingerprint, one.person, one.encoded) for one in reversed(seen)}
+    known = {one.fingerprint: KeyToRevoke(one.fingerprint, one.person, one.encoded) for one in reversed(seen)}
     for ring in rings:
         for key in ring.keys.values():
-            known.setdefault(key.fingerprint, Condemned(key.fingerprint, key.person, _encoded(key.blob)))
+            known.setdefault(key.fingerprint, KeyToRevoke(key.fingerprint, key.person, _encoded(key.blob)))
     if match is not None:
         fingerprint = f"SHA256:{match[1]}"
-        return (known.get(fingerprint, Condemned(fingerprint, "", "")),)
+        return (known.get(fingerprint, KeyToRevoke(fingerprint, "", "")),)
     # in the files one key may stand under two persons: revoking either shuts it out
     mine = {one.fingerprint for one in seen if one.person == what}
     mine |= {one.fingerprint for one in known.values() if one.person == what}
     if mine:
-        return tuple(Condemned(one, what, known[one].encoded) for one in sorted(mine))
+        return tuple(KeyToRevoke(one, what, known[one].encoded) for one in sorted(mine))
     persons = sorted({one.person for one in known.values()})
     if (directory / f"{what}.pub").exists() and not name_fault(what):
         raise InputRejected(
@@ -91,8 +91,8 @@ def find(directory: Path, what: str, rings: Iterable[Keyring]) -> tuple[Condemne
 
 def revoke(
     directory: Path,
-    keys: Iterable[Condemned],
-    revocations: Mapping[str, Revocation],
+    keys: Iterable[KeyToRevoke],
+    revocations: Mapping[str, RevokedLine],
     *,
     now: int,
     who: str,
@@ -145,7 +145,9 @@ def mentions(site: Path, person: str) -> tuple[Mention, ...]:
     return tuple(found)
 
 
-def _without_room(directory: Path, path: Path, text: str, new: tuple[Condemned, ...]) -> tuple[str, tuple[Seen, ...]]:
+def _without_room(
+    directory: Path, path: Path, text: str, new: tuple[KeyToRevoke, ...]
+) -> tuple[str, tuple[KeyOccurrence, ...]]:
     if key_file.give_reserve_back(directory):
         try:
             key_file.append(path, text)
@@ -177,7 +179,7 @@ def _without_room(directory: Path, path: Path, text: str, new: tuple[Condemned, 
     )
 
 
-def _complaint(path: Path, error: OSError, new: tuple[Condemned, ...]) -> RelayError:
+def _complaint(path: Path, error: OSError, new: tuple[KeyToRevoke, ...]) -> RelayError:
     persons = sorted({key.person for key in new if key.person})
     by_hand = " and ".join(f"rm {path.parent / person}.pub" for person in persons) or f"write it into {path} by hand"
     if isinstance(error, PermissionError):

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.chain import Row
-from relay.core.event import Value
-from relay.core.question import ALLOWED, Question
-from relay.review.rows import Rows
+from relay.core.audit.audit_query import ALLOWED, AuditQuery
+from relay.core.audit.event import Value
+from relay.core.audit.hash_chain import Row
+from relay.review.row_source import RowSource
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SearchResult:
     """One thing that happened: an event, or a forward from opening to end."""
 
     rows: tuple[Row, ...]  # in the order they were written; a forward's opening and, when it has ended, its closing
@@ -79,12 +79,12 @@ class Entry:
         return shown | self.fields
 
 
-def search(rows: Rows, question: Question, limit: int) -> list[Entry]:
+def search(rows: RowSource, question: AuditQuery, limit: int) -> list[SearchResult]:
     """The newest `limit` entries that answer `question`, in the order they began, newest last.
 
     An entry answers when one of its rows does: a forward opened last week that ended today is found by `--since today`.
     """
-    found: dict[int, Entry] = {}
+    found: dict[int, SearchResult] = {}
     told: set[str] = set()
     edge: int | None = None
     page = max(min(limit, 1000), 50)
@@ -97,10 +97,10 @@ def search(rows: Rows, question: Question, limit: int) -> list[Entry]:
                 break
             id = _forward(row)
             if id is None:
-                found[row.seq] = Entry((row,))
+                found[row.seq] = SearchResult((row,))
             elif id not in told:
                 told.add(id)
-                entry = Entry(tuple(forwards.get(id) or (row,)))
+                entry = SearchResult(tuple(forwards.get(id) or (row,)))
                 found[entry.first.seq] = entry
         if len(answers) < page:
             break

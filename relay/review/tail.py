@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Iterator
 
-from relay.core.chain import Row
-from relay.core.question import Question
-from relay.review.rows import Rows
+from relay.core.audit.audit_query import AuditQuery
+from relay.core.audit.hash_chain import Row
+from relay.review.row_source import RowSource
 
 QUICKEST = 0.05  # seconds between two looks while something happens
 SLOWEST = 0.5  # and when nothing does: a look costs about 30 us
 
 
-def newest(rows: Rows, question: Question, limit: int) -> list[Row]:
+def newest(rows: RowSource, question: AuditQuery, limit: int) -> list[Row]:
     """The newest `limit` rows that answer `question`, newest last."""
     return rows.search(question, None, limit)[::-1] if limit > 0 else []
 
 
-def follow(rows: Rows, question: Question, seq: int, wait: Callable[[float], object]) -> Iterator[Row]:
+def follow(rows: RowSource, question: AuditQuery, seq: int, wait: Callable[[float], object]) -> Iterator[Row]:
     """Every row behind row `seq` that answers `question`, for ever; `wait(seconds)` is called between two looks."""
     pause = QUICKEST
     while True:

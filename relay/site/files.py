@@ -5,8 +5,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.core.target import name_fault
-from relay.core.text import escape
+from relay.core.escape import escape
+from relay.core.policy.target import name_fault
 from relay.errors import Fault
 from relay.site import locate
 

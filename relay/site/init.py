@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.core.rules import Address, Network
+from relay.core.policy.model import Address, Network
 from relay.errors import NotPermitted, RelayError
-from relay.site import compile as compiler
-from relay.site import locate, schema
+from relay.site import json_schema, locate
+from relay.site.policy import compile as compiler
 
 RESERVE = f"{locate.KEYS}/.reserve"
 RESERVE_BYTES = 8192  # given back by revoke-key on a full disk: room for the line it must write
@@ -68,9 +68,11 @@ Options before a key that narrow it are honoured: from=, expiry-time=, permitope
 `.reserve` is room that revoke-key gives back on a full disk. Leave it here.
 """
 
+_DIRECTORIES = (locate.POLICIES, locate.KEYS, json_schema.DIRECTORY)
+
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class CandidateRoute:
     """One route of the kernel that may lead to a zone. `gateway` None: on-link."""
 
     network: Network
@@ -79,14 +81,14 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class FileOwner:
     """Whose the files become; None leaves them to whoever runs this (not root, or no such group yet)."""
 
     uid: int
     gid: int
 
 
-def make(site: Path, ways: Iterable[Way], owner: Owner | None = None) -> tuple[str, ...]:
+def make(site: Path, ways: Iterable[CandidateRoute], owner: FileOwner | None = None) -> tuple[str, ...]:
     """Make what is missing of the site. Gives one line per thing: what was made, what was there already.
 
     Raises NotPermitted when it cannot be written, RelayError for a directory that holds something else.
@@ -95,7 +97,7 @@ def make(site: Path, ways: Iterable[Way], owner: Owner | None = None) -> tuple[s
     contents = files(ways)
     done: list[str] = []
     try:
-        done += [_directory(path, owner) for path in (site, site / locate.POLICIES, site / locate.KEYS)]
+        done += [_directory(path, owner) for path in (site, *(site / name for name in _DIRECTORIES))]
         for name, content in contents.items():
             if name.startswith(locate.POLICIES) and name.endswith(".yaml") and _has_policy(site):
                 continue  # there are policies already: a second one with the same zones would contradict them
@@ -105,7 +107,7 @@ def make(site: Path, ways: Iterable[Way], owner: Owner | None = None) -> tuple[s
     return tuple(done)
 
 
-def files(ways: Iterable[Way]) -> dict[str, bytes]:
+def files(ways: Iterable[CandidateRoute]) -> dict[str, bytes]:
     """The files of a new site by name. What is proposed from the kernel's routes is valid, or it is left out."""
     proposed = _proposed(ways)
     contents = _contents(_ZONES + "".join(proposed) if proposed else _NO_ZONES)
@@ -117,17 +119,17 @@ def files(ways: Iterable[Way]) -> dict[str, bytes]:
 
 def _contents(zones: str) -> dict[str, bytes]:
     texts = {
-        locate.SETTINGS: schema.hint("relay") + _SETTINGS,
-        f"{locate.POLICIES}/policy.yaml": schema.hint("policy") + _POLICY.format(zones=zones),
+        locate.SETTINGS: json_schema.hint("relay") + _SETTINGS,
+        f"{locate.POLICIES}/policy.yaml": json_schema.hint("policy") + _POLICY.format(zones=zones),
         f"{locate.KEYS}/README": _KEYS,
-        schema.FILES["relay"]: schema.text("relay"),
-        schema.FILES["policy"]: schema.text("policy"),
+        json_schema.FILES["relay"]: json_schema.text("relay"),
+        json_schema.FILES["policy"]: json_schema.text("policy"),
         RESERVE: "\0" * RESERVE_BYTES,
     }
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _proposed(ways: Iterable[Way]) -> list[str]:
+def _proposed(ways: Iterable[CandidateRoute]) -> list[str]:
     """One line of YAML per zone. Of networks that overlap on one interface the widest is taken, the others noted."""
     wanted = [
         way
@@ -137,7 +139,7 @@ def _proposed(ways: Iterable[Way]) -> list[str]:
         and not way.network.is_link_local
         and 8 <= way.network.prefixlen < way.network.max_prefixlen
     ]
-    taken: list[Way] = []
+    taken: list[CandidateRoute] = []
     lines: list[str] = []
     for way in sorted(
         wanted, key=lambda way: (way.interface, way.network.version, way.network.prefixlen, way.network.network_address)
@@ -178,7 +180,7 @@ def _has_policy(site: Path) -> bool:
     return any(entry.suffix == ".yaml" for entry in (site / locate.POLICIES).iterdir())
 
 
-def _directory(path: Path, owner: Owner | None) -> str:
+def _directory(path: Path, owner: FileOwner | None) -> str:
     try:
         path.mkdir(mode=0o750, parents=True)
     except FileExistsError:
@@ -188,7 +190,7 @@ def _directory(path: Path, owner: Owner | None) -> str:
     return f"made {path}"
 
 
-def _file(path: Path, content: bytes, owner: Owner | None) -> str:
+def _file(path: Path, content: bytes, owner: FileOwner | None) -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o640)
@@ -205,14 +207,14 @@ def _file(path: Path, content: bytes, owner: Owner | None) -> str:
     return f"made {path}"
 
 
-def give(site: Path, owner: Owner) -> tuple[str, ...]:
+def give(site: Path, owner: FileOwner) -> tuple[str, ...]:
     """Give what is there to its right owner, with the right modes; for a second run when the group exists at last.
 
     Only directories and plain files of the site, no links. Gives one line per thing that was changed.
     """
     done = []
-    known = [path for path in (site / locate.SETTINGS, site / schema.FILES["relay"]) if path.exists()]
-    for path in (site, *known, *_below(site / locate.POLICIES), *_below(site / locate.KEYS)):
+    known = [path for path in (site / locate.SETTINGS,) if path.exists()]
+    for path in (site, *known, *(found for name in _DIRECTORIES for found in _below(site / name))):
         found = path.lstat()
         mode = 0o750 if stat.S_ISDIR(found.st_mode) else 0o640
         if stat.S_ISLNK(found.st_mode):
@@ -225,9 +227,11 @@ def give(site: Path, owner: Owner) -> tuple[str, ...]:
 
 
 def _below(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
     return [directory, *sorted(entry for entry in directory.iterdir() if entry.is_file())]
 
 
-def _own(path: Path, owner: Owner | None) -> None:
+def _own(path: Path, owner: FileOwner | None) -> None:
     if owner is not None:
         os.chown(path, owner.uid, owner.gid, follow_symlinks=False)

@@ -6,8 +6,17 @@ from typing import Annotated
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from relay.errors import InputRejected
-from relay.site import values
-from relay.site.models import AddressText, InterfaceText, NetworkText, Place, _choice, _read, _schema, _Strict
+from relay.site.policy.policy_models import (
+    AddressText,
+    InterfaceText,
+    NetworkText,
+    Place,
+    _choice,
+    _read,
+    _schema,
+    _Strict,
+)
+from relay.site.yaml import scalars
 
 _NETWORK_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -15,7 +24,7 @@ _NETWORK_ID = re.compile(r"[0-9a-f]{16}")
 def _network_id(value: object) -> str:
     """ZeroTier's id of a network; YAML reads one of digits only as a number, which has lost nothing but its quotes."""
     cure = 'copy it from the web panel; it has 16 of 0-9 a-f: "8056c2e21c000001"'
-    given = values.text(value, cure).lower()
+    given = scalars.text(value, cure).lower()
     if not _NETWORK_ID.fullmatch(given):
         raise InputRejected(f"{given[:40]!r} is not a ZeroTier network id", cure)
     return given

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
-from relay.core.rules import Window
+from relay.core.policy.model import TimeWindow
 from relay.errors import InputRejected
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -23,7 +23,7 @@ FUTURE_SECONDS = 3653 * 86400  # ten years: a snapshot is compiled again at ever
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TypedTime:
     """An instant as it was typed: `local` has a time zone only if one was typed; `day` means the whole day."""
 
     local: datetime
@@ -42,15 +42,15 @@ def _unix(local: datetime, zone: ZoneInfo) -> int:
     return int((local if local.tzinfo else local.replace(tzinfo=zone)).timestamp())
 
 
-def moment(text: str) -> Moment:
+def moment(text: str) -> TypedTime:
     """`2026-12-31`, or `2026-12-31T18:00` with optional seconds and `Z` or `+08:00`. Raises InputRejected."""
     cure = "write 2026-12-31, or 2026-12-31T18:00, or 2026-12-31T18:00+08:00"
     try:
         if _DATE.fullmatch(text):
             typed = date.fromisoformat(text)
-            found = Moment(datetime(typed.year, typed.month, typed.day), day=True)  # noqa: DTZ001 - zone comes later
+            found = TypedTime(datetime(typed.year, typed.month, typed.day), day=True)  # noqa: DTZ001 - zone comes later
         elif _INSTANT.fullmatch(text):
-            found = Moment(
+            found = TypedTime(
                 datetime.fromisoformat(text.upper().replace("T ", "T").replace(" ", "T", 1).replace(" ", ""))
             )
         else:
@@ -98,11 +98,13 @@ def hours(text: str) -> tuple[int, int]:
     return start, end
 
 
-def windows(on: frozenset[int] | None, spans: tuple[tuple[int, int], ...]) -> tuple[Window, ...]:
+def windows(on: frozenset[int] | None, spans: tuple[tuple[int, int], ...]) -> tuple[TimeWindow, ...]:
     """The windows of a rule with these days and hours; none for a rule with neither."""
     if on is None and not spans:
         return ()
-    return tuple(Window(frozenset(range(7)) if on is None else on, start, end) for start, end in spans or ((0, 1440),))
+    return tuple(
+        TimeWindow(frozenset(range(7)) if on is None else on, start, end) for start, end in spans or ((0, 1440),)
+    )
 
 
 def timezone(text: str) -> ZoneInfo:

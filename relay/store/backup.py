@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from relay.errors import InputRejected, RelayError
-from relay.store import archive, archive_files
-from relay.store.database import FILE
-from relay.store.files import retire_log, take_lock
+from relay.store.archive import archive_reader, archive_writer
+from relay.store.database_files import retire_log, take_lock
+from relay.store.writer import FILE
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MOST_FILES = 50_000
 MOST_BYTES = 64 << 30
 _SITE = ("relay.yaml", "network.yaml", "policies", "keys")
-_STATE = ("host_keys", "applied", archive.DIRECTORY)
+_STATE = ("host_keys", "applied", archive_reader.DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +191,10 @@ def _database_copy(state: Path) -> Iterator[Path | None]:
 @contextlib.contextmanager
 def _no_archiving(state: Path) -> Iterator[None]:
     """Nobody moves rows from the database to archives, or deletes an archive, as long as it takes."""
-    if not (state / archive.DIRECTORY).exists():
+    if not (state / archive_reader.DIRECTORY).exists():
         yield
         return
-    with archive_files.alone(state):
+    with archive_writer.alone(state):
         yield
 
 
@@ -206,7 +206,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _add_file(tar: tarfile.TarFile, name: str, path: Path, digests: dict[str, str]) -> None:
     entry = tarfile.TarInfo(name)
-    secret = name.startswith((f"state/{FILE}", "state/host_keys/", f"state/{archive.DIRECTORY}/"))
+    secret = name.startswith((f"state/{FILE}", "state/host_keys/", f"state/{archive_reader.DIRECTORY}/"))
     mode = 0o600 if secret else 0o640
     entry.size, entry.mode, entry.mtime = path.stat().st_size, mode, int(time.time())
     with path.open("rb") as file:

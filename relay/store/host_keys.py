@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay import durable
+from relay import atomic_file
 from relay.errors import InputRejected, NotPermitted, RelayError
 
 DIRECTORY = "host_keys"
@@ -97,7 +97,7 @@ def retire(state: Path, which: str) -> HostKey:
     name = f"{key.name}-{key.fingerprint[7:15].replace('/', '_').replace('+', '-')}"
     (directory / key.name).rename(retired / name)
     (directory / f"{key.name}.pub").rename(retired / f"{name}.pub")
-    durable.sync(directory)
+    atomic_file.sync(directory)
     return key
 
 
@@ -165,7 +165,7 @@ def _text(path: Path, *, secret: bool) -> bytes:
 
 def _write(path: Path, data: bytes, mode: int, state: Path) -> None:
     try:
-        durable.replace(path, data, mode, lambda descriptor: _own(descriptor, state))
+        atomic_file.replace(path, data, mode, lambda descriptor: _own(descriptor, state))
     except OSError as error:
         raise RelayError(f"{path}: {error.strerror}", "is there room, and do you run it as root?") from None
 

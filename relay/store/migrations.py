@@ -2,7 +2,7 @@
 
 Migrations are numbered and additive within a major version, so that a step back to the program before still
 works on the database after. SQLite's user_version holds major * 1000 + number. A database of format 1 is laid out anew
-(store.conversion), once, when a writer opens it.
+(store.migrate_1_to_2), once, when a writer opens it.
 
 What repeats is kept once: who (person, key, client), target (asked, judged, rule) and rests are dictionaries of
 canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven

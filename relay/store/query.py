@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.core import ids
-from relay.core.question import Question, full_fingerprint, lowered
-from relay.store import hours
-from relay.store.dictionary import network_keys
+from relay.core.audit.audit_query import AuditQuery, full_fingerprint, lowered
+from relay.store.rows import time_index
+from relay.store.rows.row_encoding import network_keys
 
 Ask = Callable[..., list[Any]]
 
@@ -53,7 +53,7 @@ class _Set:
         return f"SELECT seq FROM events INDEXED BY {self.index} WHERE {self.term('')} AND seq BETWEEN :bottom AND :top"  # noqa: S608 - our own words
 
 
-def candidates(ask: Ask, question: Question, before: int | None, size: int) -> Iterator[list[int]]:
+def candidates(ask: Ask, question: AuditQuery, before: int | None, size: int) -> Iterator[list[int]]:
     """Numbers of rows that may answer, newest first and all before row `before`, up to `size` at once.
 
     `ask(statement, values)` gives the whole answer of one statement.
@@ -100,13 +100,13 @@ def candidates(ask: Ask, question: Question, before: int | None, size: int) -> I
             top, width = edge - 1, width * 4
 
 
-def _span(ask: Ask, question: Question, before: int | None) -> tuple[int, int]:
+def _span(ask: Ask, question: AuditQuery, before: int | None) -> tuple[int, int]:
     """The first and the last row that may answer by its number; none when the first is behind the last."""
-    bottom, top = hours.span(ask, question.since, question.until)
+    bottom, top = time_index.span(ask, question.since, question.until)
     return bottom, top if before is None else min(top, before - 1)
 
 
-def _sets(ask: Ask, question: Question) -> list[_Set]:
+def _sets(ask: Ask, question: AuditQuery) -> list[_Set]:
     """What the question narrows down by an index."""
     found = []
     for column, (terms, values) in (("who", _who(question)), ("target", _target(question))):
@@ -119,20 +119,20 @@ def _sets(ask: Ask, question: Question) -> list[_Set]:
     return found
 
 
-def _names(ask: Ask, question: Question) -> list[int] | None:
+def _names(ask: Ask, question: AuditQuery) -> list[int] | None:
     """The numbers of the names that may answer; None: any."""
     if not question.name and not question.verdict:
         return None
     return [int(number) for number, name in ask("SELECT id, name FROM names", ()) if question.is_called(name)]
 
 
-def _terms(ask: Ask, question: Question) -> tuple[list[str], dict[str, object]]:
+def _terms(ask: Ask, question: AuditQuery) -> tuple[list[str], dict[str, object]]:
     """What can only be seen in the row itself, and its values."""
     terms, values = [], dict[str, object]()
     for key, time, comparison in (("since", question.since, ">="), ("until", question.until, "<")):
         if time is not None:
             terms.append(f"e.time {comparison} :{key}")
-            values[key] = hours.clamped(time)
+            values[key] = time_index.clamped(time)
     names = _names(ask, question)
     if names is not None and set(names) & set(_MASS):
         terms.append(f"e.name {_AMONG.format(':names')}")
@@ -151,7 +151,7 @@ def _counts(ask: Ask, sets: list[_Set], values: dict[str, object], bottom: int, 
     }
 
 
-def _who(question: Question) -> tuple[list[str], list[object]]:
+def _who(question: AuditQuery) -> tuple[list[str], list[object]]:
     terms: list[str] = []
     values: list[object] = []
     if question.person:
@@ -167,7 +167,7 @@ def _who(question: Question) -> tuple[list[str], list[object]]:
     return terms, values
 
 
-def _target(question: Question) -> tuple[list[str], list[object]]:
+def _target(question: AuditQuery) -> tuple[list[str], list[object]]:
     terms: list[str] = []
     values: list[object] = []
     if question.address is not None:

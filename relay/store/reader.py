@@ -22,23 +22,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from relay.core import ids
-from relay.core.chain import Row
-from relay.core.question import Question
-from relay.core.total import Portion, portion
+from relay.core.audit.audit_query import AuditQuery
+from relay.core.audit.hash_chain import Row
+from relay.core.audit.usage_totals import TotalsPart, portion
 from relay.errors import StoreUnavailable
-from relay.store import columns, dictionary, hours, leaving, migrations, sums
-from relay.store.files import unavailable
-from relay.store.habits import Habit, habits
+from relay.store import aggregates, migrations, pruning
+from relay.store.database_files import unavailable
+from relay.store.last_access import LastAccess, habits
+from relay.store.preauth_counters import AttemptCount
 from relay.store.query import candidates
-from relay.store.rows import LINE, ROW, Line, Lines, base_of, row_of
-from relay.store.strangers import Count
+from relay.store.rows import row_encoding, search_columns, time_index
+from relay.store.rows.row_decoding import LINE, ROW, RowDecoder, VerifierRow, base_of, row_of
 
 _PAGE = 2000  # rows of one statement: some milliseconds, so that the writer's log can be folded in between
 
 _Stamp = tuple[tuple[int, int, int], ...]
 
 
-class Reader:
+class AuditReader:
     """Reads the audit database. Raises StoreUnavailable from every method, with the cure."""
 
     def __init__(self, path: Path, *, only_live: bool = False) -> None:
@@ -72,7 +73,7 @@ class Reader:
 
     def edge(self, time: int) -> int:
         """A row's number such that every event of `time` (UTC microseconds) or later stands behind that row."""
-        least, values = hours.since(time)
+        least, values = time_index.since(time)
         return min(int(self._ask(f"SELECT {least}", *values)[0][0]) - 1, self.head())
 
     def named(self, name: str, after: int, until: int, *, newest: bool) -> int:
@@ -89,11 +90,11 @@ class Reader:
         found = self._ask("SELECT seq, forward FROM open_forwards ORDER BY seq LIMIT 1")
         return (int(found[0][0]), str(found[0][1])) if found else None
 
-    def room(self) -> leaving.Room:
+    def room(self) -> pruning.DatabaseRoom:
         """How large the database is."""
         self._ask("SELECT 1")
         assert self._database is not None
-        return leaving.room(self._database)
+        return pruning.room(self._database)
 
     def after(self, seq: int, limit: int = 500) -> list[Row]:
         """The rows behind row `seq`, oldest first."""
@@ -107,22 +108,22 @@ class Reader:
             yield from page
             after = page[-1].seq
 
-    def lines(self, after: int = 0) -> Iterator[Line]:
+    def lines(self, after: int = 0) -> Iterator[VerifierRow]:
         """The same as canonical texts with their hashes, three times as fast: for verifying and for archives."""
-        lines = Lines(self._ask)
+        lines = RowDecoder(self._ask)
         while page := self._ask(f"{LINE} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", after, _PAGE):
             yield from map(lines.line, page)
             after = page[-1][0]
 
     def mislaid(self) -> list[str]:
         """What a search would be misled by, though the rows are as they were written; empty: nothing."""
-        return columns.mislaid(self._ask)
+        return search_columns.mislaid(self._ask)
 
-    def habits(self, until: int) -> Iterator[Habit]:
+    def habits(self, until: int) -> Iterator[LastAccess]:
         """Who was seen, and at which targets, in the rows up to row `until`, each with the last time."""
         return habits(self._ask, self.base()[0], until)
 
-    def search(self, question: Question, before: int | None = None, limit: int = 100) -> list[Row]:
+    def search(self, question: AuditQuery, before: int | None = None, limit: int = 100) -> list[Row]:
         """Up to `limit` rows that answer `question`, newest first, all before row `before`."""
         found: list[Row] = []
         for numbers in candidates(self._answer, question, before, limit):
@@ -135,14 +136,15 @@ class Reader:
         return found[:limit]
 
     def portions(
-        self, question: Question, by: str, progress: Callable[[float], object], after: int = 0
-    ) -> Iterator[Portion]:
-        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of core.total.BY."""
+        self, question: AuditQuery, by: str, progress: Callable[[float], object], after: int = 0
+    ) -> Iterator[TotalsPart]:
+        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of
+        core.audit.usage_totals.BY."""
         if not question.text:
-            return sums.portions(self._answer, question, by, progress, after)
+            return aggregates.portions(self._answer, question, by, progress, after)
         return self._each(question, progress, after)
 
-    def _each(self, question: Question, progress: Callable[[float], object], after: int) -> Iterator[Portion]:
+    def _each(self, question: AuditQuery, progress: Callable[[float], object], after: int) -> Iterator[TotalsPart]:
         edge: int | None = None
         last = max(self.head(), 1)
         while (page := self.search(question, edge, _PAGE)) and page[0].seq > after:
@@ -152,12 +154,12 @@ class Reader:
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
-        found = self._rows("WHERE e.id = ?", dictionary.kept(id))
+        found = self._rows("WHERE e.id = ?", row_encoding.kept(id))
         return found[0] if found else None
 
     def by_connection(self, connection: str, limit: int = 10_000) -> list[Row]:
         """The rows of one connection, oldest first."""
-        id = dictionary.kept(connection)
+        id = row_encoding.kept(connection)
         return self._rows(
             """WHERE e.seq IN (SELECT seq FROM events WHERE connection = ? AND name <> 2
             UNION ALL SELECT seq FROM events WHERE forward <> 1 AND name = 2 AND forward IN
@@ -173,7 +175,7 @@ class Reader:
     def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
         """The opening and the closing row of each of these forwards, as far as there are any."""
         found: dict[str, list[Row]] = {}
-        every = [dictionary.kept(forward) for forward in forwards]
+        every = [row_encoding.kept(forward) for forward in forwards]
         for begin in range(0, len(every), _PAGE):
             some = every[begin : begin + _PAGE]
             marks = ", ".join("?" * len(some))
@@ -197,7 +199,7 @@ class Reader:
                UNION SELECT min(connection) FROM events WHERE connection > ? AND name <> 2) WHERE id IS NOT NULL""",
             *([span[0]] * 4),
         )
-        near = (dictionary.told(near) for (near,) in found)
+        near = (row_encoding.told(near) for (near,) in found)
         return max(near, key=lambda near: _likeness(near, id), default=None)
 
     def persons(self) -> list[str]:
@@ -210,19 +212,19 @@ class Reader:
         """Whether this forward has no closing row yet."""
         return bool(self._ask("SELECT 1 FROM open_forwards WHERE forward = ?", forward))
 
-    def strangers(self, first_minute: int, last_minute: int) -> list[Count]:
+    def strangers(self, first_minute: int, last_minute: int) -> list[AttemptCount]:
         """The counts of strangers in these minutes (both included), oldest first."""
         found = self._ask(
             "SELECT * FROM strangers WHERE minute BETWEEN ? AND ? ORDER BY minute, count DESC, prefix LIMIT 10000",
             first_minute,
             last_minute,
         )
-        return [Count(*columns) for columns in found]
+        return [AttemptCount(*columns) for columns in found]
 
-    def stranger(self, reference: str) -> Count | None:
+    def stranger(self, reference: str) -> AttemptCount | None:
         """The count whose last attempt was told this reference id."""
         found = self._ask("SELECT * FROM strangers WHERE reference = ? LIMIT 1", reference)
-        return Count(*found[0]) if found else None
+        return AttemptCount(*found[0]) if found else None
 
     def close(self) -> None:
         """Let the database go; a later question opens it again."""

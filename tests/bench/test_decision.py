@@ -7,8 +7,8 @@ from ipaddress import ip_address
 import pytest
 
 from bench import decision
-from relay.core import target
-from relay.core.rules import Destination
+from relay.core.policy import target
+from relay.core.policy.model import Destination
 from tests.core import reference
 
 

@@ -1,6 +1,6 @@
 """The policy language in thirty slow lines, which the compiled policy must agree with; and random policies to compare.
 
-Written from DESIGN.md and the docstrings of relay.core.rules, without a look at how the real one does it.
+Written from DESIGN.md and the docstrings of relay.core.policy.model, without a look at how the real one does it.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
 
-from relay.core.rules import Address, Destination, Rule, Window, Zone
+from relay.core.policy.model import Address, Destination, Rule, TimeWindow, Zone
 
 
 def decide(rules: Sequence[Rule], person: str, source: Address | None, to: Destination, at: datetime) -> Rule | None:
@@ -31,7 +31,7 @@ def matches(rule: Rule, person: str, source: Address | None, to: Destination, at
     )
 
 
-def holds(window: Window, at: datetime) -> bool:
+def holds(window: TimeWindow, at: datetime) -> bool:
     """The window began on a day of its own, today or yesterday, and is not over."""
     for midnight in (
         at.replace(hour=0, minute=0, second=0),
@@ -64,7 +64,7 @@ START = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp())  # a Friday
 ports = st.sampled_from(PORTS)
 times = st.integers(START, START + 5 * 86400)
 windows = st.builds(
-    Window, st.frozensets(st.integers(0, 6)), st.integers(0, 1439), st.sampled_from((0, 1, 300, 720, 1439, 1440))
+    TimeWindow, st.frozensets(st.integers(0, 6)), st.integers(0, 1439), st.sampled_from((0, 1, 300, 720, 1439, 1440))
 )
 people = st.frozensets(st.sampled_from(PERSONS), max_size=3)
 rules = st.builds(

@@ -1,10 +1,10 @@
-"""docs/audit.md says which events and fields there are: the tables of relay/core/event.py, word for word."""
+"""docs/audit.md says which events and fields there are: the tables of relay/core/audit/event.py, word for word."""
 
 import re
 from pathlib import Path
 
-from relay.core.event import FIELDS, NAMES
-from relay.net.routes import Obstacle
+from relay.core.audit.event import FIELDS, NAMES
+from relay.net.kernel.route_guard import Obstacle
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 BEGIN, END = re.compile(r"<!-- events: [^\n]*-->\n"), "<!-- end of events -->"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import relay as package
-from relay.core import chain
-from relay.store.database import FILE, Reader
+from relay.core.audit import hash_chain
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE
 from tests.relay_process import Relay, echo_server, make_key, relay, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key, public_blob, rss, string, uint32
@@ -404,7 +405,7 @@ def test_the_bastion_cve_2023_45140() -> None:
         "serve/worker.py",  # to the supervisor's socket
         "serve/succession.py",  # to the former supervisor's
     }
-    from relay.serve.adapter import Adapter
+    from relay.serve.worker.session import Adapter
 
     inherited = {"connection_requested", "server_requested", "session_requested", "unix_connection_requested"}
     assert not inherited & set(vars(Adapter)), "nothing but Connection opens channels"
@@ -414,14 +415,14 @@ def test_the_bastion_cve_2025_59339(one: Relay, echo: int) -> None:
     """Recordings were silently unsigned there: here each row that is there carries its hash, and they fit."""
     with logged_in(one) as client:
         client.echo("remote", echo)
-    rows = list(Reader(one.site / "state" / FILE).after(0, 100_000))
+    rows = list(AuditReader(one.site / "state" / FILE).after(0, 100_000))
     assert rows
-    prev = chain.GENESIS
+    prev = hash_chain.GENESIS
     for seq, row in enumerate(rows, 1):
         assert row.seq == seq
         assert row.prev == prev
         prev = row.hash
-        assert prev == chain.digest(row.prev, chain.canonical(row.node, row.seq, row.event, row.schema))
+        assert prev == hash_chain.digest(row.prev, hash_chain.canonical(row.node, row.seq, row.event, row.schema))
 
 
 # ---- many at once

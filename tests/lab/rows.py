@@ -4,11 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from relay.store.database import FILE, Reader
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE
 
 for line in sys.stdin:
     found, seq = [], int(line)
-    with Reader(Path(sys.argv[1]) / FILE) as reader:
+    with AuditReader(Path(sys.argv[1]) / FILE) as reader:
         while rows := reader.after(seq, 1000):
             found += [{**row.event.fields, "name": row.event.name, "id": row.event.id, "seq": row.seq} for row in rows]
             seq = rows[-1].seq

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.cli.net import _COMMANDS
+from relay.cli.net.commands import _COMMANDS
 from tests.lab.lab import Lab
 from tests.lab.network import MTU
 from tests.lab.world import HOME, Machine

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Zone
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Zone
 from relay.net.plan.relay_host import relay_machine
 from tests.lab.lab import Lab
 from tests.lab.world import Machine
@@ -30,20 +30,20 @@ WALK = """
 import json, os, sys
 from dataclasses import replace
 from pathlib import Path
-from relay.cli import net_verify, zones
-from relay.net import verify, zerotier_view
-from relay.net.crossing import Patience
+from relay.cli.net import verify, zones
+from relay.net.diagnose import path_check; from relay.net.zerotier import node_view
+from relay.net.diagnose.zone_probe import ProbeTimeouts
 from relay.site.locate import Site
 from tests.net import recorded
 places, state, who = json.loads(sys.argv[1])
-questions = net_verify.questions(zones.read(Site(Path("/etc/relay"), Path("/var/lib/relay"))), tuple(places))
+questions = verify.questions(zones.read(Site(Path("/etc/relay"), Path("/var/lib/relay"))), tuple(places))
 if who:
     os.setgroups([]), os.setgid(who), os.setuid(who)
-view = zerotier_view.View(zerotier_view.Standing.TOKEN_UNREADABLE)
+view = node_view.NodeView(node_view.ApiStatus.TOKEN_UNREADABLE)
 if state:
-    view = zerotier_view.parse(recorded.answers(state))
-patience = Patience(echo=0.2, tries=2, arp=0.8, port=0.8)
-legs = [leg for one in questions for leg in verify.walk(one, patience=patience, node=lambda: view)]
+    view = node_view.parse(recorded.answers(state))
+patience = ProbeTimeouts(echo=0.2, tries=2, arp=0.8, port=0.8)
+legs = [leg for one in questions for leg in path_check.walk(one, patience=patience, node=lambda: view)]
 print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))
 """
 Leg = tuple[str, str, str, str]

@@ -15,11 +15,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Zone
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Zone
 from relay.errors import RelayError
-from relay.net import apply, record, survey
-from relay.net.machine import Machine
+from relay.net.apply import journal, preview, transaction
+from relay.net.plan.machine import Machine
 from relay.net.plan.relay_host import relay_machine
 
 WATCHED = ("/etc/relay-net", "/etc/systemd/system/relay-net.service", "/etc/elsewhere")
@@ -72,13 +72,13 @@ def state() -> dict[str, object]:
 
 def perform(wanted: Machine, *, force: bool = False, say: Callable[[str], None] = lambda _: None) -> str:
     """One run as the command does it: `nothing` or the diff."""
-    with record.locked() as lock:
-        apply.repair(say)
-        found = survey.survey(wanted, force=force)
+    with journal.locked() as lock:
+        transaction.repair(say)
+        found = preview.survey(wanted, force=force)
         if found.nothing:
             return "nothing"
-        apply.carry_out(found, say, lock)
-        return "\n".join(survey.difference(found))
+        transaction.carry_out(found, say, lock)
+        return "\n".join(preview.difference(found))
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -155,7 +155,7 @@ def same(expected: dict[str, object], when: str) -> None:
 
 def main(verb: str, *knobs: str) -> None:
     """state | apply | undo | kills-apply | kills-change | kills-undo; prints JSON, and lines on the way to stderr."""
-    nothing, wanted = apply.NOTHING, machine(knobs)
+    nothing, wanted = transaction.NOTHING, machine(knobs)
     ways = {
         "kills-apply": (nothing, wanted),
         "kills-change": (machine(["managed"]), wanted),

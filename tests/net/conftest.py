@@ -17,17 +17,17 @@ CHECKOUT = Path(__file__).parents[2]
 ASK = """
 import json, sys
 from ipaddress import ip_address
-from relay.net import interfaces, routes
+from relay.net.kernel import interfaces, route_guard
 interface, address, gateway, port = json.loads(sys.argv[1])
-answer = routes.guard(interface, ip_address(address), ip_address(gateway) if gateway else None, port=port)
+answer = route_guard.guard(interface, ip_address(address), ip_address(gateway) if gateway else None, port=port)
 print(json.dumps([answer.ok, answer.reason, answer.detail, answer.interface]))
 """
 SHOW = """
 import json
-from relay.net import interfaces, routes
+from relay.net.kernel import interfaces, route_guard
 print(json.dumps([
     [[at.name, at.up, sorted(map(str, at.addresses)), at.loopback] for at in interfaces.interfaces()],
-    [[str(at.network), str(at.gateway), at.interface, at.metric] for at in routes.routes()],
+    [[str(at.network), str(at.gateway), at.interface, at.metric] for at in route_guard.routes()],
 ]))
 """
 

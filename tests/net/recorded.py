@@ -5,14 +5,15 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Zone
-from relay.net import interfaces, zerotier_view
-from relay.net.icmp import Echo, Kind
-from relay.net.interfaces import Interface
-from relay.net.neighbours import Neighbour, State
-from relay.net.observation import Observation, Reach, Role, Way
-from relay.net.routes import Guard, Obstacle, Route
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Zone
+from relay.net.diagnose.observation import Observation, Reachability, Role, RouteLookup
+from relay.net.kernel import interfaces
+from relay.net.kernel.interfaces import Interface
+from relay.net.kernel.neighbours import Neighbour, NeighbourState
+from relay.net.kernel.route_guard import Obstacle, Route, RouteCheck
+from relay.net.probe.ping import Echo, EchoKind
+from relay.net.zerotier import node_view
 
 FOLDER = Path(__file__).parent / "fixtures" / "zerotier"
 STATES = sorted(path.name.removesuffix(".json") for path in FOLDER.glob("*.json"))
@@ -20,8 +21,8 @@ NETWORK = "cf33a232e100ab01"
 RELAY, GATEWAY, TARGET = ip_address("172.18.0.10"), ip_address("172.18.0.200"), ip_address("192.168.1.201")
 PUBLIC = ip_address("198.51.100.10")
 PATHS = ("/status", "/network", "/peer", "/moon")
-REPLY, SILENT = Echo(Kind.REPLY, seconds=0.008), Echo()
-OFF = Echo(Kind.UNREACHABLE, GATEWAY, 3.0, 1, detail="host unreachable")
+REPLY, SILENT = Echo(EchoKind.REPLY, seconds=0.008), Echo()
+OFF = Echo(EchoKind.UNREACHABLE, GATEWAY, 3.0, 1, detail="host unreachable")
 
 
 def read(state: str) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def observation(
     relay = role is Role.RELAY
     other = GATEWAY if relay else RELAY
     lan = "" if relay else "lan0"
-    guard = _guard(at, matching, links, routes) if relay else Guard()
+    guard = _guard(at, matching, links, routes) if relay else RouteCheck()
     reachable = guard.ok if relay else any(link.name == lan and link.up for link in links)
     return Observation(
         guard,
@@ -87,43 +88,47 @@ def observation(
         tuple(route for route in routes if route.network.prefixlen),
         _plain(ip),
         reverse_path,
-        Reach(other, "", far, _neighbour(ip, other, interface)) if interface else None,
-        Reach(TARGET, "remote", target, _neighbour(ip, TARGET, lan)) if reachable else None,
+        Reachability(other, "", far, _neighbour(ip, other, interface)) if interface else None,
+        Reachability(TARGET, "remote", target, _neighbour(ip, TARGET, lan)) if reachable else None,
         None if relay else True,
         lan,
-        zerotier_view.parse(answers(state)),
+        node_view.parse(answers(state)),
     )
 
 
 def _guard(
     at: Overlay, matching: list[str], links: tuple[Interface, ...], routes: tuple[Route, ...]
-) -> Guard:  # fmt: skip
+) -> RouteCheck:  # fmt: skip
     if not matching:
-        return Guard(Obstacle.INTERFACE_MISSING, f"no interface matches {at.zone.interface!r}")
+        return RouteCheck(Obstacle.INTERFACE_MISSING, f"no interface matches {at.zone.interface!r}")
     if len(matching) > 1:
-        return Guard(Obstacle.INTERFACE_AMBIGUOUS, f"{at.zone.interface!r} matches {', '.join(matching)}")
+        return RouteCheck(Obstacle.INTERFACE_AMBIGUOUS, f"{at.zone.interface!r} matches {', '.join(matching)}")
     (name,) = matching
     link = next(link for link in links if link.name == name)
     if not link.up:
-        return Guard(Obstacle.INTERFACE_DOWN, f"{name} is set down", name, link.index)
+        return RouteCheck(Obstacle.INTERFACE_DOWN, f"{name} is set down", name, link.index)
     hops = [
         route for route in routes if route.interface == name and TARGET in route.network and route.network.prefixlen
     ]
     if not hops:
-        return Guard(Obstacle.ROUTE_MISSING, f"no route to {TARGET} by {name} (No route to host)", name, link.index)
+        return RouteCheck(
+            Obstacle.ROUTE_MISSING, f"no route to {TARGET} by {name} (No route to host)", name, link.index
+        )
     assert hops[0].gateway == at.zone.gateway
-    return Guard(None, "", name, link.index)
+    return RouteCheck(None, "", name, link.index)
 
 
-def _plain(ip: dict[str, Any]) -> Way | None:
+def _plain(ip: dict[str, Any]) -> RouteLookup | None:
     for found in ip.get("route-get-fibmatch") or ():
         gateway = ip_address(found["gateway"]) if "gateway" in found else None
-        return Way(ip_network(found["dst"].replace("default", "0.0.0.0/0")), found["dev"], gateway)
+        return RouteLookup(ip_network(found["dst"].replace("default", "0.0.0.0/0")), found["dev"], gateway)
     return None
 
 
 def _neighbour(ip: dict[str, Any], address: object, interface: str) -> Neighbour | None:
     for found in ip["neigh"]:
         if found["dst"] == str(address) and found["dev"] == interface:
-            return Neighbour(ip_address(found["dst"]), 0, State(found["state"][0].lower()), found.get("lladdr", ""))
+            return Neighbour(
+                ip_address(found["dst"]), 0, NeighbourState(found["state"][0].lower()), found.get("lladdr", "")
+            )
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.journal import line, stranger
+from relay.core.audit.log_lines import line, stranger
 from tests.audit_rows import Relay
 
 FOLDER = Path(__file__).parents[2] / "packaging" / "fail2ban"

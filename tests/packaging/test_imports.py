@@ -13,7 +13,7 @@ REASONS = {
     "yaml": "a serving process reads the compiled snapshot and keys, never a document",
     "asyncssh": "it takes 0.3 s to import, and only workers speak SSH",
     "sqlite3": "the supervisor is the only writer of the audit database, and a worker never reads it",
-    "relay.store.database": "the supervisor is the only writer of the audit database, and a worker never reads it",
+    "relay.store.writer": "the supervisor is the only writer of the audit database, and a worker never reads it",
     "relay.review": "the audit is read by the command line",
     "relay.people": "keys are added and taken away by the command line",
     "relay.cli": "imports go down only",
@@ -44,7 +44,7 @@ def refused(statement: str, forbidden: tuple[str, ...]) -> list[str]:
     ("module", "forbidden"),
     [
         (
-            "relay.serve.supervisor",
+            "relay.serve.supervisor.process",
             (
                 "pydantic",
                 "rich",
@@ -58,25 +58,28 @@ def refused(statement: str, forbidden: tuple[str, ...]) -> list[str]:
             ),
         ),
         (
-            "relay.serve.worker",
+            "relay.serve.worker.process",
             (
                 "pydantic",
                 "rich",
                 "click",
                 "yaml",
                 "sqlite3",
-                "relay.store.database",
+                "relay.store.writer",
                 "relay.review",
                 "relay.people",
                 "relay.cli",
             ),
         ),
         (
-            "relay.serve.export",
+            "relay.serve.supervisor.audit.export.exporter",
             ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "relay.people", "relay.cli"),
         ),
-        ("relay.site.keyring", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
-        ("relay.serve.control", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
+        ("relay.site.key_files", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
+        (
+            "relay.serve.supervisor.control_server",
+            ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3"),
+        ),
     ],
 )
 def test_a_serving_process_imports_only_what_it_needs(module: str, forbidden: tuple[str, ...]) -> None:
@@ -104,7 +107,7 @@ def test_asking_for_help_imports_no_command(arguments: list[str]) -> None:
         "asyncssh",
         "cryptography",
         "sqlite3",
-        "relay.store.database",
+        "relay.store.writer",
         "relay.people",
     )
     assert refused(statement, forbidden) == []

@@ -16,14 +16,14 @@ MODULES = {path.relative_to(CHECKOUT).as_posix(): path for path in sorted(PACKAG
 
 # Everything that starts a program, by the module that may. No client's byte reaches any of these.
 STARTERS = {
-    "relay/serve/crew.py": "the workers",
-    "relay/serve/exporting.py": "the export, a process of its own",
-    "relay/serve/applied.py": "the child that compiles the site",
-    "relay/serve/retention.py": "the child that archives old audit rows",
-    "relay/cli/serve.py": "the supervisor, in its own place",
-    "relay/cli/upgrade.py": "the relayctl of the new version, by `relayctl upgrade`",
-    "relay/net/program.py": "ip, nft, systemctl ..., by `relayctl net`; a contract keeps serving processes from it",
-    "relay/site/units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
+    "relay/serve/supervisor/worker_pool.py": "the workers",
+    "relay/serve/supervisor/audit/export/runner.py": "the export, a process of its own",
+    "relay/serve/supervisor/policy/running_config.py": "the child that compiles the site",
+    "relay/serve/supervisor/audit/retention.py": "the child that archives old audit rows",
+    "relay/cli/running/serve.py": "the supervisor, in its own place",
+    "relay/cli/running/upgrade.py": "the relayctl of the new version, by `relayctl upgrade`",
+    "relay/net/system_commands.py": "ip, nft, systemctl, by `relayctl net`; a contract keeps serving processes from it",
+    "relay/site/systemd_units.py": "systemd-sysusers or useradd, by `relayctl init --systemd`",
 }
 STARTING = {
     "subprocess",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relay.core.settings import Limits
 from relay.errors import InputRejected, NotPermitted
-from relay.site import units
+from relay.site import systemd_units
 
 CHECKOUT = Path(__file__).parents[2]
 LISTEN = ("0.0.0.0:22", "[::]:22")
@@ -32,13 +32,13 @@ def settings(text: str) -> dict[str, list[str]]:
 def test_the_packaged_texts_are_what_is_rendered() -> None:
     """packaging/systemd is never edited by hand: `make units` writes it."""
     directory = CHECKOUT / "packaging" / "systemd"
-    assert {path.name: path.read_text() for path in directory.iterdir()} == units.packaged(), "type: make units"
+    assert {path.name: path.read_text() for path in directory.iterdir()} == systemd_units.packaged(), "type: make units"
 
 
 def test_the_socket_holds_every_listener() -> None:
     """Each address of `listen` becomes one socket, and IPv6 ones take no IPv4 client."""
-    texts = units.render(LISTEN, site=SITE, state=STATE)
-    socket = settings(texts[units.SOCKET])
+    texts = systemd_units.render(LISTEN, site=SITE, state=STATE)
+    socket = settings(texts[systemd_units.SOCKET])
     assert socket["ListenStream"] == ["0.0.0.0:22", "[::]:22"]
     assert socket["BindIPv6Only"] == ["ipv6-only"]
     assert socket["FileDescriptorName"] == ["relay"]
@@ -69,19 +69,19 @@ def test_the_socket_holds_every_listener() -> None:
 )
 def test_the_service_says_what_the_design_asks(name: str, value: str) -> None:
     """The settings that the design names are there, once, with that value."""
-    assert settings(units.render(LISTEN, site=SITE, state=STATE)[units.SERVICE])[name] == [value]
+    assert settings(systemd_units.render(LISTEN, site=SITE, state=STATE)[systemd_units.SERVICE])[name] == [value]
 
 
 def test_systemd_waits_longer_than_open_forwards_are_given() -> None:
     """`systemctl stop` does not kill the supervisor before limits.stop is over."""
     for stop in (Limits().stop, 0.0, 3600.0):
-        service = settings(units.render(LISTEN, site=SITE, state=STATE, stop=stop)[units.SERVICE])
+        service = settings(systemd_units.render(LISTEN, site=SITE, state=STATE, stop=stop)[systemd_units.SERVICE])
         assert int(service["TimeoutStopSec"][0]) > stop
 
 
 def test_a_state_elsewhere_is_the_only_path_it_may_write() -> None:
     """A site with its own `state:` gets that directory, and not /var/lib/relay besides."""
-    service = settings(units.render(LISTEN, site=SITE, state=Path("/srv/relay/state"))[units.SERVICE])
+    service = settings(systemd_units.render(LISTEN, site=SITE, state=Path("/srv/relay/state"))[systemd_units.SERVICE])
     assert service["ReadWritePaths"] == ["/srv/relay/state"]
     assert "StateDirectory" not in service
 
@@ -101,7 +101,7 @@ def test_a_state_elsewhere_is_the_only_path_it_may_write() -> None:
 def test_what_is_not_an_address_and_port_never_reaches_a_unit(listen: str) -> None:
     """A listener that is not ADDRESS:PORT is refused, a line break above all."""
     with pytest.raises(InputRejected, match="cannot listen on"):
-        units.render([listen], site=SITE, state=STATE)
+        systemd_units.render([listen], site=SITE, state=STATE)
 
 
 @pytest.mark.parametrize(
@@ -111,31 +111,31 @@ def test_a_path_that_systemd_would_read_differently_is_refused(path: str) -> Non
     """Blanks, specifiers, variables and line breaks in a path are refused rather than quoted."""
     for values in ({"site": Path(path), "state": STATE}, {"site": SITE, "state": Path(path)}):
         with pytest.raises(InputRejected, match="cannot name the path"):
-            units.render(LISTEN, **values)
+            systemd_units.render(LISTEN, **values)
 
 
 def test_no_listener_is_a_fault() -> None:
     """A relay that listens nowhere is refused instead of becoming a socket unit without sockets."""
     with pytest.raises(InputRejected, match="nothing to listen on"):
-        units.render([], site=SITE, state=STATE)
+        systemd_units.render([], site=SITE, state=STATE)
 
 
 @given(listen=st.text(max_size=60), user=st.text(max_size=20))
 def test_any_text_gives_whole_units_or_a_refusal(listen: str, user: str) -> None:
     """Whatever is asked for, no rendered unit has a line that the template did not have."""
     try:
-        texts = units.render([listen], site=SITE, state=STATE, user=user)
+        texts = systemd_units.render([listen], site=SITE, state=STATE, user=user)
     except InputRejected:
         return
-    plain = units.render(["0.0.0.0:22"], site=SITE, state=STATE)
+    plain = systemd_units.render(["0.0.0.0:22"], site=SITE, state=STATE)
     assert {name: text.count("\n") for name, text in texts.items()} == {n: t.count("\n") for n, t in plain.items()}
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     """`init --systemd` again says that nothing differs, and leaves no half-written file behind."""
-    texts = units.render(LISTEN, site=SITE, state=STATE)
-    assert {str(path.relative_to(tmp_path)) for path in units.write(texts, tmp_path)} == set(texts)
-    assert units.write(texts, tmp_path) == ()
+    texts = systemd_units.render(LISTEN, site=SITE, state=STATE)
+    assert {str(path.relative_to(tmp_path)) for path in systemd_units.write(texts, tmp_path)} == set(texts)
+    assert systemd_units.write(texts, tmp_path) == ()
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
         Path(name).name for name in texts
     )
@@ -146,23 +146,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The refusal names the file and what to type."""
     (tmp_path / "etc").write_text("a file where a directory must be")
     with pytest.raises(NotPermitted, match=re.escape("relay.socket")) as refused:
-        units.write(units.render(LISTEN, site=SITE, state=STATE), tmp_path)
+        systemd_units.write(systemd_units.render(LISTEN, site=SITE, state=STATE), tmp_path)
     assert refused.value.hint == "use sudo"
 
 
 def test_a_relayctl_in_a_home_is_not_started_by_systemd() -> None:
     """The service sees no home directory, so a relayctl there is refused with what to do instead."""
-    if units.INSTALLED.exists():
-        assert units.program("/root/.local/bin/relayctl") == units.INSTALLED
+    if systemd_units.INSTALLED.exists():
+        assert systemd_units.program("/root/.local/bin/relayctl") == systemd_units.INSTALLED
         return
     with pytest.raises(NotPermitted, match=r"/root/\.local/bin/relayctl"):
-        units.program("/root/.local/bin/relayctl")
-    assert units.program("/usr/local/bin/relayctl-elsewhere") == Path("/usr/local/bin/relayctl-elsewhere")
+        systemd_units.program("/root/.local/bin/relayctl")
+    assert systemd_units.program("/usr/local/bin/relayctl-elsewhere") == Path("/usr/local/bin/relayctl-elsewhere")
 
 
 def test_a_user_that_exists_is_left_alone() -> None:
     """Asking again for the service's user does nothing."""
-    assert units.make_user("root") is False
+    assert systemd_units.make_user("root") is False
 
 
 @pytest.fixture
@@ -170,8 +170,8 @@ def unit_files(tmp_path: Path) -> Path:
     """The packaged units, with a program that exists on this machine."""
     true = shutil.which("true")
     assert true is not None
-    for name, text in units.packaged().items():
-        (tmp_path / name).write_text(text.replace(str(units.INSTALLED), true))
+    for name, text in systemd_units.packaged().items():
+        (tmp_path / name).write_text(text.replace(str(systemd_units.INSTALLED), true))
     return tmp_path
 
 

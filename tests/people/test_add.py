@@ -8,11 +8,11 @@ import pytest
 from relay.errors import InputRejected, NotPermitted, RelayError, SiteInvalid
 from relay.people import add as adding
 from relay.people.add import Addition
-from relay.site import keyring
+from relay.site import key_files
 
 
 def add(site: Path, person: str, text: str, groups: tuple[str, ...] = ()) -> Addition:
-    return adding.add(site / "keys", person, text.encode(), keyring.read(site), source="given", groups=groups)
+    return adding.add(site / "keys", person, text.encode(), key_files.read(site), source="given", groups=groups)
 
 
 def files(site: Path) -> dict[str, bytes]:
@@ -27,7 +27,7 @@ def test_a_key_gets_in(site: Path, lines: dict[str, str], prints: dict[str, str]
     assert path.read_text() == "restrict,port-forwarding " + lines["ed25519"]
     found, directory = path.stat(), (site / "keys").stat()
     assert (found.st_mode & 0o777, found.st_gid, found.st_uid) == (0o640, directory.st_gid, directory.st_uid)
-    assert keyring.read(site).of("alice")[0].fingerprint == prints["ed25519"]
+    assert key_files.read(site).of("alice")[0].fingerprint == prints["ed25519"]
     assert (site / "keys" / ".reserve").stat().st_blocks > 0
 
 
@@ -38,7 +38,7 @@ def test_more_keys_come_behind_the_old_ones(site: Path, lines: dict[str, str], p
     assert [key.line for key in done.added] == [3, 4]
     assert [key.fingerprint for key in done.already] == [prints["ed25519"]]
     for key in done.added:
-        assert keyring.read(site).keys[key.fingerprint].place == key.place
+        assert key_files.read(site).keys[key.fingerprint].place == key.place
 
 
 def test_the_same_again_changes_nothing(site: Path, lines: dict[str, str]) -> None:

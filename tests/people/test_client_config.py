@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.keys import Key, parse_line
-from relay.core.reach import Reachable
-from relay.core.rules import Host
-from relay.core.target import parse_spec
+from relay.core.keys.authorized_keys import Key, parse_line
+from relay.core.policy.model import Host
+from relay.core.policy.reachable_targets import Reachable
+from relay.core.policy.target import parse_spec
 from relay.errors import InputRejected
 from relay.people import client_config as configs
 from relay.people.client_config import Client

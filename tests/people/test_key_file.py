@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.errors import RelayError
 from relay.people import key_file
-from relay.site import keyring
+from relay.site import key_files
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "keys"
 LINES = [path.read_bytes() for path in sorted(FIXTURES.glob("*.pub"))]
@@ -39,12 +39,12 @@ def test_every_key_that_gets_in_is_seen_and_can_be_commented_out(data: bytes) ->
         (site / "keys").mkdir()
         path = site / "keys" / "alice.pub"
         path.write_bytes(data)
-        taken = set(keyring.read(site).keys)
+        taken = set(key_files.read(site).keys)
         seen = list(key_file.scan(site / "keys"))
         assert taken <= {one.fingerprint for one in seen}
         for one in seen:
             key_file.comment_out(site / "keys", one)
-        assert not keyring.read(site).keys
+        assert not key_files.read(site).keys
         assert path.stat().st_size == len(data)
 
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.keys import parse_line
+from relay.core.keys.authorized_keys import parse_line
 from relay.errors import InputRejected
 from relay.people import key_text
 

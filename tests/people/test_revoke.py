@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.keyring import Keyring
+from relay.core.keys.keyring import Keyring
 from relay.errors import InputRejected, NotPermitted, RelayError
 from relay.people import key_file
 from relay.people import revoke as revoking
 from relay.people.revoke import Revoked
-from relay.site import keyring
+from relay.site import key_files
 
 NOW = 1_795_428_000  # 2026-11-23T10:00:00Z
 
 
 def revoke(site: Path, what: str, why: str = "", rings: tuple[Keyring, ...] = ()) -> Revoked:
-    files = keyring.read(site)
+    files = key_files.read(site)
     keys = revoking.find(site / "keys", what, (files, *rings))
     return revoking.revoke(site / "keys", keys, files.revocations, now=NOW, who="root", why=why)
 
@@ -41,7 +41,7 @@ def test_a_person_is_out_with_all_keys(site: Path, lines: dict[str, str], prints
         for fingerprint in sorted((prints["ed25519"], prints["rsa-3072"]))
     ]
     assert path.stat().st_mode & 0o777 == 0o640
-    assert [key.person for key in keyring.read(site).keys.values()] == ["bob"]
+    assert [key.person for key in key_files.read(site).keys.values()] == ["bob"]
 
 
 def test_one_key_by_its_fingerprint(site: Path, lines: dict[str, str], prints: dict[str, str]) -> None:
@@ -49,14 +49,14 @@ def test_one_key_by_its_fingerprint(site: Path, lines: dict[str, str], prints: d
     put(site, "alice", lines["ed25519"] + lines["rsa-3072"])
     done = revoke(site, prints["ed25519"].removeprefix("SHA256:"))
     assert [(key.fingerprint, key.person) for key in done.keys] == [(prints["ed25519"], "alice")]
-    assert set(keyring.read(site).keys) == {prints["rsa-3072"]}
+    assert set(key_files.read(site).keys) == {prints["rsa-3072"]}
 
 
 def test_a_fingerprint_that_nobody_has(site: Path, prints: dict[str, str]) -> None:
     """It is shut out should it ever come."""
     done = revoke(site, prints["ed25519"], "seen on a stolen disk")
     assert done.keys[0].person == ""
-    assert keyring.read(site).revocations[prints["ed25519"]].why == "seen on a stolen disk"
+    assert key_files.read(site).revocations[prints["ed25519"]].why == "seen on a stolen disk"
 
 
 def test_twice_is_once(site: Path, lines: dict[str, str]) -> None:
@@ -104,7 +104,7 @@ def test_broken_files_stop_no_revocation(
     else:
         (site / "keys" / "revoked").write_text("rubbish without an end")
     assert [key.fingerprint for key in revoke(site, "alice").keys] == [prints["ed25519"]]
-    assert prints["ed25519"] in keyring.read(site).revoked
+    assert prints["ed25519"] in key_files.read(site).revoked
 
 
 def test_keys_that_are_applied_but_gone_from_the_files(
@@ -112,7 +112,7 @@ def test_keys_that_are_applied_but_gone_from_the_files(
 ) -> None:
     """What was applied is known as well: its person can be revoked without a file."""
     put(site, "alice", lines["ed25519"])
-    applied = keyring.read(site)
+    applied = key_files.read(site)
     (site / "keys" / "alice.pub").unlink()
     assert revoke(site, "alice", rings=(applied,)).keys[0].fingerprint == prints["ed25519"]
 
@@ -143,7 +143,7 @@ def test_on_a_full_disk_the_reserve_is_given_back(
     assert ".reserve" in done.means
     assert not (site / "keys" / ".reserve").exists()
     assert (site / "keys" / "revoked").read_text().count("\n") == 1
-    assert prints["ed25519"] in keyring.read(site).revoked
+    assert prints["ed25519"] in key_files.read(site).revoked
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
@@ -159,7 +159,7 @@ def test_without_any_room_the_line_becomes_a_comment(
         done = revoke(site, "alice")
     assert [(seen.file, seen.line) for seen in done.commented] == [("keys/alice.pub", 2), ("keys/alice.pub", 3)]
     assert (site / "keys" / "alice.pub").read_text() == f"# mine\n#{lines['rsa-3072'][1:]}#restrict {lines['ed25519']}"
-    found = keyring.read(site)
+    found = key_files.read(site)
     assert ([key.person for key in found.keys.values()], found.faults) == (["bob"], ())
 
 
@@ -185,7 +185,7 @@ def test_what_may_not_be_written_is_an_error(
         with pytest.raises(kind, match="nothing was revoked") as caught:
             revoke(site, "alice")
     assert caught.value.hint
-    assert keyring.read(site).of("alice")
+    assert key_files.read(site).of("alice")
 
 
 def test_a_pipe_in_the_place_of_revoked(site: Path, lines: dict[str, str]) -> None:
@@ -212,7 +212,7 @@ ON_A_REAL_FULL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
 from relay.people import key_file, revoke
-from relay.site import keyring
+from relay.site import key_files
 site = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=0750", "none", site], check=True)
 directory = site / "keys"
@@ -231,10 +231,10 @@ def fill():
 
 for number in range(2):
     fill()
-    files = keyring.read(site)
+    files = key_files.read(site)
     keys = revoke.find(directory, f"p{number}", (files,))
     done = revoke.revoke(directory, keys, files.revocations, now=1, who="root")
-    print(bool(done.means), len(done.commented), [key.person for key in keyring.read(site).keys.values()])
+    print(bool(done.means), len(done.commented), [key.person for key in key_files.read(site).keys.values()])
     if not number:
         # take what the first one left of its page
         with (directory / "revoked").open("a") as file:

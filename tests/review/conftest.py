@@ -2,7 +2,8 @@
 
 import pytest
 
-from relay.store.database import FILE, Reader, Writer
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
 
@@ -15,7 +16,7 @@ def relay():
 @pytest.fixture
 def writer(tmp_path):
     """The writer of the log."""
-    writer = Writer(tmp_path / FILE, "relay")
+    writer = AuditWriter(tmp_path / FILE, "relay")
     yield writer
     writer.close()
 
@@ -23,5 +24,5 @@ def writer(tmp_path):
 @pytest.fixture
 def reader(tmp_path, writer):
     """A reader of the log."""
-    with Reader(tmp_path / FILE) as reader:
+    with AuditReader(tmp_path / FILE) as reader:
         yield reader

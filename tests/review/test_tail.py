@@ -4,10 +4,10 @@ import sqlite3
 
 import pytest
 
-from relay.core.question import Question
+from relay.core.audit.audit_query import AuditQuery
 from relay.review.tail import SLOWEST, follow, newest
-from relay.store.database import FILE
-from relay.store.files import retire_log
+from relay.store.database_files import retire_log
+from relay.store.writer import FILE
 
 
 class Script:
@@ -40,9 +40,9 @@ def test_the_newest_rows_newest_last(writer, reader, relay):
     """What `tail` begins with."""
     day = relay.day()
     writer.append(day)
-    assert [row.event for row in newest(reader, Question(), 3)] == day[-3:]
-    assert [row.event for row in newest(reader, Question(person="bob"), 2)] == [day[5], day[6]]
-    assert newest(reader, Question(), 0) == []
+    assert [row.event for row in newest(reader, AuditQuery(), 3)] == day[-3:]
+    assert [row.event for row in newest(reader, AuditQuery(person="bob"), 2)] == [day[5], day[6]]
+    assert newest(reader, AuditQuery(), 0) == []
 
 
 def test_rows_come_as_they_are_written(writer, reader, relay):
@@ -50,16 +50,16 @@ def test_rows_come_as_they_are_written(writer, reader, relay):
     first, second = relay.day(), relay.day()
     writer.append(first)
     script = Script(lambda: writer.append(second[:5]), lambda: None, lambda: writer.append(second[5:]))
-    assert [row.event for row in followed(reader, Question(), 11, script)] == second
+    assert [row.event for row in followed(reader, AuditQuery(), 11, script)] == second
     script = Script(lambda: writer.append([denied]))
     denied = relay.denied(relay.connect())
-    assert [row.event for row in followed(reader, Question(verdict="denied"), 22, script)] == [denied]
+    assert [row.event for row in followed(reader, AuditQuery(verdict="denied"), 22, script)] == [denied]
 
 
 def test_waiting_grows_to_half_a_second(writer, reader, relay):
     """Looks are close together while something happens and never more than half a second apart."""
     script = Script(*[lambda: None] * 6, lambda: writer.append(relay.day()), *[lambda: None] * 6)
-    followed(reader, Question(), 0, script)
+    followed(reader, AuditQuery(), 0, script)
     assert max(script.pauses) == SLOWEST == 0.5
     assert script.pauses[0] == script.pauses[7] < 0.1
 
@@ -73,7 +73,7 @@ def test_no_read_transaction_while_waiting(writer, reader, relay, tmp_path):
         busy.append(database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
         database.close()
 
-    followed(reader, Question(), 0, Script(lambda: writer.append(relay.day()), fold, fold))
+    followed(reader, AuditQuery(), 0, Script(lambda: writer.append(relay.day()), fold, fold))
     assert busy == [0, 0]
 
 
@@ -81,7 +81,7 @@ def test_a_long_pile_is_followed_in_pages(writer, reader, relay):
     """More rows than one look takes are all told."""
     rows = [event for _ in range(120) for event in relay.day()]
     writer.append(rows)
-    assert [row.event for row in followed(reader, Question(), 0, Script())] == rows
+    assert [row.event for row in followed(reader, AuditQuery(), 0, Script())] == rows
 
 
 def test_a_restored_log_is_followed_from_its_beginning(writer, reader, relay, tmp_path):
@@ -96,4 +96,4 @@ def test_a_restored_log_is_followed_from_its_beginning(writer, reader, relay, tm
         retire_log(tmp_path / FILE, tmp_path / "aside.db")
         (tmp_path / "copy.db").rename(tmp_path / FILE)
 
-    assert [row.seq for row in followed(reader, Question(), head, Script(restore))] == list(range(1, 12))
+    assert [row.seq for row in followed(reader, AuditQuery(), head, Script(restore))] == list(range(1, 12))

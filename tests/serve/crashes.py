@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.core.proof import Walk
-from relay.core.verdict import Proof
-from relay.serve.sealing import Sealer, Terms
-from relay.store import audit_key
-from relay.store.database import FILE, Reader, Writer
+from relay.core.audit.log_verifier import LogVerifier
+from relay.core.audit.verification_result import VerificationResult
+from relay.serve.supervisor.audit.checkpoint_signer import CheckpointSigner, CheckpointTerms
+from relay.store import signing_key
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
 DIES = 9
@@ -43,8 +44,10 @@ def die_at(number: int) -> None:
 def live(state: Path) -> None:
     """Two rows and a checkpoint, twice."""
     relay = Relay(time.time_ns() // 1000)
-    writer = Writer(state / FILE, "relay")
-    sealer = Sealer(state / FILE, "relay", lambda: Terms(rows=2), lambda event, anchor: None, lambda: None)
+    writer = AuditWriter(state / FILE, "relay")
+    sealer = CheckpointSigner(
+        state / FILE, "relay", lambda: CheckpointTerms(rows=2), lambda event, anchor: None, lambda: None
+    )
     for _ in range(2):
         writer.append([relay.event("zone.up", zone="office"), relay.event("zone.up", zone="office")])
         sealer.wrote(2)
@@ -68,10 +71,10 @@ def apart(deed: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def found(state: Path) -> Proof:
+def found(state: Path) -> VerificationResult:
     """What the log is now."""
-    walk = Walk(audit_key.proves, live=audit_key.seen(state))
-    with Reader(state / FILE) as reader:
+    walk = LogVerifier(signing_key.proves, live=signing_key.seen(state))
+    with AuditReader(state / FILE) as reader:
         walk.read(reader.lines())
     return walk.end()
 
@@ -81,7 +84,7 @@ def main(directory: Path) -> None:
     for number in range(1, 1000):
         state = directory / str(number)
         state.mkdir()
-        apart(lambda: Writer(state / FILE, "relay").close())  # noqa: B023 - done before the next one
+        apart(lambda: AuditWriter(state / FILE, "relay").close())  # noqa: B023 - done before the next one
 
         def dying() -> None:
             die_at(number)  # noqa: B023 - likewise
@@ -92,7 +95,7 @@ def main(directory: Path) -> None:
         again = apart(lambda: live(state))  # noqa: B023 - likewise
         whole = found(state)
         told = {"died": status == DIES, "torn": torn.as_json(), "again": again, "whole": whole.as_json()}
-        sys.stdout.write(json.dumps(told | {"files": len(os.listdir(state / audit_key.DIRECTORY))}) + "\n")
+        sys.stdout.write(json.dumps(told | {"files": len(os.listdir(state / signing_key.DIRECTORY))}) + "\n")
         sys.stdout.flush()  # or each child would write it once more
         if status == 0:
             return

@@ -1,12 +1,12 @@
 """A record that keeps what it is told instead of writing it down."""
 
-from relay.core.event import Event, check
+from relay.core.audit.event import Event, check
 from relay.core.settings import Settings
-from relay.serve.record import Record
-from relay.serve.recorder import Answer
+from relay.serve.supervisor.audit.audit_log import AuditLog
+from relay.serve.supervisor.audit.group_commit import Answer
 
 
-class Kept(Record):
+class Kept(AuditLog):
     """For tests of who records what."""
 
     def __init__(self) -> None:

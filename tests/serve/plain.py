@@ -18,12 +18,12 @@ from asyncssh.encryption import Encryption, get_encryption
 from asyncssh.packet import SSHPacket
 
 from relay.core.settings import Limits
-from relay.serve.connection import Connection
-from relay.serve.frame import Frame
-from relay.serve.intake import Intake
-from relay.serve.patience import Patience, Reader
-from relay.serve.pipe import Pipe
-from relay.serve.purse import Purse
+from relay.serve.worker.forward.pipe import Pipe
+from relay.serve.worker.forward.rate_limiter import RateLimiter
+from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
+from relay.serve.worker.ssh.connection import Connection
+from relay.serve.worker.ssh.fastpath.from_client import ClientReader
+from relay.serve.worker.ssh.fastpath.to_client import ClientWriter
 from tests.serve import hostile
 from tests.serve.hostile import string, uint32
 
@@ -102,7 +102,7 @@ class Wire(asyncio.Transport):
 class Owner(asyncssh.SSHServer):
     """Lets every forward through, to a socket that the test holds the other end of."""
 
-    def __init__(self, frame: Frame, patience: Patience, windows: Sequence[int]) -> None:
+    def __init__(self, frame: ClientWriter, patience: ReadPacer, windows: Sequence[int]) -> None:
         self.forwards = 0
         self.targets: list[socket.socket] = []
         self.pipes: list[Pipe] = []
@@ -126,7 +126,7 @@ class Owner(asyncssh.SSHServer):
             ours,
             lambda one, reason: self.ends.setdefault(number, reason),
             readable=True,
-            purse=Purse(),
+            purse=RateLimiter(),
             frame=self._frame,
             patience=self._patience,
         )
@@ -163,10 +163,10 @@ class Plain:
     ) -> None:
         loop = asyncio.get_running_loop()
         options = _options()
-        patience = Patience()
-        self.intake, self.wire = Intake(), Wire()
-        self.owner = Owner(Frame(), patience, windows)
-        reader = Reader(patience, cast(socket.socket, self.wire))
+        patience = ReadPacer()
+        self.intake, self.wire = ClientReader(), Wire()
+        self.owner = Owner(ClientWriter(), patience, windows)
+        reader = PacedSocket(patience, cast(socket.socket, self.wire))
         self.connection = Connection(loop, options, self.owner, Limits(), intake=self.intake, reader=reader, fast=fast)
         self.connection.connection_made(self.wire)
         self.wire.sent.clear()

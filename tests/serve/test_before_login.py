@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def status(one: Relay) -> dict[str, object]:
     """What the relay says about itself."""
-    from relay.serve.control import call
+    from relay.serve.supervisor.control_server import call
 
     return call(one.site / "state", {"do": "status"})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.serve import pipe
+from relay.serve.worker.forward import pipe
 from tests.openssh.lan import Sshd
 from tests.relay_process import Relay, make_key, relay
 from tests.serve import hostile

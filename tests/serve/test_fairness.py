@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import socket
 
-from relay.serve import exchange
-from relay.serve.frame import Carried, Frame
-from relay.serve.patience import ALL, ANSWER, FAIR, TYPED, Patience, Reader
-from relay.serve.pipe import Pipe
-from relay.serve.purse import Purse
+from relay.serve.worker.forward.pipe import Pipe
+from relay.serve.worker.forward.rate_limiter import RateLimiter
+from relay.serve.worker.forward.read_pacing import ALL, ANSWER, FAIR, TYPED, PacedSocket, ReadPacer
+from relay.serve.worker.ssh import key_exchange
+from relay.serve.worker.ssh.fastpath.to_client import ClientWriter, ReadResult
 from tests.relay_process import Relay
 from tests.serve.hostile import Client, load_key
 
@@ -23,14 +23,14 @@ class Sink:
         """As large as any."""
         return 1 << 21
 
-    def carry(self, frame: Frame, source: socket.socket, most: int) -> Carried:
+    def carry(self, frame: ClientWriter, source: socket.socket, most: int) -> ReadResult:
         """Bytes towards the client."""
         total = 0
         with contextlib.suppress(BlockingIOError):
             while total < most:
                 total += frame.read(source, most - total, 1 << 15)
         self.turns.append((self.name, total))
-        return Carried(total)
+        return ReadResult(total)
 
     def pause_reading(self) -> None:
         """The window is not refilled."""
@@ -54,14 +54,21 @@ def fill(sock: socket.socket, most: int = 8 << 20) -> int:
     return sent
 
 
-async def pipe(name: str, turns: list[tuple[str, int]], patience: Patience | None = None) -> tuple[Pipe, socket.socket]:
+async def pipe(
+    name: str, turns: list[tuple[str, int]], patience: ReadPacer | None = None
+) -> tuple[Pipe, socket.socket]:
     """A forward whose channel notes turns, and the target's end."""
     ours, theirs = socket.socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     ours.setblocking(False)
     made = Pipe(
-        ours, lambda one, reason: None, readable=True, purse=Purse(), frame=Frame(), patience=patience or Patience()
+        ours,
+        lambda one, reason: None,
+        readable=True,
+        purse=RateLimiter(),
+        frame=ClientWriter(),
+        patience=patience or ReadPacer(),
     )
     made.connection_made(Sink(name, turns))  # type: ignore[arg-type]  # what a pipe asks of a channel
     return made, theirs
@@ -88,7 +95,7 @@ async def test_a_target_that_floods_gets_its_share_of_a_turn() -> None:
 async def test_many_streams_share_a_turn() -> None:
     """The more streams carry much, the less each of them reads in one turn, so that a keystroke never waits for all."""
     turns: list[tuple[str, int]] = []
-    patience = Patience()
+    patience = ReadPacer()
     made = [await pipe(f"bulk {number}", turns, patience) for number in range(12)]
     for _, target in made:
         assert fill(target, 4 << 20) > 1 << 20
@@ -108,8 +115,8 @@ async def test_while_somebody_types_a_turn_is_short() -> None:
     """Three short answers of targets within a second, and streams that carry much have less of a turn, for a while."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        patience = Patience()
-        bulk, keys = Reader(patience, ours), Reader(patience, theirs)
+        patience = ReadPacer()
+        bulk, keys = PacedSocket(patience, ours), PacedSocket(patience, theirs)
 
         def look(answers: int = 0) -> int:
             for _ in range(answers):
@@ -151,7 +158,7 @@ def test_key_exchanges_after_log_in_are_rate_limited(one: Relay, echo: int) -> N
     with Client(one.port).login("alice", load_key(one.key)) as client:
         number, channel = client.open("remote", echo)
         began = time.monotonic()
-        for _ in range(exchange.REKEYS_AT_ONCE):
+        for _ in range(key_exchange.REKEYS_AT_ONCE):
             client.exchange()
         quick = time.monotonic() - began
         began = time.monotonic()

@@ -17,8 +17,10 @@ from asyncssh.encryption import GCMEncryption, get_encryption
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve import backlog, frame, patience, windows
-from relay.serve.gcm import Seal
+from relay.serve.worker.forward import read_pacing, write_buffer
+from relay.serve.worker.ssh import window_budget
+from relay.serve.worker.ssh.fastpath import to_client
+from relay.serve.worker.ssh.fastpath.aes_gcm import GcmEncryptor
 from tests.serve import hostile
 from tests.serve.hostile import string, uint32
 from tests.serve.plain import Plain
@@ -373,7 +375,7 @@ def _padding(payload: bytes) -> int:
     return least if least >= 4 else least + 16
 
 
-@given(st.integers(1, frame.MOST), st.sampled_from([1 << 14, 1 << 15, 1 << 17]))
+@given(st.integers(1, to_client.MOST), st.sampled_from([1 << 14, 1 << 15, 1 << 17]))
 def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> None:
     """Whatever is read comes out in packets that verify, in order, full but for the last one, with random padding."""
     ours, theirs = socket.socketpair()
@@ -382,9 +384,9 @@ def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> N
         said = os.urandom(count)
         ours.sendall(said)
         cipher = get_encryption(b"aes128-gcm@openssh.com", bytes(16), bytes(12))
-        one = frame.Frame()
-        assert one.read(theirs, frame.MOST, packet) == count
-        wire, packets, length = one.seal(Seal(cast(GCMEncryption, cipher)), 0xFFFFFFFE, count)
+        one = to_client.ClientWriter()
+        assert one.read(theirs, to_client.MOST, packet) == count
+        wire, packets, length = one.seal(GcmEncryptor(cast(GCMEncryption, cipher)), 0xFFFFFFFE, count)
         assert len(wire) == length + packets * 20
         found, padding, at = b"", b"", 0
         for _ in range(packets):
@@ -425,7 +427,7 @@ def test_nothing_is_taken_behind_a_length_that_cannot_be(fast: bool, stub: bytes
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("window", [windows.LEAST, windows.SMALL, windows.FULL])
+@pytest.mark.parametrize("window", [window_budget.LEAST, window_budget.SMALL, window_budget.FULL])
 def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None:
     """A client that fills each window it gets makes a worker hold the one that was lent and a quarter; all arrives."""
 
@@ -494,7 +496,7 @@ def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) ->
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.integers(1, 1 << 17)), max_size=60))
 def test_a_backlog_gives_back_what_was_put_in(steps: list[bytes | int]) -> None:
     """Bytes are added, seen and dropped in any order: what comes out is what went in, in few pieces."""
-    one, model = backlog.Backlog(), b""
+    one, model = write_buffer.WriteBuffer(), b""
     for step in steps:
         if isinstance(step, bytes):
             one.add(memoryview(step))
@@ -506,7 +508,7 @@ def test_a_backlog_gives_back_what_was_put_in(steps: list[bytes | int]) -> None:
         else:
             head = b"".join(one.head(step))
             assert head == model[: len(head)]
-            assert len(head) == min(step, len(model)) or len(one.head(step)) == backlog.PIECES
+            assert len(head) == min(step, len(model)) or len(one.head(step)) == write_buffer.PIECES
             one.drop(len(head) // 2)
             model = model[len(head) // 2 :]
         assert len(one) == len(model)
@@ -543,14 +545,14 @@ def test_single_bytes_for_a_deaf_target_are_kept_as_bytes(fast: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def reading() -> AsyncIterator[tuple[patience.Reader, socket.socket, list[int]]]:
+async def reading() -> AsyncIterator[tuple[read_pacing.PacedSocket, socket.socket, list[int]]]:
     """A reader that is read when it is woken, the other end, and what each read has given."""
     listener = socket.create_server(("127.0.0.1", 0))
     theirs = socket.create_connection(listener.getsockname())
     ours, _ = listener.accept()
     with listener, theirs, ours:
         ours.setblocking(False)
-        reader, came = patience.Reader(patience.Patience(), ours), list[int]()
+        reader, came = read_pacing.PacedSocket(read_pacing.ReadPacer(), ours), list[int]()
 
         def readable() -> None:
             came.append(len(ours.recv(reader.share)))
@@ -572,14 +574,14 @@ async def carried(came: list[int], count: int) -> None:
 async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_is_not_forgotten() -> None:
     """Once it has read much it waits for much (SO_RCVLOWAT); what is less than that comes with the next look."""
     async with reading() as (reader, theirs, came):
-        loop, much = asyncio.get_running_loop(), 64 * patience.SHOWN
+        loop, much = asyncio.get_running_loop(), 64 * read_pacing.SHOWN
         sending = loop.run_in_executor(None, theirs.sendall, bytes(much))
         waited_for = set()
         while sum(came) < much:
             await asyncio.sleep(0)
             waited_for.add(reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT))
         await sending
-        assert patience.PIECE <= max(waited_for) <= patience.LEAST
+        assert read_pacing.PIECE <= max(waited_for) <= read_pacing.LEAST
         theirs.sendall(b"the rest")
         await carried(came, much + 8)
         async with asyncio.timeout(5):
@@ -591,10 +593,10 @@ async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_i
 async def test_who_is_answered_never_waits() -> None:
     """However much the answers of a file server come to: between two of them there is a request, and none waits."""
     async with reading() as (reader, theirs, came):
-        for count in range(1, 2 * patience.SHOWN // (2 * patience.PIECE)):
+        for count in range(1, 2 * read_pacing.SHOWN // (2 * read_pacing.PIECE)):
             reader.interrupt()
-            theirs.sendall(bytes(2 * patience.PIECE))
-            await carried(came, count * 2 * patience.PIECE)
+            theirs.sendall(bytes(2 * read_pacing.PIECE))
+            await carried(came, count * 2 * read_pacing.PIECE)
             reader.look()
             assert not reader.patient
 
@@ -607,7 +609,7 @@ async def test_both_directions_of_a_forward_interrupt_each_other(fast: bool) -> 
         await one.open()
         pipe, client = one.owner.pipes[0], one.connection._reader
         for reader in (pipe._reader, client):
-            reader.note(patience.SHOWN)
+            reader.note(read_pacing.SHOWN)
             reader.look()
             assert reader.patient
         one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string("a request")))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve.protocol import Link, Message, chunks
+from relay.serve.ipc import IpcLink, Message, chunks
 from tests.relay_process import Relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key, string, uint32
@@ -20,7 +20,7 @@ async def _link(data: bytes, pieces: int) -> tuple[list[Message], bool]:
     ours, theirs = socket.socketpair()
     got: list[Message] = []
     lost = asyncio.Event()
-    link = Link(ours, lambda _, message, descriptor: got.append(message), lambda _: lost.set())
+    link = IpcLink(ours, lambda _, message, descriptor: got.append(message), lambda _: lost.set())
     theirs.setblocking(False)
     size = max(1, len(data) // pieces)
     for at in range(0, len(data), size):

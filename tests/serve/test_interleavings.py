@@ -37,15 +37,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.cli import opened
+from relay.cli.running import open_sessions
 from relay.people import revoke
-from relay.serve import control
-from relay.site import keyring, locate
+from relay.serve.supervisor import control_server
+from relay.site import key_files, locate
 from tests.net.conftest import Namespace
 from tests.relay_process import Relay, make_key, relay, wait_for
 from tests.serve.hostile import Key, load_key
-from tests.serve.test_zones import BROKEN, SILENT, TARGET, Scene
 from tests.serve.traffic import Books, Caller, Flow, Ledger, Targets, worker_of
+from tests.serve.worker.test_zone_watch import BROKEN, SILENT, TARGET, Scene
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("serve-interleavings")]
 
@@ -218,7 +218,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world.policy(POLICIES[0])
         for person in PERSONS:
             self._new_key(person)
-        control.call(self.one.state, {"do": "reload"})
+        control_server.call(self.one.state, {"do": "reload"})
         wait_for(lambda: self.world.scene.zone()["up"], "the zone does not come up")
         self._people()
 
@@ -341,7 +341,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         meant = found[which % len(found)]
         before = self.joined_at
-        done = opened.ask(
+        done = open_sessions.ask(
             locate.find(str(self.one.site), {}),
             {"do": "kill", "kind": "id", "what": row["connection" if whole else "forward"], "by": {}, "dry": False},
         )
@@ -362,14 +362,16 @@ class Interleavings(RuleBasedStateMachine):
         path = self.one.directory / person
         line = make_key(path, f"{person}@test")
         (self.one.site / "keys" / f"{person}.pub").write_text(line + "\n")
-        fingerprint = next(key.fingerprint for key in keyring.read(self.one.site).keys.values() if key.person == person)
+        fingerprint = next(
+            key.fingerprint for key in key_files.read(self.one.site).keys.values() if key.person == person
+        )
         self.keys[person] = Credential(person, load_key(path), line, fingerprint)
 
     @rule(person=strategies.sampled_from(PERSONS))
     def revoke(self, person: str) -> None:
         """As `relayctl revoke-key` does it."""
         self._people()
-        directory, files = self.one.site / "keys", keyring.read(self.one.site)
+        directory, files = self.one.site / "keys", key_files.read(self.one.site)
         condemned = revoke.find(directory, self.keys[person].fingerprint, (files,))
         revoke.revoke(directory, condemned, files.revocations, now=int(time.time()), who="test")
         self._apply(person)
@@ -416,7 +418,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def _apply(self, person: str) -> None:
         if self.up:
-            answer = control.call(self.one.state, {"do": "apply-keys", "persons": [person], "events": []})
+            answer = control_server.call(self.one.state, {"do": "apply-keys", "persons": [person], "events": []})
             assert answer["ok"], answer
 
     def _out(self, key: Credential, why: str, bound: float) -> None:
@@ -437,7 +439,7 @@ class Interleavings(RuleBasedStateMachine):
         rules = self.wish = POLICIES[number] if number < len(POLICIES) else BROKEN_RULES
         self.world.policy(rules)
         if self.up:
-            answer = control.call(self.one.state, {"do": "reload"})
+            answer = control_server.call(self.one.state, {"do": "reload"})
             assert answer["ok"] is (rules != BROKEN_RULES), answer
             self._law()
 

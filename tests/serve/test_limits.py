@@ -181,7 +181,7 @@ def test_handshakes_are_so_many_a_second_and_silence_is_none(tmp_path: Path) -> 
 
 def test_a_restart_forgets_neither_bans_nor_freezes(tmp_path: Path) -> None:
     """The next supervisor goes on with what the last one knew, penalised sources and frozen keys alike."""
-    from tests.serve.test_bans import ban, bans
+    from tests.serve.supervisor.admission.test_bans import ban, bans
 
     with relay(tmp_path, POLICY, SETTINGS) as one:
         ban(one, "127.0.0.77")

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.event import Event
-from relay.net import netlink
-from relay.serve.protocol import Link
-from relay.serve.worker import Worker
+from relay.core.audit.event import Event
+from relay.net.kernel import netlink
+from relay.serve.ipc import IpcLink
+from relay.serve.worker.process import Worker
 from relay.store import host_keys
-from relay.store.database import FILE, Writer
+from relay.store.writer import FILE, AuditWriter
 from tests.relay_process import Relay, relay, wait_for
 from tests.serve import hostile
 
 _NO_WORKERS = """
 import sys
 sys.executable = "/bin/false"
-from relay.serve import supervisor
-supervisor.main()
+from relay.serve.supervisor import process
+process.main()
 """
 
 
@@ -75,7 +75,7 @@ def test_openings_of_an_earlier_life_with_the_same_process_id_are_closed(tmp_pat
         one.start()
         (worker,) = [path.stem for path in (state / "run").glob("w*.lock")]
         one.stop()
-        writer = Writer(state / FILE, "relay")
+        writer = AuditWriter(state / FILE, "relay")
         number = int(time.time() * 1e6)
         writer.append([Event("0k3v9x2m4qz", number, "forward.opened", {**fields, "worker": worker})])
         writer.close()
@@ -93,8 +93,10 @@ async def test_a_descriptor_that_could_not_be_taken_costs_its_client_only(tmp_pa
 
     ours, theirs = socket.socketpair()
     found: asyncio.Queue[tuple[object, int | None]] = asyncio.Queue()
-    sender = Link(ours, lambda *_: None, lambda _: None)
-    receiver = Link(theirs, lambda _, message, descriptor: found.put_nowait((message["c"], descriptor)), lambda _: None)
+    sender = IpcLink(ours, lambda *_: None, lambda _: None)
+    receiver = IpcLink(
+        theirs, lambda _, message, descriptor: found.put_nowait((message["c"], descriptor)), lambda _: None
+    )
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     sender.send({"t": "conn", "c": 1, "fd": True}, ours.fileno())
     try:
@@ -116,11 +118,11 @@ async def test_what_was_kept_for_a_supervisor_may_be_more_than_a_link_holds() ->
     """Rows kept while no supervisor answered are resent whole, and many reloads in a row do not end the link."""
     import asyncio
 
-    from relay.serve import protocol
+    from relay.serve import ipc
 
     ours, theirs = socket.socketpair()
-    sender = Link(ours, lambda *_: None, lambda _: None)
-    frame = protocol.encode({"t": "note", "e": "x" * 500_000})
+    sender = IpcLink(ours, lambda *_: None, lambda _: None)
+    frame = ipc.encode({"t": "note", "e": "x" * 500_000})
     for _ in range(3):
         sender.send_law([frame] * 30)
     sender.send_law([frame])
@@ -129,13 +131,13 @@ async def test_what_was_kept_for_a_supervisor_may_be_more_than_a_link_holds() ->
     seen = 0
     last = asyncio.Event()
 
-    def received(_: Link, message: dict[str, object], __: int | None) -> None:
+    def received(_: IpcLink, message: dict[str, object], __: int | None) -> None:
         nonlocal seen
         seen += 1
         if message["t"] == "joined":
             last.set()
 
-    receiver = Link(theirs, received, lambda _: None)
+    receiver = IpcLink(theirs, received, lambda _: None)
     await asyncio.wait_for(last.wait(), 20)
     assert seen == 92
     sender.close()
@@ -187,7 +189,7 @@ async def test_who_is_to_end_in_the_very_moment_it_comes_ends(tmp_path: Path, tu
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     upwards, supervisor = socket.socketpair()
-    link = Link(upwards, lambda *_: None, lambda _: None)
+    link = IpcLink(upwards, lambda *_: None, lambda _: None)
     message = {"t": "conn", "c": "c1", "source": "203.0.113.7", "port": 4242, "fd": True}
     heard = b""
     try:

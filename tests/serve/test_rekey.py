@@ -17,14 +17,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay.core.settings import Limits
-from relay.serve import algorithms
-from relay.serve.connection import Connection
-from relay.serve.frame import Frame
-from relay.serve.intake import Intake
-from relay.serve.patience import Patience, Reader
+from relay.serve import ssh_algorithms
+from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
+from relay.serve.worker.ssh.connection import Connection
+from relay.serve.worker.ssh.fastpath.from_client import ClientReader
+from relay.serve.worker.ssh.fastpath.to_client import ClientWriter
 from tests.serve import plain
 
-CIPHERS = [name.encode() for name in (*algorithms.GCM, "aes128-ctr", "aes256-ctr", *algorithms.CHACHA)]
+CIPHERS = [name.encode() for name in (*ssh_algorithms.GCM, "aes128-ctr", "aes256-ctr", *ssh_algorithms.CHACHA)]
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 FORWARDS = 2
 
@@ -91,11 +91,11 @@ async def connected(
 ) -> AsyncIterator[tuple[Any, Connection, Owner, list[Any]]]:
     """A client, the relay's end of it, the relay's owner of that, and the client's streams; `more`: of its channels."""
     loop = asyncio.get_running_loop()
-    patience, owners, served = Patience(), list[Owner](), list[Connection]()
+    patience, owners, served = ReadPacer(), list[Owner](), list[Connection]()
     options = asyncssh.SSHServerConnectionOptions(
         server_host_keys=[plain.HOST_KEY],
         encryption_algs=[name.decode() for name in CIPHERS],
-        mac_algs=algorithms.MAC,
+        mac_algs=ssh_algorithms.MAC,
         kex_algs=["curve25519-sha256"],
         compression_algs=None,
         gss_host=None,
@@ -106,9 +106,9 @@ async def connected(
     ours.setblocking(False)
 
     def made() -> Connection:
-        owners.append(Owner(Frame(), patience, (1 << 20,)))
-        reader = Reader(patience, ours)
-        one = Connection(loop, options, owners[0], Limits(), intake=Intake(), reader=reader, fast=fast)
+        owners.append(Owner(ClientWriter(), patience, (1 << 20,)))
+        reader = PacedSocket(patience, ours)
+        one = Connection(loop, options, owners[0], Limits(), intake=ClientReader(), reader=reader, fast=fast)
         served.append(one)
         return one
 

@@ -58,9 +58,9 @@ import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 sys.argv = ["supervisor", sys.argv[2]]
-from relay.serve import crew, supervisor
-crew.PING_SECONDS, crew.SILENT_SECONDS, crew.HUNG_SECONDS = 0.2, 1.0, 3.0
-supervisor.main()
+from relay.serve.supervisor import worker_pool, process
+worker_pool.PING_SECONDS, worker_pool.SILENT_SECONDS, worker_pool.HUNG_SECONDS = 0.2, 1.0, 3.0
+process.main()
 """
 
 

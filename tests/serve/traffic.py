@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relay.core import chain
+from relay.core.audit import hash_chain
 from relay.errors import StoreUnavailable
-from relay.store.database import FILE, Reader
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE
 from tests.relay_process import Relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, strings, uint32
@@ -41,7 +42,7 @@ class Ledger:
 
     def read(self) -> None:
         """Read on."""
-        with self._lock, Reader(self._path) as reader:
+        with self._lock, AuditReader(self._path) as reader:
             while rows := reader.after(self._seq, 1000):
                 for row in rows:
                     self._seq = row.seq
@@ -80,10 +81,10 @@ class Books:
     @classmethod
     def read(cls, state: Path) -> "Books":
         """Walk the chain, and hold openings against closings."""
-        books, prev, seen = cls(), chain.GENESIS, set[str]()
-        with Reader(state / FILE) as reader:
+        books, prev, seen = cls(), hash_chain.GENESIS, set[str]()
+        with AuditReader(state / FILE) as reader:
             while rows := reader.after(books.rows, 2000):
-                broken = chain.first_break(rows, prev, books.rows)
+                broken = hash_chain.first_break(rows, prev, books.rows)
                 if broken is not None:
                     books.faults.append(broken.what)
                     return books

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import NotPermitted, RelayError
-from relay.site import compile as compiler
 from relay.site import init, locate
-from relay.site.init import Way
+from relay.site.init import CandidateRoute
+from relay.site.policy import compile as compiler
 
-OFFICE = Way(ip_network("192.168.1.0/24"), ip_address("172.18.0.200"), "ztabcdefgh")
+OFFICE = CandidateRoute(ip_network("192.168.1.0/24"), ip_address("172.18.0.200"), "ztabcdefgh")
 
 
-def zones(*ways: Way) -> dict[str, tuple[str, str, str]]:
+def zones(*ways: CandidateRoute) -> dict[str, tuple[str, str, str]]:
     """The zones proposed for these routes: name to (network, interface, gateway)."""
     contents = {name: text for name, text in init.files(ways).items() if name.endswith(".yaml")}
     found = compiler.judge(contents, frozenset(), now=0)
@@ -81,13 +81,13 @@ def test_zones_from_routes() -> None:
     """A private network behind an overlay's interface becomes a zone with its gateway; nothing else does."""
     assert zones(
         OFFICE,
-        Way(ip_network("172.18.0.0/24"), None, "ztabcdefgh"),
-        Way(ip_network("10.8.0.0/16"), None, "wg0"),
-        Way(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"), "wg0"),
-        Way(ip_network("10.9.0.0/16"), None, "eth0"),
-        Way(ip_network("8.8.8.0/24"), None, "wg0"),
-        Way(ip_network("fe80::/64"), None, "wg0"),
-        Way(ip_network("10.8.0.7/32"), None, "wg0"),
+        CandidateRoute(ip_network("172.18.0.0/24"), None, "ztabcdefgh"),
+        CandidateRoute(ip_network("10.8.0.0/16"), None, "wg0"),
+        CandidateRoute(ip_network("0.0.0.0/0"), ip_address("203.0.113.1"), "wg0"),
+        CandidateRoute(ip_network("10.9.0.0/16"), None, "eth0"),
+        CandidateRoute(ip_network("8.8.8.0/24"), None, "wg0"),
+        CandidateRoute(ip_network("fe80::/64"), None, "wg0"),
+        CandidateRoute(ip_network("10.8.0.7/32"), None, "wg0"),
     ) == {
         "lan": ("10.8.0.0/16", "wg0", ""),
         "lan-2": ("172.18.0.0/24", "ztabcdefgh", ""),
@@ -97,7 +97,9 @@ def test_zones_from_routes() -> None:
 
 def test_overlapping_routes() -> None:
     """Of routes that overlap on one interface the widest becomes a zone, so that the new site is valid."""
-    found = zones(Way(ip_network("10.1.0.0/16"), None, "wg0"), Way(ip_network("10.0.0.0/8"), None, "wg0"))
+    found = zones(
+        CandidateRoute(ip_network("10.1.0.0/16"), None, "wg0"), CandidateRoute(ip_network("10.0.0.0/8"), None, "wg0")
+    )
     assert found == {"lan": ("10.0.0.0/8", "wg0", "")}
 
 
@@ -107,13 +109,16 @@ _NETWORKS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).flatmap(
     )
 )
 _WAYS = st.builds(
-    Way, _NETWORKS, st.one_of(st.none(), st.ip_addresses()), st.sampled_from(["zt0", "wg0", "eth0", "tun:x", 'wg"}'])
+    CandidateRoute,
+    _NETWORKS,
+    st.one_of(st.none(), st.ip_addresses()),
+    st.sampled_from(["zt0", "wg0", "eth0", "tun:x", 'wg"}']),
 )
 
 
 @pytest.mark.slow
 @given(st.lists(_WAYS, max_size=5))
-def test_any_routes(ways: list[Way]) -> None:
+def test_any_routes(ways: list[CandidateRoute]) -> None:
     """Whatever the kernel's routes are, a new site is valid."""
     zones(*ways)
 
@@ -124,6 +129,6 @@ def test_give(make_site: Callable[..., Path]) -> None:
     (site / "keys" / "alice.pub").touch()
     (site / "keys" / "alice.pub").chmod(0o644)
     (site / "keys" / "link.pub").symlink_to("/etc/hostname")
-    owner = init.Owner(site.stat().st_uid, site.stat().st_gid)
+    owner = init.FileOwner(site.stat().st_uid, site.stat().st_gid)
     assert init.give(site, owner) == (f"gave {site}/keys/alice.pub its owner and mode",)
     assert init.give(site, owner) == ()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import NotPermitted, RelayError
-from relay.site import document, locate
+from relay.site import locate
+from relay.site.yaml import yaml_document
 
 
 def test_option_before_environment(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_scan_agrees_with_yaml(tmp_path_factory: pytest.TempPathFactory, text: s
     """Whatever relay.yaml says, the line scan gives what YAML gives, or compile can see that they differ."""
     site = tmp_path_factory.mktemp("site")
     (site / "relay.yaml").write_bytes(text.encode())
-    found = document.read("relay.yaml", text.encode())
+    found = yaml_document.read("relay.yaml", text.encode())
     scanned = locate.scan_state(site)
     if scanned and not found.faults and isinstance(found.data, dict) and "state" in found.data:
         value = found.data["state"]

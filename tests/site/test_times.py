@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core import when
-from relay.core.rules import Window
+from relay.core.policy import time_conditions
+from relay.core.policy.model import TimeWindow
 from relay.errors import InputRejected
 from relay.site import times
 
@@ -104,8 +104,8 @@ def test_no_hours(text: str) -> None:
 def test_windows() -> None:
     """Days alone mean the whole day, hours alone every day, and neither no window at all."""
     assert times.windows(None, ()) == ()
-    assert times.windows(frozenset({5}), ()) == (Window(frozenset({5}), 0, 1440),)
-    assert times.windows(None, ((0, 60), (120, 180))) == (Window(start=0, end=60), Window(start=120, end=180))
+    assert times.windows(frozenset({5}), ()) == (TimeWindow(frozenset({5}), 0, 1440),)
+    assert times.windows(None, ((0, 60), (120, 180))) == (TimeWindow(start=0, end=60), TimeWindow(start=120, end=180))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_offsets_are_the_zone(name: str, data: st.DataObject) -> None:
     moment = max(data.draw(st.one_of(moments, near)), table[0][0])
     expected = datetime.fromtimestamp(moment, UTC).astimezone(zone).utcoffset()
     assert expected is not None
-    assert when.local(moment, table) - moment == expected.total_seconds()
+    assert time_conditions.local(moment, table) - moment == expected.total_seconds()
 
 
 @given(st.text(max_size=40))

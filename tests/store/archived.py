@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.core.archive import Entry, Retention
-from relay.core.chain import GENESIS, Row, digest
-from relay.core.event import Event
-from relay.store import archiving
-from relay.store.archive import Archives
-from relay.store.database import FILE, Reader, Writer
+from relay.core.audit.archive_format import ArchiveEntry, RetentionSettings
+from relay.core.audit.event import Event
+from relay.core.audit.hash_chain import GENESIS, Row, digest
+from relay.store.archive import archive_job
+from relay.store.archive.archive_reader import ArchiveReader
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
-EVER = Retention(1 << 60, 0)  # nothing moves by itself
+EVER = RetentionSettings(1 << 60, 0)  # nothing moves by itself
 HOUR = 3_600_000_000  # rows are told apart by their hour
 LATER = 2 * HOUR  # when archives are made: then nothing is too new
 
@@ -31,7 +32,7 @@ def fill(state: Path, days: int = 3, relay: Relay | None = None) -> list[Event]:
     """Write that many days, each of twelve rows and in an hour of its own; the events."""
     relay = relay or Relay()
     events: list[Event] = []
-    writer = Writer(state / FILE, "relay")
+    writer = AuditWriter(state / FILE, "relay")
     try:
         for _ in range(days):
             events += day(relay)
@@ -42,14 +43,14 @@ def fill(state: Path, days: int = 3, relay: Relay | None = None) -> list[Event]:
     return events
 
 
-def archive(state: Path, before: int, *, settle: bool = True, slice: int = 1000) -> list[Entry]:
+def archive(state: Path, before: int, *, settle: bool = True, slice: int = 1000) -> list[ArchiveEntry]:
     """Archive every row of an hour before that of `before`, LATER, and delete the rows."""
     done = []
-    for entry in archiving.run(state, EVER, lambda: before + LATER, before):
+    for entry in archive_job.run(state, EVER, lambda: before + LATER, before):
         if settle:
-            writer = Writer(state / FILE, "relay")
+            writer = AuditWriter(state / FILE, "relay")
             try:
-                archiving.settle(writer, entry, {}, slice)
+                archive_job.settle(writer, entry, {}, slice)
             finally:
                 writer.close()
         done.append(entry)
@@ -58,9 +59,9 @@ def archive(state: Path, before: int, *, settle: bool = True, slice: int = 1000)
 
 def whole(state: Path) -> list[Row]:
     """Every row of archives and database, oldest first, each once: the chain over all of them holds."""
-    archives = Archives(state)
+    archives = ArchiveReader(state)
     rows: list[Row] = list(archives.walk())
-    with Reader(state / FILE) as reader:
+    with AuditReader(state / FILE) as reader:
         rows += reader.walk(rows[-1].seq if rows else 0)
     held(rows)
     return rows
@@ -68,7 +69,7 @@ def whole(state: Path) -> list[Row]:
 
 def held(rows: list[Row]) -> None:
     """The chain over these rows, the first of all included, holds."""
-    from relay.core.chain import first_break
+    from relay.core.audit.hash_chain import first_break
 
     assert first_break(rows) is None, first_break(rows)
 
@@ -76,8 +77,8 @@ def held(rows: list[Row]) -> None:
 def lines(state: Path) -> Iterator[str]:
     """The ids of all rows, by the texts that a verifier reads; their chain holds."""
     prev, seq = GENESIS, 0
-    archives = Archives(state)
-    with Reader(state / FILE) as reader:
+    archives = ArchiveReader(state)
+    with AuditReader(state / FILE) as reader:
         for source in (archives.lines(), reader.lines(archives.last())):
             for line in source:
                 assert (line.seq, digest(prev, line.text)) == (seq + 1, line.hash)

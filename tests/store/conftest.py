@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.store.database import FILE, Writer
+from relay.store.writer import FILE, AuditWriter
 
 
 @pytest.fixture
@@ -14,6 +14,6 @@ def path(tmp_path):
 @pytest.fixture
 def writer(path):
     """The writer of an empty database."""
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     yield writer
     writer.close()

@@ -15,10 +15,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay.core.chain import GENESIS, digest
-from relay.store import archiving
-from relay.store.archive import DIRECTORY, MANIFEST, Archives
-from relay.store.database import FILE, Reader, Writer
+from relay.core.audit.hash_chain import GENESIS, digest
+from relay.store.archive import archive_job
+from relay.store.archive.archive_reader import DIRECTORY, MANIFEST, ArchiveReader
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import NOON, Relay
 from tests.store import archived
 
@@ -39,9 +40,9 @@ class Tally:
 
 def live(state: Path, number: int, told: int) -> None:
     """Append, archive and delete for ever; each durable head is told."""
-    archiving.MOST_ROWS = (60, 60, 3000)[number % 3]
+    archive_job.MOST_ROWS = (60, 60, 3000)[number % 3]
     relay = Relay(NOON + number * 1000 * archived.HOUR)
-    writer = Writer(state / FILE, "relay")
+    writer = AuditWriter(state / FILE, "relay")
 
     def tell(what: str) -> None:
         seq, hash = writer.head()
@@ -58,9 +59,9 @@ def live(state: Path, number: int, told: int) -> None:
         writer.append([relay.closed(opened) for opened in writer.open_forwards().values()])
         relay.now += archived.HOUR
         tell("archive")
-        for entry in archiving.run(state, archived.EVER, lambda: relay.now + archived.LATER, relay.now):
+        for entry in archive_job.run(state, archived.EVER, lambda: relay.now + archived.LATER, relay.now):
             tell("settle")
-            archiving.settle(writer, entry, {}, 25)
+            archive_job.settle(writer, entry, {}, 25)
             tell("archive")
 
 
@@ -97,8 +98,8 @@ def round(state: Path, number: int, chance: random.Random, tally: Tally) -> None
 
 def look(state: Path, tally: Tally, *, whole: bool) -> None:
     """Whether every acknowledged row is there, once."""
-    archives = Archives(state)
-    with Reader(state / FILE) as reader:
+    archives = ArchiveReader(state)
+    with AuditReader(state / FILE) as reader:
         base, _ = reader.base()
         last = archives.last()
         assert last >= base, f"rows {last + 1} to {base} are nowhere"
@@ -132,11 +133,11 @@ def run(state: Path, rounds: int, seed: int) -> Tally:
     """So many rounds."""
     chance = random.Random(seed)
     tally = Tally()
-    Writer(state / FILE, "relay").close()
+    AuditWriter(state / FILE, "relay").close()
     for number in range(rounds):
         round(state, number, chance, tally)
         look(state, tally, whole=number % CHECK == CHECK - 1)
-    Writer(state / FILE, "relay").close()
+    AuditWriter(state / FILE, "relay").close()
     look(state, tally, whole=True)
     assert (state / DIRECTORY).is_dir()
     return tally

@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay.core.chain import first_break
-from relay.core.event import Event
-from relay.store.database import FILE, Reader, Writer
+from relay.core.audit.event import Event
+from relay.core.audit.hash_chain import first_break
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
 
@@ -20,7 +21,7 @@ class Forwards(RuleBasedStateMachine):
         super().__init__()
         self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name) / FILE
-        self.writer = Writer(self.path, "relay")
+        self.writer = AuditWriter(self.path, "relay")
         self.relay = Relay()
         self.connection = self.relay.connect()
         self.sent: list[Event] = []
@@ -75,12 +76,12 @@ class Forwards(RuleBasedStateMachine):
     def restart(self):
         """Another writer takes over."""
         self.writer.close()
-        self.writer = Writer(self.path, "relay")
+        self.writer = AuditWriter(self.path, "relay")
 
     @invariant()
     def rows_are_as_modelled(self):
         """The rows are the model's, in order; what is open is what the model says; the chain holds."""
-        with Reader(self.path) as reader:
+        with AuditReader(self.path) as reader:
             rows = reader.after(0, 100_000)
         assert [row.event for row in rows] == self.model
         assert first_break(rows) is None

@@ -4,10 +4,12 @@ import sqlite3
 
 import pytest
 
-from relay.core.chain import GENESIS, first_break, link
+from relay.core.audit.hash_chain import GENESIS, first_break, link
 from relay.errors import StoreUnavailable
-from relay.store import dictionary, migrations
-from relay.store.database import Reader, Writer
+from relay.store import migrations
+from relay.store.reader import AuditReader
+from relay.store.rows import row_encoding
+from relay.store.writer import AuditWriter
 from tests.audit_rows import Relay
 
 
@@ -32,8 +34,8 @@ def test_an_older_one_gets_what_it_lacks(writer, path, monkeypatch):
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, ("CREATE TABLE later (x)",)))
     monkeypatch.setattr(migrations, "CURRENT", migrations.CURRENT + 1)
     for _ in range(2):
-        Writer(path, "relay").close()
-    with Reader(path) as reader:
+        AuditWriter(path, "relay").close()
+    with AuditReader(path) as reader:
         assert reader.head() == 11
         assert reader._ask("SELECT count(*) FROM later") == [(0,)]
 
@@ -45,10 +47,10 @@ def test_a_migration_that_fails_changes_nothing(writer, path, monkeypatch):
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
     monkeypatch.setattr(migrations, "CURRENT", migrations.CURRENT + 1)
     with pytest.raises(StoreUnavailable):
-        Writer(path, "relay")
+        AuditWriter(path, "relay")
     monkeypatch.undo()
-    Writer(path, "relay").close()
-    with Reader(path) as reader:
+    AuditWriter(path, "relay").close()
+    with AuditReader(path) as reader:
         assert reader._ask("SELECT count(*) FROM sqlite_schema WHERE name = 'later'") == [(0,)]
 
 
@@ -57,10 +59,10 @@ def test_a_newer_one_of_the_same_major_is_used_as_it_is(writer, path):
     writer.close()
     run(path, "CREATE TABLE later (x)")
     run(path, f"PRAGMA user_version = {migrations.CURRENT + 7}")
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     writer.append(Relay().day())
     writer.close()
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert reader.head() == 11
         assert reader._ask("PRAGMA user_version") == [(migrations.CURRENT + 7,)]
 
@@ -69,7 +71,7 @@ def test_another_major_version_is_refused(writer, path):
     """A database of another format is left alone, by writer and reader, and the error says what to use."""
     writer.close()
     run(path, "PRAGMA user_version = 3001")
-    for use in (lambda: Writer(path, "relay"), lambda: Reader(path).head()):
+    for use in (lambda: AuditWriter(path, "relay"), lambda: AuditReader(path).head()):
         with pytest.raises(StoreUnavailable, match="format 3") as caught:
             use()
         assert "release" in caught.value.hint
@@ -87,7 +89,7 @@ def test_what_could_keep_rows_from_being_recorded_is_refused(writer, path, state
     writer.append(Relay().day())
     writer.close()
     run(path, statement)
-    for use in (lambda: Writer(path, "relay"), lambda: Reader(path).head()):
+    for use in (lambda: AuditWriter(path, "relay"), lambda: AuditReader(path).head()):
         with pytest.raises(StoreUnavailable, match="that no relay made"):
             use()
 
@@ -97,7 +99,7 @@ def test_another_programs_database_is_refused(path):
     run(path, "CREATE TABLE theirs (x)")
     before = sqlite3.connect(path)
     with pytest.raises(StoreUnavailable, match="not an audit database"):
-        Writer(path, "relay")
+        AuditWriter(path, "relay")
     assert before.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
     before.close()
 
@@ -137,10 +139,10 @@ def write_format_1(path, events):
         rows.append(row)
         prev = row.hash
         places = []
-        for table, words in (("who", dictionary.WHO), ("target", dictionary.TARGET)):
-            text = dictionary.part(event.fields, words)
+        for table, words in (("who", row_encoding.WHO), ("target", row_encoding.TARGET)):
+            text = row_encoding.part(event.fields, words)
             if text is not None:
-                digest = dictionary.short_digest(text)
+                digest = row_encoding.short_digest(text)
                 database.execute(
                     f"INSERT INTO {table} (digest, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text)
                 )
@@ -153,11 +155,11 @@ def write_format_1(path, events):
             (
                 *(seq, event.id, event.time, event.name, *places),
                 *(event.fields.get("connection"), event.fields.get("forward")),
-                dictionary.compact(
+                row_encoding.compact(
                     {
                         key: value
                         for key, value in event.fields.items()
-                        if key not in (*dictionary.WHO, *dictionary.TARGET, *dictionary.IDS)
+                        if key not in (*row_encoding.WHO, *row_encoding.TARGET, *row_encoding.IDS)
                     }
                 ),
                 bytes.fromhex(row.hash),
@@ -178,13 +180,13 @@ def test_a_database_of_format_1_is_laid_out_anew(path):
     still = relay.opened(relay.connect())
     rows = write_format_1(path, [*day, still])
     with pytest.raises(StoreUnavailable, match="format 1 still"):
-        Reader(path).head()
-    writer = Writer(path, "relay")
+        AuditReader(path).head()
+    writer = AuditWriter(path, "relay")
     second = next(event for event in day if event.fields.get("asked") == "192.168.1.50:443")
     assert list(writer.open_forwards()) == [second.id, still.id]
     writer.append([*day, relay.closed(still), relay.event("server.started", version="2")])
     writer.close()
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         found = list(reader.walk())
         assert found[: len(rows)] == rows
         assert [row.event.name for row in found[len(rows) :]] == ["forward.closed", "server.started"]
@@ -197,7 +199,7 @@ def test_a_conversion_that_fails_changes_nothing(path):
     write_format_1(path, Relay().day())
     run(path, "UPDATE events SET rest = 'no JSON' WHERE seq = 7")
     with pytest.raises(StoreUnavailable):
-        Writer(path, "relay")
+        AuditWriter(path, "relay")
     database = sqlite3.connect(path)
     assert database.execute("PRAGMA user_version").fetchone() == (1001,)
     assert database.execute("SELECT count(*) FROM events").fetchone() == (11,)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.question import Question
-from relay.core.total import BY, Total, group, portion
+from relay.core.audit.audit_query import AuditQuery
+from relay.core.audit.usage_totals import BY, UsageTotal, group, portion
 from relay.store import query
-from relay.store.database import FILE, Reader, Writer
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import ALICE, BOB, NOON, Relay
 
 
@@ -18,7 +19,7 @@ from tests.audit_rows import ALICE, BOB, NOON, Relay
 def reader(tmp_path_factory):
     """A log with a bit of everything, odd texts among it."""
     relay, path = Relay(), tmp_path_factory.mktemp("db") / FILE
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     for person, client, version in (
         ("alice", "203.0.113.7", "SSH-2.0-OpenSSH_9.2p1"),
         ("bob", "203.0.114.7", 'SSH-2.0-a "quoted" 100%_\\x1b'),
@@ -34,14 +35,14 @@ def reader(tmp_path_factory):
         writer.append([relay.refused(connection), relay.event("audit.lost", count=3), relay.gone(connection)])
         writer.append([relay.event("audit.sealed", epoch=1, count=3)])
     writer.close()
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         yield reader
 
 
 networks = st.sampled_from(["203.0.113.0/24", "203.0.112.0/20", "0.0.0.0/0", "::/0", "2001:db8::/32", "203.0.113.7/32"])
 targets = st.sampled_from(["192.168.1.0/24", "192.168.1.50/32", "fd00::/8", "0.0.0.0/0"])
 questions = st.builds(
-    lambda address, client, to, since, until, **rest: Question(
+    lambda address, client, to, since, until, **rest: AuditQuery(
         address=ip_address(address) if address and not rest["host"] else None,
         client=ip_network(client) if client else None,
         to=ip_network(to) if to else None,
@@ -112,12 +113,12 @@ def test_adding_up_equals_adding_each_row(reader, question, by, size):
         for one in portions:
             names = group(by, one, day)
             if names is not None:
-                found[names] = found.get(names, Total()) + one.total
+                found[names] = found.get(names, UsageTotal()) + one.total
         return found
 
     shares = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("relay.store.sums.SLICE", size)
+        patch.setattr("relay.store.aggregates.SLICE", size)
         added = sums(reader.portions(question, by, shares.append))
     assert added == sums(portion(row.event) for row in reader.after(0, 10_000) if question.matches(row))
     assert shares == sorted(shares)
@@ -126,16 +127,16 @@ def test_adding_up_equals_adding_each_row(reader, question, by, size):
 @pytest.mark.parametrize(
     ("question", "indexes"),
     [
-        (Question(person="alice"), {"events_who"}),
-        (Question(fingerprint=ALICE), {"events_who"}),
-        (Question(client=ip_network("203.0.113.0/24")), {"events_who"}),
-        (Question(host="remote"), {"events_target"}),
-        (Question(address=ip_address("192.168.1.50")), {"events_target"}),
-        (Question(to=ip_network("192.168.1.0/24")), {"events_target"}),
-        (Question(verdict="denied"), {"events_name"}),
-        (Question(name="audit.lost"), {"events_name"}),
-        (Question(person="bob", verdict="denied"), {"events_who", "events_name"}),
-        (Question(text="target-closed"), {"events_own", "events_rest", "events_id", "events_connection"}),
+        (AuditQuery(person="alice"), {"events_who"}),
+        (AuditQuery(fingerprint=ALICE), {"events_who"}),
+        (AuditQuery(client=ip_network("203.0.113.0/24")), {"events_who"}),
+        (AuditQuery(host="remote"), {"events_target"}),
+        (AuditQuery(address=ip_address("192.168.1.50")), {"events_target"}),
+        (AuditQuery(to=ip_network("192.168.1.0/24")), {"events_target"}),
+        (AuditQuery(verdict="denied"), {"events_name"}),
+        (AuditQuery(name="audit.lost"), {"events_name"}),
+        (AuditQuery(person="bob", verdict="denied"), {"events_who", "events_name"}),
+        (AuditQuery(text="target-closed"), {"events_own", "events_rest", "events_id", "events_connection"}),
     ],
 )
 def test_the_usual_questions_use_an_index(reader, question, indexes):

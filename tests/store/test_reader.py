@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.chain import first_break
-from relay.core.question import Question
+from relay.core.audit.audit_query import AuditQuery
+from relay.core.audit.hash_chain import first_break
 from relay.errors import StoreUnavailable
-from relay.store.database import FILE, Reader, Writer
-from relay.store.files import retire_log
+from relay.store.database_files import retire_log
+from relay.store.reader import AuditReader
+from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
 
 NOBODY = 65534
@@ -57,7 +58,7 @@ def test_it_sees_every_row_while_the_relay_writes(writer, path):
     """An open reader sees each group as soon as it is durable."""
     relay = Relay()
     writer.append(relay.day())
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert (reader.head(), reader.way) == (11, "live")
         writer.append(relay.day())
         assert len(reader.after(11)) == 11
@@ -67,7 +68,7 @@ def test_it_reads_when_the_relay_is_stopped(writer, path):
     """A database that was closed in order is one file, and that is enough."""
     writer.append(Relay().day())
     writer.close()
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert len(reader.after(0)) == 11
 
 
@@ -75,9 +76,9 @@ def test_it_holds_no_transaction_between_answers(writer, path):
     """After an answer, complete or cut short by a limit, the log can be folded in wholly."""
     relay = Relay()
     writer.append(relay.day())
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         reader.after(0, 3)
-        reader.search(Question(text="alice"), limit=2)
+        reader.search(AuditQuery(text="alice"), limit=2)
         writer.append(relay.day())
         database = sqlite3.connect(path)
         busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -88,7 +89,7 @@ def test_it_holds_no_transaction_between_answers(writer, path):
 
 def test_it_cannot_write(writer, path):
     """A reader's connection refuses every change."""
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         reader.head()
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader._database.execute("DELETE FROM events")
@@ -99,7 +100,7 @@ def test_a_group_that_may_read_the_database_may_read_its_log(writer, path):
     writer.append(Relay().day())
     writer.close()
     path.chmod(0o640)
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     writer.append(Relay(10**15 * 2).day())
     modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
     writer.close()
@@ -108,12 +109,12 @@ def test_a_group_that_may_read_the_database_may_read_its_log(writer, path):
 
 def test_a_reviewer_may_write_nothing_while_the_relay_runs(shelf):
     """With read permission alone, the log's newest rows are seen while the relay holds it open."""
-    relay, writer = Relay(), Writer(shelf / FILE, "relay")
+    relay, writer = Relay(), AuditWriter(shelf / FILE, "relay")
     writer.append(relay.day())
-    with without_writing(shelf), Reader(shelf / FILE) as reader:
+    with without_writing(shelf), AuditReader(shelf / FILE) as reader:
         assert len(reader.after(0)) == 11
     writer.append(relay.day())
-    with without_writing(shelf), Reader(shelf / FILE) as reader:
+    with without_writing(shelf), AuditReader(shelf / FILE) as reader:
         assert len(reader.after(0)) == 22
         assert reader.way == "live"
     writer.close()
@@ -121,11 +122,11 @@ def test_a_reviewer_may_write_nothing_while_the_relay_runs(shelf):
 
 def test_a_reviewer_may_write_nothing_while_the_relay_is_stopped(shelf):
     """With read permission alone, a closed database is read as it stands, and nothing is left beside it."""
-    writer = Writer(shelf / FILE, "relay")
+    writer = AuditWriter(shelf / FILE, "relay")
     writer.append(Relay().day())
     writer.close()
     before = {file.name for file in shelf.iterdir()}
-    with without_writing(shelf), Reader(shelf / FILE) as reader:
+    with without_writing(shelf), AuditReader(shelf / FILE) as reader:
         assert first_break(reader.after(0)) is None
         assert (reader.head(), reader.way) == (11, "still")
     assert {file.name for file in shelf.iterdir()} == before
@@ -133,12 +134,12 @@ def test_a_reviewer_may_write_nothing_while_the_relay_is_stopped(shelf):
 
 def test_a_reviewer_may_write_nothing_after_a_crash(shelf, tmp_path):
     """A database with rows in its log and no shared index (a crash, a copy) is read through a private copy."""
-    writer = Writer(tmp_path / FILE, "relay")
+    writer = AuditWriter(tmp_path / FILE, "relay")
     writer.append(Relay().day())
     for name in (FILE, f"{FILE}-wal"):
         shutil.copy(tmp_path / name, shelf / name)
     writer.close()
-    with without_writing(shelf), Reader(shelf / FILE) as reader:
+    with without_writing(shelf), AuditReader(shelf / FILE) as reader:
         assert len(reader.after(0)) == 11
         assert reader.way == "copy"
         private = Path(reader._copy.name)
@@ -149,9 +150,9 @@ def test_a_reviewer_may_write_nothing_after_a_crash(shelf, tmp_path):
 def test_who_must_not_wait_copies_nothing(shelf, tmp_path, monkeypatch):
     """The thread that writes rows looks into the database itself: it is told that it cannot, at once."""
     path = shelf / FILE
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     writer.append(Relay().day())
-    with Reader(path, only_live=True) as reader:
+    with AuditReader(path, only_live=True) as reader:
         assert (reader.head(), reader.way) == (11, "live")
         reader.close()
         monkeypatch.setattr(reader, "_live", lambda: sqlite3.connect(tmp_path / "none" / "none"))
@@ -162,16 +163,16 @@ def test_who_must_not_wait_copies_nothing(shelf, tmp_path, monkeypatch):
 
 def test_a_still_database_that_starts_to_move_is_asked_again(shelf):
     """When the relay starts under a reviewer who may not write, the next answers have the new rows."""
-    relay, writer = Relay(), Writer(shelf / FILE, "relay")
+    relay, writer = Relay(), AuditWriter(shelf / FILE, "relay")
     writer.append(relay.day())
     writer.close()
-    reader = Reader(shelf / FILE)
+    reader = AuditReader(shelf / FILE)
     with without_writing(shelf):
         assert reader.head() == 11
     shelf.chmod(0o755)
     for file in shelf.iterdir():
         file.chmod(0o644)
-    writer = Writer(shelf / FILE, "relay")
+    writer = AuditWriter(shelf / FILE, "relay")
     writer.append(relay.day())
     with without_writing(shelf):
         assert reader.head() == 22
@@ -187,7 +188,7 @@ def test_a_restored_database_is_noticed(writer, path, tmp_path):
     writer.append(relay.day())
     writer.backup(tmp_path / "copy.db")
     writer.append(relay.day())
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert reader.head() == 22
         writer.close()
         replace(path, tmp_path / "copy.db")
@@ -198,7 +199,7 @@ def test_no_old_log_creeps_into_a_restored_database(path, tmp_path):
     """After a crash the old log goes with the old database, and the writer goes on from the restored one's last row."""
     relay, copy, crashed = Relay(), tmp_path / "copy.db", tmp_path / "crashed"
     crashed.mkdir()
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     writer.append(relay.day())
     writer.backup(copy)
     writer.append(relay.day())
@@ -207,11 +208,11 @@ def test_no_old_log_creeps_into_a_restored_database(path, tmp_path):
     writer.close()
     path = crashed / FILE
     replace(path, copy)
-    writer = Writer(path, "relay")
+    writer = AuditWriter(path, "relay")
     writer.append(relay.day())
     writer.close()
     for file in (path, path.with_name("aside.db")):
-        with Reader(file) as reader:
+        with AuditReader(file) as reader:
             assert reader.head() == 22
             assert first_break(reader.after(0)) is None
 
@@ -232,7 +233,7 @@ def test_what_is_no_database_is_named(path, content, what):
     """A missing, empty or foreign file gives a clear error with the cure, and the file stays as it was."""
     if content is not None:
         path.write_bytes(content)
-    with Reader(path) as reader, pytest.raises(StoreUnavailable, match=what) as caught:
+    with AuditReader(path) as reader, pytest.raises(StoreUnavailable, match=what) as caught:
         reader.head()
     assert caught.value.hint
     assert (path.read_bytes() if path.exists() else None) == content
@@ -244,7 +245,7 @@ def test_a_row_that_was_damaged_is_named(writer, path):
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("UPDATE events SET rest = '[1' WHERE seq = 4")
     database.close()
-    with Reader(path) as reader, pytest.raises(StoreUnavailable, match="row 4"):
+    with AuditReader(path) as reader, pytest.raises(StoreUnavailable, match="row 4"):
         reader.after(0)
 
 
@@ -265,7 +266,7 @@ def test_a_change_behind_the_relays_back_breaks_the_chain(writer, path, statemen
     database = sqlite3.connect(path, isolation_level=None)
     assert database.execute(statement).rowcount > 0
     database.close()
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert first_break(reader.after(0)).seq == broken
 
 
@@ -274,7 +275,7 @@ def test_rows_by_their_ids(writer, path):
     day = Relay().day()
     writer.append(day)
     opened, closed = day[4], day[9]
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert reader.by_id(opened.id).event == opened
         assert [row.event for row in reader.by_forward(opened.fields["forward"])] == [opened, closed]
         told = [row.event.name for row in reader.by_connection(opened.fields["connection"])]
@@ -289,6 +290,6 @@ def test_the_nearest_id_shares_the_longest_beginning(writer, path):
     """A mistyped id's neighbour is found by its beginning, which is its time."""
     day = Relay().day()
     writer.append(day)
-    with Reader(path) as reader:
+    with AuditReader(path) as reader:
         assert reader.nearest(day[4].id[:-1] + "~") == day[4].id
         assert reader.nearest("zzzzzzzzzzz")

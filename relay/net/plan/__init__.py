@@ -1,6 +1,6 @@
 """What must each machine have, so that the relay reaches its zones and nothing leaks? Plans in, scripts out; no I/O.
 
-A `NetworkPlan` (relay.core.network) goes in; `Machine` values (relay.net.machine) come out, one per machine:
+A `NetworkPlan` (relay.core.network_plan) goes in; `Machine` values (relay.net.plan.machine) come out, one per machine:
 
 - `prefixes`: which networks may be reached by which interfaces, the one table that every rule is made of
 - `relay_host`, `gateway`, `lan_host`, `client`, `moon`: what each machine needs

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from relay.core.network import Member, NetworkPlan, Overlay
-from relay.core.rules import Network
+from relay.core.network_plan import NetworkPlan, Overlay, OverlayMember
+from relay.core.policy.model import Network
 from relay.errors import RelayError
-from relay.net.machine import Machine, Step
-from relay.net.plan import clashes, membership, shell, standing
+from relay.net.plan import conflicts, overlay_join, persistence, shell
+from relay.net.plan.machine import Machine, PlanStep
 
 _METRIC = 50  # before the managed route by the gateway (5000), which lets only the relay in
 
@@ -46,11 +46,11 @@ done <<'END-OF-KEYS'
         name="client",
         title=f"the client of {person}",
         printed_by=f"relayctl net plan --machine client --person {person}",
-        before=(Step(why, script, typed=typed),),
+        before=(PlanStep(why, script, typed=typed),),
     )
 
 
-def routing_client(plan: NetworkPlan, overlay: Overlay, member: Member | None = None) -> Machine:
+def routing_client(plan: NetworkPlan, overlay: Overlay, member: OverlayMember | None = None) -> Machine:
     """A client for method 2: `member` is which one, None any. Raises RelayError where the plan lacks the relay."""
     zone = overlay.zone
     if overlay.relay is None:
@@ -82,19 +82,19 @@ def routing_client(plan: NetworkPlan, overlay: Overlay, member: Member | None = 
         name="client",
         zone=zone.name,
         title=f"{name}, a member of the overlay (Linux)",
-        files=standing.files(
+        files=persistence.files(
             what=f"ways into the zone {zone.name}", up=up, down=down, interfaces=[zone.interface], networks=networks
         ),
-        up=standing.UP,
-        down=standing.DOWN,
+        up=persistence.UP,
+        down=persistence.DOWN,
         typed=shell.lines(
             *(f"ip route replace {network} via {overlay.relay} metric {_METRIC}" for network in networks)
         ),
         printed_by=f"relayctl net plan --method 2 --machine client --zone {zone.name}"
         + (f" --member {member.name}" if member else ""),
-        before=(membership.join(overlay, name, member.address if member else None), *membership.moon_member(plan)),
-        after=(Step("on other systems, instead of the files above", by_hand=other),),
-        warnings=tuple(clashes.on_client(overlay)),
+        before=(overlay_join.join(overlay, name, member.address if member else None), *overlay_join.moon_member(plan)),
+        after=(PlanStep("on other systems, instead of the files above", by_hand=other),),
+        warnings=tuple(conflicts.on_client(overlay)),
     )
 
 

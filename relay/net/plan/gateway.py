@@ -5,11 +5,11 @@ was for the LAN out by its own default route (measured: it does, with FORWARD's 
 leaves the overlay's interface in another way is dropped, and other forwarding on the machine goes on as it was.
 """
 
-from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Address, Network
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Address, Network
 from relay.errors import RelayError
-from relay.net.machine import OWN, Machine, OwnFile
-from relay.net.plan import clashes, iptables, membership, nft, shell, standing
+from relay.net.plan import conflicts, iptables, nft, overlay_join, persistence, shell
+from relay.net.plan.machine import OWN, Machine, ManagedFile
 from relay.net.plan.prefixes import literal
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
@@ -37,13 +37,13 @@ def gateway_machine(
     ways = [(source(overlay, network), network) for network in zone.networks]
     families = tuple(sorted({network.version for network in zone.networks}))
     if firewall == "nft":
-        rules = [OwnFile(f"{OWN}/rules.nft", _nft(overlay, ways, method), why="what may pass, and nothing else")]
+        rules = [ManagedFile(f"{OWN}/rules.nft", _nft(overlay, ways, method), why="what may pass, and nothing else")]
         load = f"\nnft -f {OWN}/rules.nft\n" + _other_form(families) + nft.others(_OTHERS)
         unload = "\n" + nft.DOWN
         programs: tuple[tuple[str, str], ...] = (("nft", "nftables"),)
     else:
         rules = [
-            OwnFile(_RULES[family], _iptables(overlay, ways, method, family), why="what may pass, and nothing else")
+            ManagedFile(_RULES[family], _iptables(overlay, ways, method, family), why="what may pass, and nothing else")
             for family in families
         ]
         load = iptables.up({family: _RULES[family] for family in families})
@@ -66,7 +66,7 @@ def gateway_machine(
         title=f"the gateway of the zone {zone.name}",
         files=(
             *rules,
-            *standing.files(
+            *persistence.files(
                 what=f"the gateway of the zone {zone.name}",
                 up=up,
                 down=down,
@@ -74,15 +74,18 @@ def gateway_machine(
                 stand=nft.STAND if firewall == "nft" else iptables.stand(families),
             ),
         ),
-        up=standing.UP,
-        down=standing.DOWN,
+        up=persistence.UP,
+        down=persistence.DOWN,
         typed=_typed(families, firewall),
         printed_by=f"relayctl net plan --machine gateway --zone {zone.name}"
         + (" --method 2" if method == 2 else "")
         + (" --firewall iptables" if firewall == "iptables" else ""),
-        before=(membership.join(overlay, f"the gateway of {zone.name}", zone.gateway), *membership.moon_member(plan)),
-        after=membership.directions(overlay, overlay.relay, "the relay", plan.public),
-        warnings=tuple(clashes.everywhere([overlay])),
+        before=(
+            overlay_join.join(overlay, f"the gateway of {zone.name}", zone.gateway),
+            *overlay_join.moon_member(plan),
+        ),
+        after=overlay_join.directions(overlay, overlay.relay, "the relay", plan.public),
+        warnings=tuple(conflicts.everywhere([overlay])),
     )
 
 

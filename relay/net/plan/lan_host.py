@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from relay.core.network import NetworkPlan
-from relay.core.rules import Host
-from relay.net.machine import Machine, Step
+from relay.core.network_plan import NetworkPlan
+from relay.core.policy.model import Host
 from relay.net.plan import shell
+from relay.net.plan.machine import Machine, PlanStep
 
 _ONE_SOURCE = (
     "this host sees all connections come from its LAN's gateway: who it was, the relay's audit log tells alone"
@@ -47,7 +47,7 @@ def lan_machine(plan: NetworkPlan, host: Host, persons: Mapping[str, tuple[str, 
         for line in known[name]
     ]
     why = f"let in those who may log in{f' as {host.user}' if host.user else ''}"
-    step = Step(why, who + _ADD + shell.lines(*lines) + note, typed=shell.lines(*typed))
+    step = PlanStep(why, who + _ADD + shell.lines(*lines) + note, typed=shell.lines(*typed))
     return Machine(
         name="lan-host",
         zone=host.zone,

@@ -7,8 +7,8 @@ concerns the overlay's interfaces is dropped, and other forwarding (Docker's) go
 from collections.abc import Iterable, Sequence
 from shlex import quote
 
-from relay.core.rules import Network, Zone
-from relay.net.machine import TABLE
+from relay.core.policy.model import Network, Zone
+from relay.net.plan.machine import TABLE
 from relay.net.plan.prefixes import Prefix, literal
 
 # to whoever asked here, as the unreachable route would: connect() fails at once with EHOSTUNREACH

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from relay.core.rules import Network, Zone
+from relay.core.policy.model import Network, Zone
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from relay.core.network import NetworkPlan, Overlay
-from relay.core.rules import Address, Network
-from relay.net.machine import OWN, PROTOCOL, Kernel, Machine, OwnFile, OwnRoute
-from relay.net.plan import clashes, iptables, membership, nft, shell, standing
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Address, Network
+from relay.net.plan import conflicts, iptables, nft, overlay_join, persistence, shell
+from relay.net.plan.machine import OWN, PROTOCOL, Machine, ManagedFile, PlannedKernelState, PlannedRoute
 from relay.net.plan.prefixes import Prefix, largest, literal, prefixes
 
 RULES = f"{OWN}/rules.nft"
@@ -22,12 +22,12 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
 
     Raises RelayError for a plan that cannot be made.
     """
-    clashes.check(plan)
+    conflicts.check(plan)
     overlays = [overlay for overlay in plan.overlays if overlay.zone.interface != "lo"]
     guarded = prefixes(overlay.zone for overlay in overlays)
     files = (
-        OwnFile(RULES, _rules(guarded, overlays, method), why="no packet for a zone leaves by another interface"),
-        *standing.files(
+        ManagedFile(RULES, _rules(guarded, overlays, method), why="no packet for a zone leaves by another interface"),
+        *persistence.files(
             what="nothing for a zone leaves by another interface",
             up=_up(guarded, overlays, method),
             down=_down(),
@@ -36,18 +36,18 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
             stand=nft.STAND,
         ),
     )
-    joining = [membership.join(overlay, "the relay", overlay.relay) for overlay in overlays]
+    joining = [overlay_join.join(overlay, "the relay", overlay.relay) for overlay in overlays]
     return Machine(
         name="relay",
         title="the relay host",
         files=files,
-        up=standing.UP,
-        down=standing.DOWN,
+        up=persistence.UP,
+        down=persistence.DOWN,
         kernel=_kernel(guarded, overlays, method),
         typed=_typed(_kernel(guarded, overlays, method)),
         printed_by="sudo relayctl net apply" + (" --method 2" if method == 2 else ""),
-        before=(*membership.controller(overlays), *joining, *([membership.moon(plan)] if plan.moon else [])),
-        warnings=tuple(clashes.on_relay(plan, method)),
+        before=(*overlay_join.controller(overlays), *joining, *([overlay_join.moon(plan)] if plan.moon else [])),
+        warnings=tuple(conflicts.on_relay(plan, method)),
     )
 
 
@@ -117,19 +117,19 @@ def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> 
     )
 
 
-def _kernel(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> Kernel:
+def _kernel(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> PlannedKernelState:
     """What `up` makes, in values. Not the rp_filter of `loose`: what that becomes depends on what it is."""
-    routes = [OwnRoute(network, _LAST) for network in _fallbacks(guarded)]
+    routes = [PlannedRoute(network, _LAST) for network in _fallbacks(guarded)]
     for number, overlay in enumerate(overlays):
         routes += [
-            OwnRoute(network, _FIRST + number, _gateway(overlay, network), overlay.zone.interface)
+            PlannedRoute(network, _FIRST + number, _gateway(overlay, network), overlay.zone.interface)
             for network in overlay.zone.networks
             if not overlay.managed
         ]
-    return Kernel(RULES, tuple(routes), _settings(overlays, method))
+    return PlannedKernelState(RULES, tuple(routes), _settings(overlays, method))
 
 
-def _typed(kernel: Kernel) -> str:
+def _typed(kernel: PlannedKernelState) -> str:
     out = [f"nft -f {kernel.rules}"]
     for one in kernel.routes:
         way = f"{one.network}{f' via {one.gateway}' if one.gateway else ''} dev {one.interface}"

@@ -6,9 +6,9 @@ any time, on a NAS with busybox too. systemd starts it at every boot where there
 
 from hashlib import sha256
 
-from relay.net.machine import OWN, UNIT, Machine, OwnFile, Step
 from relay.net.plan import shell
-from relay.net.plan.standing import UNIT_PATH
+from relay.net.plan.machine import OWN, UNIT, Machine, ManagedFile, PlanStep
+from relay.net.plan.persistence import UNIT_PATH
 
 _PLACE = """
 # place MODE PATH: the file is what comes in; written only when it differs, and never half
@@ -59,7 +59,7 @@ def _title(machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def _step(step: Step) -> str:
+def _step(step: PlanStep) -> str:
     out = "\n" + "".join(f"# {line}\n" for line in step.why.splitlines())
     if step.script:
         out += step.script
@@ -68,7 +68,7 @@ def _step(step: Step) -> str:
     return out
 
 
-def _placed(file: OwnFile) -> str:
+def _placed(file: ManagedFile) -> str:
     end = "END-OF-FILE"
     while end in file.text.splitlines():
         end = f"END-{sha256(file.text.encode() + end.encode()).hexdigest()[:16]}"
@@ -76,7 +76,7 @@ def _placed(file: OwnFile) -> str:
     return f"{why}place {file.mode:04o} {shell.quote(file.path)} <<'{end}'\n{file.text}{end}\n"
 
 
-def _start(machine: Machine, unit: OwnFile | None) -> str:
+def _start(machine: Machine, unit: ManagedFile | None) -> str:
     if unit is None:
         return f"\n{machine.up}\n"
     return (
@@ -130,7 +130,7 @@ def _how(machine: Machine) -> list[str]:
     return out
 
 
-def _read(step: Step) -> list[str]:
+def _read(step: PlanStep) -> list[str]:
     out = [f"{step.why[:1].upper()}{step.why[1:]}:", ""]
     if step.by_hand:
         out += [step.by_hand, ""]

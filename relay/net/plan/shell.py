@@ -5,7 +5,7 @@ Values are put in quoted (`quote`); nothing of a plan is ever read as shell text
 
 from shlex import quote
 
-from relay.net.machine import OWN, PROTOCOL
+from relay.net.plan.machine import OWN, PROTOCOL
 
 __all__ = ["INTERFACE", "LOOSE", "ROUTES", "SETTING", "UNSET", "header", "lines", "need", "quote"]
 

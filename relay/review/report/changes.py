@@ -2,12 +2,12 @@
 
 from html import escape as quoted
 
-from relay.review.account import Account, First
-from relay.review.acquaintance import text
-from relay.review.news import gaps_of
-from relay.review.report.findings import ROWS, Findings, cut, listed, numbers, said, search, soft
-from relay.review.report.markup import Cell, Column, clock, code, count, length, moment, shown, table, words
-from relay.review.report.words import Words
+from relay.review.activity_summary import ActivitySummary, FirstSeen
+from relay.review.digest import gaps_of
+from relay.review.first_seen import text
+from relay.review.report.html import Cell, Column, clock, code, count, length, moment, shown, table, words
+from relay.review.report.paragraphs import ROWS, ReportData, cut, listed, numbers, said, search, soft
+from relay.review.report.translations import Translator
 
 KINDS = {
     "person": "a person",
@@ -19,7 +19,7 @@ KINDS = {
 }
 
 
-def new(findings: Findings, say: Words) -> str:
+def new(findings: ReportData, say: Translator) -> str:
     """What was seen for the first time."""
     account = findings.account
     zone = account.window.zone
@@ -54,14 +54,14 @@ def new(findings: Findings, say: Words) -> str:
     )
 
 
-def _what(account: Account, first: First) -> str:
+def _what(account: ActivitySummary, first: FirstSeen) -> str:
     if first.kind == "pair":
         name = account.name(first.place)
         return f"{name}:{first.port}" + (f" ({first.place[1]})" if name != first.place[1] else "")
     return first.what
 
 
-def unused(findings: Findings, say: Words) -> str:
+def unused(findings: ReportData, say: Translator) -> str:
     """What nobody used, with what removes it."""
     if findings.unused is None:
         return soft(say, "What is applied cannot be read, so it is not known what is unused.")
@@ -95,7 +95,7 @@ def unused(findings: Findings, say: Words) -> str:
     return notes + table(say("Rules, people, keys and hosts that nobody used"), columns, rows, most=500)
 
 
-def outages(findings: Findings, say: Words) -> str:
+def outages(findings: ReportData, say: Translator) -> str:
     """When which zone could not be reached, and why."""
     account = findings.account
     zone = account.window.zone
@@ -126,7 +126,7 @@ def outages(findings: Findings, say: Words) -> str:
     )
 
 
-def changes(findings: Findings, say: Words) -> str:
+def changes(findings: ReportData, say: Translator) -> str:
     """What administrators did, and how the relay protected itself."""
     account = findings.account
     zone = account.window.zone
@@ -161,7 +161,7 @@ def changes(findings: Findings, say: Words) -> str:
     )
 
 
-def log(findings: Findings, say: Words) -> str:
+def log(findings: ReportData, say: Translator) -> str:
     """How much was recorded, how it is sealed, what verifying said."""
     account = findings.account
     zone = account.window.zone

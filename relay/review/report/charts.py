@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pygal  # type: ignore[import-untyped]  # it has no types
 from pygal.style import Style  # type: ignore[import-untyped]  # likewise
 
-from relay.core.text import escape
+from relay.core.escape import escape
 
 # pygal looks for maps as plug-ins with an import hook of a form that Python 3.12 knows no more and 3.11 warns of at
 # each import; we draw no maps.

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 
-from relay.review.account import Account, Denial
+from relay.review.activity_summary import ActivitySummary, Denial
 from relay.review.report.charts import Chart, Series
-from relay.review.report.findings import Findings, cut, figure, numbers, search, soft
-from relay.review.report.markup import Cell, Column, code, count, moment, table, words
-from relay.review.report.words import Words
+from relay.review.report.html import Cell, Column, code, count, moment, table, words
+from relay.review.report.paragraphs import ReportData, cut, figure, numbers, search, soft
+from relay.review.report.translations import Translator
 
 BARS = 12  # of the chart
 
 
-def denials(findings: Findings, say: Words) -> str:
+def denials(findings: ReportData, say: Translator) -> str:
     """Denials by reason and source, refused requests, strangers."""
     account = findings.account
     reasons = sorted(account.reasons.items(), key=lambda one: -one[1].count)
@@ -45,7 +45,7 @@ def denials(findings: Findings, say: Words) -> str:
     return "".join(out)
 
 
-def _denial_columns(say: Words, first: str) -> tuple[Column, ...]:
+def _denial_columns(say: Translator, first: str) -> tuple[Column, ...]:
     return (
         Column(say(first)),
         *numbers(say, "times"),
@@ -56,7 +56,7 @@ def _denial_columns(say: Words, first: str) -> tuple[Column, ...]:
     )
 
 
-def _denial_rows(found: Iterable[tuple[str, Denial]], account: Account) -> list[list[Cell]]:
+def _denial_rows(found: Iterable[tuple[str, Denial]], account: ActivitySummary) -> list[list[Cell]]:
     return [
         [
             words(name),

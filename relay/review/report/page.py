@@ -9,18 +9,18 @@ import hashlib
 from html import escape as quoted
 from importlib import resources
 
-from relay.review.report.findings import Findings
-from relay.review.report.markup import clock, shown
+from relay.review.report.html import clock, shown
+from relay.review.report.paragraphs import ReportData
 from relay.review.report.sections import sections
-from relay.review.report.words import Words
+from relay.review.report.translations import Translator
 
 # In every page: what is known to be one of ours may be written over by the next.
 MARK = '<meta name="generator" content="relayctl audit report">'
 
 
-def page(findings: Findings, language: str = "en") -> str:
+def page(findings: ReportData, language: str = "en") -> str:
     """The page, in English or in Chinese (`zh`)."""
-    say = Words(language)
+    say = Translator(language)
     window = findings.account.window
     told = sections(findings, say)
     links = "".join(f'<a href="#{section.id}">{quoted(section.title)}</a>' for section in told)

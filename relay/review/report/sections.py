@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.review.report import changes, denials, flow
-from relay.review.report.findings import Findings
-from relay.review.report.words import Words
+from relay.review.report import changes, denials, traffic
+from relay.review.report.paragraphs import ReportData
+from relay.review.report.translations import Translator
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,16 @@ class Section:
     html: str
 
 
-def sections(findings: Findings, say: Words) -> tuple[Section, ...]:
+def sections(findings: ReportData, say: Translator) -> tuple[Section, ...]:
     """All of them, in the order in which a reviewer asks."""
-    made: tuple[tuple[str, str, Callable[[Findings, Words], str]], ...] = (
-        ("news", "To look at", flow.news),
-        ("flow", "Forwards and bytes over time", flow.flow),
-        ("matrix", "Who reached which host", flow.matrix),
-        ("hours", "At which hours", flow.hours),
-        ("people", "People", flow.people),
+    made: tuple[tuple[str, str, Callable[[ReportData, Translator], str]], ...] = (
+        ("news", "To look at", traffic.news),
+        ("flow", "Forwards and bytes over time", traffic.flow),
+        ("matrix", "Who reached which host", traffic.matrix),
+        ("hours", "At which hours", traffic.hours),
+        ("people", "People", traffic.people),
         ("denials", "What was denied", denials.denials),
-        ("tops", "Longest and largest", flow.tops),
+        ("tops", "Longest and largest", traffic.tops),
         ("new", "What is new", changes.new),
         ("unused", "What is unused", changes.unused),
         ("outages", "Zone outages", changes.outages),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from relay.net.machine import PROTOCOL, Machine
+from relay.net.plan.machine import PROTOCOL, Machine
 from relay.net.plan.render import render
 from tests.lab.world import HOME, World
 from tests.lab.world import Machine as World_Machine

@@ -3,10 +3,10 @@
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from relay.core.network import Member, NetworkPlan, Overlay
-from relay.core.rules import Host, Zone
+from relay.core.network_plan import NetworkPlan, Overlay, OverlayMember
+from relay.core.policy.model import Host, Zone
 
-LAPTOP = Member("alice-laptop", ip_address("172.18.0.11"))
+LAPTOP = OverlayMember("alice-laptop", ip_address("172.18.0.11"))
 REMOTE = Host("remote", "office", ip_address("192.168.1.201"), "root")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEkVYBz0M8fD0SeQqL1Bxg8pM3m8ExbDk6cX2oWQn5Sx"
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2L5Bq0m8fD0SeQqL1Bxg8pM3m8ExbDk6cX2oWQn5Sx"

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from relay.errors import RelayError
-from relay.net.machine import OWN
 from relay.net.plan.gateway import gateway_machine
+from relay.net.plan.machine import OWN
 from relay.net.plan.render import render
 from tests.lab.world import wait_for
 from tests.net.plan.conftest import SHELLS, Box

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.rules import Zone
+from relay.core.policy.model import Zone
 from relay.net.plan.prefixes import largest, literal, prefixes
 
 NETWORKS = [

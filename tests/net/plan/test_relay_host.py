@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from relay.net.machine import OWN
+from relay.net.plan.machine import OWN
 from relay.net.plan.relay_host import relay_machine
 from relay.net.plan.render import render
 from tests.lab.world import wait_for

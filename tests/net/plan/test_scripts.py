@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.net.machine import Machine, OwnFile, Step
 from relay.net.plan.client import jump_client, routing_client
 from relay.net.plan.gateway import gateway_machine
 from relay.net.plan.lan_host import lan_machine
+from relay.net.plan.machine import Machine, ManagedFile, PlanStep
 from relay.net.plan.relay_host import relay_machine
 from relay.net.plan.render import render
 from tests.net.plan.conftest import SHELLS, Box
@@ -71,7 +71,7 @@ def test_stops_at_errors() -> None:
 def test_any_file_arrives_as_it_is(box: Box, shell: tuple[str, ...]) -> None:
     """A file's text is never read as shell text, not even where it holds the end of a here-document."""
     hostile = "$HOME `id` $(id) \\ 'a' \"b\"\nEND-OF-FILE\n\tEND-OF-FILE \nEND-\n* ~\n"
-    machine = Machine("relay", files=(OwnFile("/etc/relay-net/a b'c", hostile, 0o600),), up=":")
+    machine = Machine("relay", files=(ManagedFile("/etc/relay-net/a b'c", hostile, 0o600),), up=":")
     box.script(render(machine), *shell)
     assert box.machine.path("/etc/relay-net/a b'c").read_text() == hostile
     assert box.machine.sh("stat -c %a /etc/relay-net/a*").strip() == "600"
@@ -127,5 +127,5 @@ def test_page() -> None:
 
 def test_page_fences() -> None:
     """A text with fences of its own does not end the page's fence."""
-    page = render(Machine("relay", before=(Step("why", "echo '```'\n"),)), "md")
+    page = render(Machine("relay", before=(PlanStep("why", "echo '```'\n"),)), "md")
     assert page.count("````") == 2

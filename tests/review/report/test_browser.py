@@ -4,21 +4,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.core.holding import Holding
-from relay.review.account import DAY, Window
-from relay.review.acquaintance import Acquaintance
-from relay.review.ledger import gather
-from relay.review.news import news
-from relay.review.report.findings import Findings
+from relay.core.policy.site_item import SiteItem
+from relay.review.activity_collector import gather
+from relay.review.activity_summary import DAY, ReportSpan
+from relay.review.digest import news
+from relay.review.first_seen import SeenItems
 from relay.review.report.page import page
-from relay.review.unused import unused
-from relay.store.strangers import Count
+from relay.review.report.paragraphs import ReportData
+from relay.review.unused_items import unused
+from relay.store.preauth_counters import AttemptCount
 from tests.audit_rows import NOON, Relay, chained
 from tests.audit_team import Team
 from tests.chromium import ATTACKS, Browser
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.xdist_group("chromium")]
-WINDOW = Window(NOON - 30 * DAY, NOON + DAY, ZoneInfo("Asia/Shanghai"))
+WINDOW = ReportSpan(NOON - 30 * DAY, NOON + DAY, ZoneInfo("Asia/Shanghai"))
 # Letters and what they stand on: the contrast of the two (WCAG 2.1, 1.4.3), with colours as the browser computes them
 CONTRAST = """
 (() => {
@@ -65,10 +65,10 @@ def browser():
 
 def written(path, events, attempts=(), holdings=()):
     """A page of these events."""
-    past = Acquaintance()
+    past = SeenItems()
     past.meet({"person": "somebody"}, 1)
     account = gather(chained(events), WINDOW, past, attempts=attempts)
-    told = Findings(
+    told = ReportData(
         *(account, news(account, past, holdings), unused(holdings, account, past)),
         *("/etc/relay", "relay", "3f2a9c01b7de", NOON),
     )
@@ -79,10 +79,10 @@ def written(path, events, attempts=(), holdings=()):
 @pytest.fixture(scope="module")
 def month(tmp_path_factory):
     """An ordinary page."""
-    held = [Holding("host", "fax", "policies/a.yaml", 1, 1, zone="office", address="192.168.1.250")]
+    held = [SiteItem("host", "fax", "policies/a.yaml", 1, 1, zone="office", address="192.168.1.250")]
     events = Team(NOON, days=30, forwards=500).events()
     return written(
-        tmp_path_factory.mktemp("month") / "report.html", events, [Count(1, "192.0.2.0/24", "no-key", 5)], held
+        tmp_path_factory.mktemp("month") / "report.html", events, [AttemptCount(1, "192.0.2.0/24", "no-key", 5)], held
     )
 
 
@@ -163,8 +163,8 @@ def test_attackers_texts_are_texts(browser, tmp_path):
         events += [relay.login(mallory), opened, relay.closed(opened, text), relay.denied(mallory, text, text)]
         events += [relay.refused(mallory, text), relay.event("zone.down", zone=text, reason=text, detail=text)]
         events += [relay.event("key.revoked", person=text, fingerprint=text, why=text, by_sudo=text)]
-        held += [Holding(kind, text, text, 1, 1, owner=text) for kind in ("person", "key", "host", "rule")]
-    path = written(tmp_path / "report.html", events, [Count(1, text, text, 5) for text in ATTACKS], held)
+        held += [SiteItem(kind, text, text, 1, 1, owner=text) for kind in ("person", "key", "host", "rule")]
+    path = written(tmp_path / "report.html", events, [AttemptCount(1, text, text, 5) for text in ATTACKS], held)
     browser.open(path)
     browser.look(width=375)
     assert browser.requests == [path.as_uri()]

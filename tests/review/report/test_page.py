@@ -14,16 +14,16 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import relay.review
-from relay.core.holding import Holding
-from relay.review.account import DAY, Window
-from relay.review.acquaintance import Acquaintance
-from relay.review.ledger import gather
-from relay.review.news import news
-from relay.review.report.findings import Findings
+from relay.core.policy.site_item import SiteItem
+from relay.review.activity_collector import gather
+from relay.review.activity_summary import DAY, ReportSpan
+from relay.review.digest import news
+from relay.review.first_seen import SeenItems
 from relay.review.report.page import page
-from relay.review.report.words import CHINESE
-from relay.review.unused import unused
-from relay.store.strangers import Count
+from relay.review.report.paragraphs import ReportData
+from relay.review.report.translations import CHINESE
+from relay.review.unused_items import unused
+from relay.store.preauth_counters import AttemptCount
 from tests.audit_rows import NOON, Relay, chained
 from tests.audit_team import Team
 from tests.chromium import ATTACKS
@@ -97,12 +97,15 @@ class Checked(HTMLParser):
 
 def findings(events, attempts=(), holdings=(), window=None):
     """What these events have to tell."""
-    past = Acquaintance()
+    past = SeenItems()
     past.meet({"person": "somebody"}, 1)
     account = gather(
-        chained(events), window or Window(NOON - DAY, NOON + DAY, ZoneInfo("Asia/Shanghai")), past, attempts=attempts
+        chained(events),
+        window or ReportSpan(NOON - DAY, NOON + DAY, ZoneInfo("Asia/Shanghai")),
+        past,
+        attempts=attempts,
     )
-    return Findings(
+    return ReportData(
         account,
         news(account, past, holdings),
         unused(holdings, account, past),
@@ -142,9 +145,9 @@ def test_nothing_in_the_log_bends_the_page(texts, language):
         relay.event("ban.begun", source=take(), reason=take(), count=1),
     ]
     held = [
-        Holding(kind, take(), take(), 1, 1, owner=take(), until=NOON // 1_000_000) for kind in ("key", "rule", "host")
+        SiteItem(kind, take(), take(), 1, 1, owner=take(), until=NOON // 1_000_000) for kind in ("key", "rule", "host")
     ]
-    html = page(findings(events, [Count(1, take(), take(), 5)], held), language)
+    html = page(findings(events, [AttemptCount(1, take(), take(), 5)], held), language)
     found = Checked(html)
     assert (found.counts["script"], found.counts["style"], found.counts["meta"]) == (1, 1, 5)
     assert not [
@@ -190,12 +193,12 @@ def test_every_sentence_of_the_page_is_there_in_chinese():
             return super().get(sentence, default)
 
     events = [*Team(NOON, days=10, forwards=80).events()]
-    held = [Holding("host", "fax", "policies/a.yaml", 1, 1, zone="office", address="192.168.1.250")]
+    held = [SiteItem("host", "fax", "policies/a.yaml", 1, 1, zone="office", address="192.168.1.250")]
     told = findings(
-        events, [Count(1, "192.0.2.0/24", "no-key", 5)], held, Window(NOON - 5 * DAY, NOON, ZoneInfo("UTC"))
+        events, [AttemptCount(1, "192.0.2.0/24", "no-key", 5)], held, ReportSpan(NOON - 5 * DAY, NOON, ZoneInfo("UTC"))
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("relay.review.report.words.CHINESE", Listening(CHINESE))
+        patch.setattr("relay.review.report.translations.CHINESE", Listening(CHINESE))
         html = page(told, "zh")
         page(findings([Relay().event("server.started", version="1")]), "zh")
     assert not {sentence for sentence in seen if sentence not in CHINESE}
@@ -213,7 +216,7 @@ def test_an_empty_window_is_a_page_too():
 def test_a_busy_month_stays_small():
     """Tables and matrix are cut, and say how to see the rest: the page grows with people, not with forwards."""
     events = list(Team(NOON, days=30, forwards=3000).events())
-    html = page(findings(events, window=Window(NOON - 30 * DAY, NOON, ZoneInfo("Asia/Shanghai"))))
+    html = page(findings(events, window=ReportSpan(NOON - 30 * DAY, NOON, ZoneInfo("Asia/Shanghai"))))
     Checked(html)
     assert len(html.encode()) < 500_000
     assert "more; all of them:" in html

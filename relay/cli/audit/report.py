@@ -1,0 +1,325 @@
+"""`relayctl audit report` and `digest`: what a window of the log adds up to, as a page or as some lines of news."""
+
+import contextlib
+import itertools
+import os
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from relay import atomic_file
+from relay.cli import Context
+from relay.cli.audit.options import zone_of
+from relay.cli.output import json_option, print_json, progress
+from relay.core.escape import escape
+from relay.errors import InputRejected, RelayError
+
+if TYPE_CHECKING:
+    from relay.core.audit.hash_chain import Row
+    from relay.core.policy.site_item import SiteItem
+    from relay.review.activity_summary import ActivitySummary, ReportSpan
+    from relay.review.digest import DigestItem
+    from relay.review.first_seen import SeenItems
+    from relay.review.row_source import Attempts
+    from relay.site.locate import Site
+    from relay.store.archive.archive_reader import ArchiveReader
+    from relay.store.reader import AuditReader
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_MINUTE = 60_000_000
+_STEP = 120  # minutes of strangers' counts asked for at once: at most 81 rows each, and one answer holds 10,000
+_OURS = 4096  # bytes at a file's beginning among which a page of ours says what it is
+_TRIES = 3  # archiving lets rows go once in minutes
+_SAID = 500  # rows between two looks at how far it is
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a window of a site's log adds up to, and what the site holds."""
+
+    site: "Site"
+    account: "ActivitySummary"
+    past: "SeenItems"
+    holdings: "tuple[SiteItem, ...] | None"  # None: what is applied cannot be read
+    policy: str
+    node: str
+
+    @property
+    def young(self) -> bool:
+        return not self.past.persons
+
+
+def _window(command: _Command) -> _Command:
+    until = click.option("--until", default="now", metavar="TIME", help="Up to this time; a day is included.")
+    return until(command)
+
+
+def _verification(command: _Command) -> _Command:
+    verify = click.option("--verify/--no-verify", default=True, help="Whether the log is verified first, as a whole.")
+    return verify(command)
+
+
+def _language(command: _Command) -> _Command:
+    lang = click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
+    return lang(command)
+
+
+@click.command()
+@click.option("--since", default="30d", show_default=True, metavar="TIME", help="From this time on: 7d, 2026-10-01 ...")
+@_window
+@click.option("--out", default="report.html", show_default=True, metavar="FILE", help="Where to; - is stdout.")
+@_language
+@_verification
+@click.pass_obj
+def report(context: Context, /, *, since: str, until: str, out: str, lang: str, verify: bool) -> int:
+    """Make a page of who reached what: charts, what is new, what is unused.
+
+    One file of HTML for any browser: it asks nobody for anything, opens offline, prints, and can be read on a
+    telephone. It holds names, addresses and times of everybody: mode 0600. A page that an earlier call made is
+    replaced, any other file is not. The charts need the extra `report`.
+
+    \b
+    Example:
+      relayctl audit report
+      relayctl audit report --since 2026-10-01 --until 2026-10-31 --out october.html
+      relayctl audit report --lang zh --out - >report.html
+    """
+    try:
+        from relay.review.report.page import page
+        from relay.review.report.paragraphs import ReportData
+    except ImportError as error:
+        if error.name not in ("pygal", "importlib_metadata"):
+            raise
+        raise RelayError(
+            "the charts of the page need pygal, which is not installed",
+            f"{shlex.quote(sys.executable)} -m pip install 'ssh-jump-relay[report]'; audit digest works without",
+        ) from None
+    from relay.review.digest import news
+    from relay.review.unused_items import unused
+
+    target = None if out == "-" else _target(Path(out))
+    look = _look(context, since, until)
+    account, proof = look.account, _proof(look.site) if verify else ()
+    findings = ReportData(
+        account,
+        [_addressed(context, item) for item in news(account, look.past, look.holdings or (), _faults(proof))],
+        None if look.holdings is None else unused(look.holdings, account, look.past),
+        str(look.site.path),
+        look.node,
+        look.policy,
+        time.time_ns() // 1000,
+        proof,
+        young=look.young,
+    )
+    made = page(findings, lang)
+    if target is None:
+        click.echo(made, nl=False)
+        return 0
+    _write(target, made.encode())
+    click.echo(f"{target}: {account.total.opened} forwards of {len(account.persons)} people", err=True)
+    return 0
+
+
+@click.command()
+@click.option("--since", default="7d", show_default=True, metavar="TIME", help="From this time on: 1d, yesterday ...")
+@_window
+@_language
+@_verification
+@click.option("--exit-code", is_flag=True, help="Exit status 1 when there is news.")
+@json_option
+@click.pass_obj
+def digest(
+    context: Context, /, *, since: str, until: str, lang: str, verify: bool, exit_code: bool, as_json: bool
+) -> int:
+    """Tell the news of a window in some lines, for cron; nothing when there is none.
+
+    News is what was not so before: a person, a key, the network it comes from, a target, a client program; many
+    denials, scans, penalties, revocations, zones that broke, what ends within 14 days, and faults of the log itself.
+    Below each line stands the command that tells more; what somebody should look at today begins with "!".
+
+    \b
+    Example:
+      relayctl audit digest
+      relayctl audit digest --since 1d --exit-code || echo 'look at the relay'
+    """
+    from relay.review.digest import HEADING, news
+    from relay.review.report.html import clock
+    from relay.review.report.translations import Translator
+
+    say = Translator(lang)
+    look = _look(context, since, until)
+    faults = _faults(_proof(look.site)) if verify else ()
+    items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or (), faults)]
+    if as_json:
+        shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(say), "command": one.command} for one in items]
+        print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
+    elif items:
+        window = look.account.window
+        since, until = clock(window.since, window.zone), clock(window.until, window.zone)
+        click.echo(say(HEADING).format(node=escape(look.node), since=since, until=until, zone=window.zone))
+        for item in items:
+            told = item.text(say)
+            click.echo(click.style(f"! {told}", fg="red") if item.grave else f"  {told}")
+            click.echo(f"      {escape(item.command, 400)}")
+    return 1 if items and exit_code else 0
+
+
+# ---- looking
+
+
+def _look(context: Context, since: str, until: str) -> _Look:
+    """Walk the window. Raises RelayError when there is nothing in the log at all."""
+    from relay.review.activity_collector import gather
+    from relay.review.activity_summary import HOUR, ReportSpan
+    from relay.review.first_seen import SeenItems
+    from relay.review.time_expression import instant
+    from relay.store.archive.archive_reader import ArchiveReader
+    from relay.store.reader import AuditReader
+    from relay.store.writer import FILE
+
+    site = context.site()
+    zone = zone_of(site.path)
+    now = time.time_ns() // 1000
+    try:
+        window = ReportSpan(instant(since, now, zone), min(instant(until, now, zone, end=True), now), zone)
+    except InputRejected as error:
+        raise click.UsageError(f"{error.what}; {error.hint}") from None
+    if window.since >= window.until:
+        raise click.UsageError("--since is not before --until, or it is yet to come")
+    holdings, names, policy = _held(site)
+    with AuditReader(site.state / FILE) as reader, progress("reading the audit log") as advance:
+        for _ in range(_TRIES):
+            base = reader.base()[0]
+            rows = _Rows(reader, ArchiveReader(site.state), window)
+            first = rows.first
+            if first is None:
+                raise RelayError("there is nothing in the audit log yet", "relayctl serve makes its first row")
+            # no columns for years before the log; an hour, because rows are not quite in the order of their times
+            window = replace(window, since=max(window.since, min(first.event.time - HOUR, window.until - 1)))
+            past = SeenItems()
+            for habit in reader.habits(rows.edge):
+                past.meet(habit.fields, habit.last, denied=habit.denied)
+            account = gather(
+                rows.walk(advance),
+                window,
+                past,
+                attempts=_attempts(reader, window),
+                names=names,
+                begins=first.event.time,
+            )
+            if reader.base()[0] == base:  # else rows went into an archive meanwhile, maybe before they were read
+                break
+    assert first is not None
+    return _Look(site, account, past, holdings, policy, first.node)
+
+
+class _Rows:
+    """The rows of a window, and those it is compared with: all of the database, archives as far as the window goes."""
+
+    def __init__(self, reader: "AuditReader", archives: "ArchiveReader", window: "ReportSpan") -> None:
+        self._reader, self._archives = reader, archives
+        self._base, self._head = reader.base()[0], reader.head()
+        self.edge = reader.edge(window.since)
+        self.first = next(iter(reader.after(self._base, 1)), None)
+        self._old = -1  # row of the archives behind which the window may begin; -1: none of theirs is in it
+        if self._base and self.edge <= self._base:
+            kept = [entry for entry in archives.entries() if entry.kept and entry.until >= window.since]
+            if kept and kept[0].first <= self._base:
+                self._old = kept[0].first - 1
+                self.first = next(archives.walk(self._old, self._base), self.first)
+
+    def walk(self, advance: Callable[[float], None]) -> "Iterator[Row]":
+        """Those of the window, and some older ones; `advance` is told the share that is done."""
+        start = self._old if self._old >= 0 else self.edge
+        old = self._archives.walk(self._old, self._base) if self._old >= 0 else iter(())
+        for row in itertools.chain(old, self._reader.walk(max(self.edge, self._base), self._head)):
+            if row.seq % _SAID == 0:
+                advance((row.seq - start) / max(self._head - start, 1))
+            yield row
+
+
+def _attempts(reader: "AuditReader", window: "ReportSpan") -> "list[Attempts]":
+    first, last = window.since // _MINUTE, (window.until - 1) // _MINUTE
+    steps = range(first, last + 1, _STEP)
+    return list(itertools.chain.from_iterable(reader.strangers(at, min(at + _STEP - 1, last)) for at in steps))
+
+
+def _held(site: "Site") -> "tuple[tuple[SiteItem, ...] | None, dict[tuple[str, str], str], str]":
+    """What is applied holds, what it calls places, and its version; nothing where it cannot be read, which is said."""
+    from relay.core.policy.policy import EMPTY
+    from relay.site import diff
+    from relay.site.site_items import holdings
+
+    try:
+        applied = diff.read(site.state)
+        policy = applied.policy() if applied is not None else EMPTY
+    except RelayError as error:
+        click.echo(f"what is unused is not known: {error.what}", err=True)
+        return None, {}, ""
+    if applied is None:
+        return None, {}, ""
+    hosts = policy.inventory.hosts.values()
+    names = {(host.zone, str(host.address)): policy.inventory.spelling(host) for host in hosts}
+    return holdings(applied.texts, policy, applied.keyring), names, policy.version
+
+
+def _proof(site: "Site") -> "tuple[DigestItem, ...]":
+    """What `audit verify` says, without keys and anchors from elsewhere."""
+    from relay.cli.audit import verify
+    from relay.review.verification_text import verdicts
+
+    return verdicts(verify.prove(site, [], []))
+
+
+def _faults(proof: "Sequence[DigestItem]") -> "list[DigestItem]":
+    return [item for item in proof if item.kind == "fault"]
+
+
+def _addressed(context: Context, item: "DigestItem") -> "DigestItem":
+    """Commands name the site where it is not the usual one."""
+    if not context.site_option or not item.command.startswith("relayctl "):
+        return item
+    command = item.command.replace("relayctl ", f"relayctl --site {shlex.quote(context.site_option)} ", 1)
+    return replace(item, command=command)
+
+
+# ---- writing
+
+
+def _target(path: Path) -> Path:
+    """Where the page goes. Raises RelayError when something else is there, before any work is done."""
+    from relay.review.report.page import MARK
+
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise RelayError(f"{path}: {error.strerror}", "name another place: --out FILE") from None
+    if stat.S_ISDIR(found.st_mode):
+        return _target(path / "report.html")
+    ours = False
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            ours = MARK.encode() in file.read(_OURS)
+    if not ours:
+        raise RelayError(
+            f"{path} is there already and is no page that you made with this command",
+            "name another place: --out FILE",
+        )
+    return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace `path` in one step, mode 0600 from its first byte on."""
+    try:
+        atomic_file.replace(path, data)
+    except OSError as error:
+        raise RelayError(f"{path}: {error.strerror}", "name another place: --out FILE") from None

@@ -1,0 +1,164 @@
+"""How do audit rows, entries and stories read, on a terminal and for programs?"""
+
+import json
+import os
+from datetime import tzinfo
+from typing import Any
+
+import click
+
+from relay.cli.output import size, span, table
+from relay.core import ids
+from relay.core.audit import log_lines
+from relay.core.audit.hash_chain import Row
+from relay.core.audit.row_json import clock, flat, stamp
+from relay.core.escape import escape
+from relay.review.search import SearchResult
+from relay.review.timeline import Timeline
+
+_COLOURS = {
+    "forward.opened": "green",
+    "forward.denied": "red",
+    "request.refused": "yellow",
+    "site.rejected": "red",
+    "zone.down": "red",
+    "zone.up": "green",
+}
+
+
+def cells(entry: SearchResult, zone: tzinfo) -> list[object]:
+    """One entry as a line of the table."""
+    fields = entry.fields
+    name = entry.first.event.name
+    what = "forward" if name.startswith("forward.") else name
+    target = fields.get("asked") or fields.get("type") or fields.get("file")
+    if not target and name.startswith("site."):  # other events carry the policy too, but are not about it
+        target = fields.get("policy")
+    elif not target and name.startswith("zone."):
+        target = fields.get("zone")
+    if fields.get("address") and isinstance(target, str) and str(fields["address"]) not in target:
+        target = f"{target} ({fields['address']})"
+    duration = fields.get("duration")
+    outcome: object = entry.outcome
+    if outcome == name:
+        outcome = fields.get("reason") or fields.get("detail") or fields.get("why")
+    if fields.get("obstacle"):
+        outcome = f"{outcome}: {fields['obstacle']}"
+    return [
+        clock(entry.time, zone)[:19],
+        fields.get("person"),
+        fields.get("client"),
+        what,
+        target,
+        outcome,
+        size(fields.get("sent")),
+        size(fields.get("received")),
+        span(duration) if isinstance(duration, int) else None,
+        entry.id,
+    ]
+
+
+def dated(value: dict[str, Any]) -> dict[str, Any]:
+    """Times as text, UTC with microseconds."""
+    return {
+        key: stamp(item) if key in ("time", "ended") and isinstance(item, int) else item for key, item in value.items()
+    }
+
+
+def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
+    """One row as one line on stdout."""
+    if as_json:
+        click.echo(json.dumps(flat(row)))
+        return
+    line = f"{clock(row.event.time, zone)[:23]} {log_lines.line(row.event)}"
+    colour = None if "NO_COLOR" in os.environ else _COLOURS.get(row.event.name)
+    click.echo(click.style(line, fg=colour) if colour else line)  # echo leaves colours out where no terminal is
+
+
+def tell(story: Timeline, zone: tzinfo) -> None:
+    """The story of a connection or an event on stdout."""
+    fields: dict[str, Any] = {}
+    for row in story.rows:
+        fields.update((key, value) for key, value in row.event.fields.items() if value is not None)
+    if fields.get("connection"):
+        expires = fields.get("expires")
+        facts = {
+            "connection": fields["connection"],
+            "person": fields.get("person"),
+            "key": fields.get("fingerprint"),
+            "key ends": clock(expires * 1_000_000, zone)[:19] if isinstance(expires, int) else "never",
+            "login name": fields.get("login"),
+            "client": f"{fields.get('client')} port {fields.get('client_port')}",
+            "version": fields.get("client_version"),
+        }
+        for name, value in facts.items():
+            click.echo(f"{name:<11} {'-' if value in (None, '') else escape(str(value))}")
+        click.echo()
+    click.echo(f"times are {zone}")
+    for row in story.rows:
+        mark = ">" if row.seq in story.chosen else " "
+        click.echo(f"{mark} {clock(row.event.time, zone)} {log_lines.line(row.event)}")
+    for rule in story.rules:
+        place = f" at {escape(rule.at)}" if rule.at else ""
+        click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")
+        for line in rule.text.splitlines() or ["(the files of that version were not kept)"]:
+            click.echo(f"    {escape(line, 500)}")
+    for version, reason in _ruleless(story):
+        click.echo(f"\npolicy {escape(version)} was law, and no rule of it decided: {escape(reason)}")
+
+
+def _ruleless(story: Timeline) -> list[tuple[str, str]]:
+    """Policy version and reason of each denial that no rule decided."""
+    shown = [row.event for row in story.rows if not story.chosen or row.seq in story.chosen]
+    denied = [event.fields for event in shown if event.name == "forward.denied" and not event.fields.get("rule")]
+    return sorted({(str(fields["policy"]), str(fields.get("reason"))) for fields in denied if fields.get("policy")})
+
+
+def tell_stranger(story: Timeline, zone: tzinfo) -> None:
+    """What is known of a stranger's reference id, on stdout."""
+    if story.exact is not None:
+        one = story.exact
+        click.echo(f"a stranger from {escape(one.prefix)} was told {escape(story.id)}: {escape(one.kind)}")
+        click.echo(f"in the minute of {clock(one.minute * 60_000_000, zone)[:16]} ({zone}): {one.count} times")
+        if one.fingerprint:
+            click.echo(f"the key it offered last: {escape(one.fingerprint)}")
+            click.echo("  to let that key in: relayctl add-key PERSON FILE, with the file from its owner")
+        if one.login:
+            length, _, digest = one.login.partition("/")
+            click.echo(
+                f"the login name: {escape(length)} bytes, hash {escape(digest)} (names of strangers are not kept)"
+            )
+        return
+    click.echo(f"{escape(story.id)} is no row; strangers are counted, and only each count's last id is kept")
+    click.echo(f"what strangers did around {clock(ids.made_at(story.id), zone)[:19]} ({zone}):")
+    table(
+        ["minute", "from", "what", "times", "last key", "last login", "last id"],
+        [
+            [
+                clock(one.minute * 60_000_000, zone)[:16],
+                one.prefix,
+                one.kind,
+                one.count,
+                one.fingerprint,
+                one.login,
+                one.reference,
+            ]
+            for one in story.minute
+        ],
+    )
+
+
+def story_json(story: Timeline) -> dict[str, Any]:
+    """A story for programs."""
+    attempts = (story.exact,) if story.exact else story.minute
+    keys = ("minute", "prefix", "kind", "count", "reference", "fingerprint", "login")
+    return {
+        "id": story.id,
+        "chosen": list(story.chosen),
+        "rows": [flat(row) for row in story.rows],
+        "rules": [
+            {"policy": rule.version, "rule": rule.rule, "at": rule.at, "text": rule.text} for rule in story.rules
+        ],
+        "strangers": [{key: getattr(one, key) for key in keys} for one in attempts],
+        "exact": story.exact is not None,
+    }

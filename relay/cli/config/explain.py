@@ -1,0 +1,102 @@
+"""`relayctl explain`: the verdict on one person and one target, and what would have to change."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from relay.cli import Context
+from relay.cli.output import json_option, print_json
+from relay.errors import InputRejected, RelayError
+
+if TYPE_CHECKING:
+    from relay.core.policy.model import Address
+    from relay.site.explain_target import ExplainAnswer
+
+_Value = TypeVar("_Value")
+
+
+@click.command()
+@click.argument("person")
+@click.argument("target")
+@click.option("--from", "source", metavar="IP", help="Where the person connects from (else: no address a rule names).")
+@click.option("--at", metavar="TIME", help="When, in the site's time zone: 2026-12-31T18:00 (else now).")
+@json_option
+@click.pass_obj
+def explain(ctx: Context, *, person: str, target: str, source: str | None, at: str | None, as_json: bool) -> None:
+    """Say whether a person may reach a target, and why.
+
+    Prints the verdict, the rule that decided with file and line, and what would have to change for another answer.
+    The law is what is applied; the files are judged where nothing was applied yet. Exit status 1 for a denial.
+
+    \b
+    Example:
+      relayctl explain alice remote:22
+      relayctl explain carol 192.168.1.201.office:22 --from 203.0.113.7 --at 2026-12-31T18:00
+    """
+    from relay.core.policy.target import parse_spec
+    from relay.site import explain_target, times
+    from relay.site.yaml import scalars
+
+    asked = explain_target.ExplainRequest(
+        _parameter("PERSON", scalars.name, person),
+        _parameter("TARGET", parse_spec, target),
+        _parameter("--from", scalars.address, source) if source is not None else None,
+        _parameter("--at", times.moment, at) if at is not None else None,
+    )
+    found = explain_target.answer(ctx.site(), asked, now=int(time.time()), own=_own_addresses)
+    if as_json:
+        print_json(_json(found))
+    else:
+        first, *rest = found.explanation.lines()
+        click.echo(click.style(first, fg="green" if found.explanation.verdict.allowed else "red"))
+        for line in rest:
+            click.echo(line)
+        for note in found.notes:
+            click.echo(f"  note     {note}")
+    raise SystemExit(0 if found.explanation.verdict.allowed else 1)
+
+
+def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
+    """A value from the command line; a bad one is wrong usage, which is another exit status than a denial."""
+    try:
+        return parse(text)
+    except InputRejected as error:
+        raise click.BadParameter(f"{error.what}; {error.hint}", param_hint=name) from None
+
+
+def _own_addresses() -> "frozenset[Address]":
+    """This machine's addresses, none where the kernel does not tell (another system than Linux)."""
+    from relay.net.kernel import interfaces
+
+    try:
+        return interfaces.own_addresses()
+    except (OSError, RelayError):
+        return frozenset()
+
+
+def _json(found: "ExplainAnswer") -> dict[str, Any]:
+    explanation, verdict = found.explanation, found.explanation.verdict
+    return {
+        "asked": explanation.asked,
+        "allowed": verdict.allowed,
+        "reason": verdict.reason.value,
+        "detail": verdict.detail or None,
+        "destination": None
+        if verdict.destination is None
+        else {
+            "zone": verdict.destination.zone,
+            "address": str(verdict.destination.address),
+            "port": verdict.destination.port,
+        },
+        "choices": list(verdict.choices),
+        "rule": verdict.rule.name if verdict.rule else None,
+        "rule_at": verdict.rule.at if verdict.rule else None,
+        "rule_text": explanation.rule_words or None,
+        "changes": list(explanation.changes),
+        "key": found.key.fingerprint if found.key else None,
+        "applied": found.applied,
+        "at": found.at,
+        "notes": list(found.notes),
+    }

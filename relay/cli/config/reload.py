@@ -1,0 +1,88 @@
+"""`relayctl reload`: makes the site's files law, all or nothing."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from relay.cli import Context
+from relay.cli.output import json_option, print_json, waiting
+
+if TYPE_CHECKING:
+    from relay.site.locate import Site
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would change, and who would be cut.")
+@json_option
+@click.pass_obj
+def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
+    """Apply the site's files to the running relay.
+
+    The files are compiled and checked first, expectations included; with any fault nothing changes. Forwards that
+    are no longer allowed end within a second.
+
+    \b
+    Example:
+      relayctl reload --dry-run
+      relayctl reload
+    """
+    from relay.people import audit_actor
+    from relay.serve.supervisor import control_server
+
+    site = ctx.site(announce=not as_json)
+    if dry_run:
+        raise SystemExit(_foresee(site, as_json=as_json))
+    with waiting("the relay to check the files"):
+        answer = control_server.call(site.state, {"do": "reload", "by": audit_actor.fields()})
+    if as_json:
+        print_json(answer)
+    elif answer.get("ok"):
+        for line in answer["changed"] or ["nothing changed"]:
+            click.echo(line)
+        for line in answer["warnings"]:
+            click.echo(f"warning: {line}", err=True)
+        for line in answer["out"]:
+            click.echo(f"a key is out: {line}", err=True)
+        click.echo(f"applied: policy {answer['version']}, {answer['keys']} keys")
+    else:
+        for file, number, what, cure in answer.get("faults", []):
+            click.echo(f"{file}:{number}: {what}" + (f"; {cure}" if cure else ""), err=True)
+        if "problem" in answer:
+            click.echo(f"relayctl: {answer['problem']}", err=True)
+        click.echo("nothing was applied; what was applied before goes on", err=True)
+    raise SystemExit(0 if answer.get("ok") else 1)
+
+
+def _foresee(site: "Site", *, as_json: bool) -> int:
+    """Say what a reload of the files as they are would do; its exit status. Raises NobodyAnswers."""
+    from relay.cli.running import impact, open_sessions
+    from relay.site import lint
+
+    found = lint.look(site, now=int(time.time()))
+    compiled = found.examination.compiled
+    wrong = (*found.examination.faults, *(failure.fault() for failure in found.examination.failures))
+    changes = [str(different) for different in found.differences]
+    if not as_json:
+        for fault in wrong:
+            click.echo(str(fault), err=True)
+        for line in changes or ["nothing differs from what is applied"]:
+            click.echo(line)
+        for fault in found.keys.faults:
+            click.echo(f"a key is out: {fault}", err=True)
+    if compiled is None:
+        if as_json:
+            print_json({"ok": False, "faults": [[one.file, one.line, one.what, one.cure] for one in wrong]})
+        else:
+            click.echo("nothing would be applied; what was applied before would go on", err=True)
+        return 1
+    there = open_sessions.ask(site, {"do": "connections"})
+    judge = impact.law(site, compiled.policy, compiled.settings, found.keys)
+    ended = list(impact.foreseen(there, judge))
+    if as_json:
+        silent = list(there.silent)
+        print_json({"ok": True, "changed": changes, "cut": impact.as_json(ended), "silent_workers": silent})
+    else:
+        impact.show(ended, there)
+        click.echo("nothing was applied", err=True)
+    return 0

@@ -1,0 +1,138 @@
+"""`relayctl net status --watch`: every zone looked at again and again, and none waits for another."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import click
+
+from relay.cli.net.status import block
+from relay.cli.net.zone_text import as_json as zone_json
+from relay.cli.net.zone_text import facts
+from relay.cli.net.zones import PlannedZones
+from relay.core.escape import escape
+from relay.core.network_plan import Overlay
+from relay.errors import RelayError
+from relay.net.diagnose.diagnosis import Diagnosis, diagnose
+from relay.net.diagnose.observation import Observation, Role
+from relay.net.diagnose.observe import ZoneObserver
+
+EVERY = 2.0  # seconds between two looks, and between two drawings
+_SOON = 0.2
+_LATE = 3 * EVERY  # a look older than this says so
+
+
+class _Looking(threading.Thread):
+    """One zone's looks. A daemon: Ctrl-C waits for no more than an echo under way."""
+
+    def __init__(self, sight: ZoneObserver, plan: PlannedZones) -> None:
+        super().__init__(name=f"look at {sight.overlay.zone.name}", daemon=True)
+        self.overlay = sight.overlay
+        self.last: tuple[float, Observation, tuple[Diagnosis, ...]] | None = None  # set whole, so read without a lock
+        self.error: RelayError | None = None
+        self._sight = sight
+        self._plan = plan.plan
+
+    def run(self) -> None:
+        """Look, and wait for the rest of the two seconds."""
+        while True:
+            start = time.monotonic()
+            try:
+                seen = self._sight.look()
+            except RelayError as error:  # not Linux: no second look would be another
+                self.error = error
+                return
+            found = diagnose(seen, self._sight.overlay, role=self._sight.role, plan=self._plan)
+            self.last = time.monotonic(), seen, found
+            time.sleep(max(0.0, start + EVERY - time.monotonic()))
+
+
+def watch(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, as_json: bool) -> int:
+    """Show the zones until Ctrl-C: redrawn on a terminal, else only the lines that changed, or JSON a line a look.
+
+    Gives 1 when a zone is not well at the end, else 0. Raises RelayError off Linux.
+    """
+    looking = [_Looking(ZoneObserver(overlay, zones.host(overlay.zone.name), role=role), zones) for overlay in chosen]
+    for one in looking:
+        one.start()
+    terminal = sys.stdout.isatty() and not as_json
+    shown: dict[tuple[str, str, int], str] = {}
+    try:
+        while True:
+            # until each zone was seen once, it is shown as soon as it is
+            time.sleep(EVERY if all(one.last for one in looking) else _SOON)
+            for one in looking:
+                if one.error is not None:
+                    raise one.error
+            if terminal:
+                _draw(looking, role)
+            elif as_json:
+                _json(looking)
+            else:
+                _changes(looking, role, shown)
+    except KeyboardInterrupt:
+        click.echo("", err=True)
+    return 1 if any(one.last and one.last[2][0].state == "fault" for one in looking) else 0
+
+
+def _draw(looking: Sequence[_Looking], role: Role) -> None:
+    """The whole screen anew, over the old one: a cleared screen would flicker."""
+    width, height = shutil.get_terminal_size()
+    lines = [click.style(f"{time.strftime('%H:%M:%S')}  every {EVERY:.0f} s, Ctrl-C ends", dim=True), ""]
+    for one in looking:
+        if one.last is None:
+            lines += [f"{one.overlay.zone.name}  looking ...", ""]
+            continue
+        at, seen, found = one.last
+        head, *rest = block(one.overlay, seen, found, role)
+        age = time.monotonic() - at
+        lines += [head + (f"  (as of {age:.0f} s ago)" if age > _LATE else ""), *rest, ""]
+    fitting, rows = [], 0
+    for line in lines:
+        rows += max(1, -(-len(click.unstyle(line)) // width))  # a long cure may fold: it is there to be copied
+        if rows > height - 2:
+            fitting.append("... more than fits here: relayctl net status ZONE --watch")
+            break
+        fitting.append(line)
+    body = "".join(f"{line}\x1b[K\n" for line in fitting)
+    click.echo(f"\x1b[H{body}\x1b[J", nl=False)
+
+
+def _changes(looking: Sequence[_Looking], role: Role, shown: dict[tuple[str, str, int], str]) -> None:
+    """The lines that are other than they were, figures aside."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    for one in looking:
+        if one.last is None:
+            continue
+        _, seen, found = one.last
+        name = one.overlay.zone.name
+        still = list(facts(one.overlay, seen, role, figures=False))
+        still += [(each.state, each.name + (f" -> {each.cure}" if each.cure else "")) for each in found]
+        full = list(facts(one.overlay, seen, role))
+        full += [
+            (each.state, escape(each.what, 500) + (f" -> {escape(each.cure, 500)}" if each.cure else ""))
+            for each in found
+        ]
+        count: dict[str, int] = {}
+        new: dict[tuple[str, str, int], str] = {}
+        for (label, key), (_, text) in zip(still, full, strict=True):
+            place = (name, label, count.setdefault(label, 0))
+            count[label] += 1
+            new[place] = key
+            if shown.get(place) != key:
+                click.echo(f"{now} {name} {label}: {text}")
+        for place in [place for place in shown if place[0] == name and place not in new]:
+            if place[1] not in {"ok", "warning", "fault"}:
+                click.echo(f"{now} {name} {place[1]}: gone")
+            del shown[place]
+        shown.update(new)
+    sys.stdout.flush()
+
+
+def _json(looking: Sequence[_Looking]) -> None:
+    zones = [zone_json(one.overlay, one.last[1], one.last[2]) for one in looking if one.last is not None]
+    click.echo(json.dumps({"time": int(time.time() * 1e6), "zones": zones}, default=str))
+    sys.stdout.flush()

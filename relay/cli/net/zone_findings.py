@@ -1,0 +1,64 @@
+"""Is the way into every zone whole? What `net status` and `net verify` find, as findings of `relayctl doctor`."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from relay.cli.net.verify import questions
+from relay.cli.net.zones import PlannedZones
+from relay.cli.output import waiting
+from relay.core.escape import escape
+from relay.net.diagnose import path_check
+from relay.net.diagnose.path_check import PathCheckRequest
+from relay.net.diagnose.path_verdict import Leg
+from relay.net.kernel import netlink
+
+_AT_ONCE = 16  # zones walked into side by side: most of the time they wait
+SECONDS = 45.0  # for all of them: a zone in which all is silent takes some 15
+
+State = Literal["ok", "warning", "fault"]
+Way = tuple[str, State, str, str]  # zone, state, what, cure
+
+
+def walked(zones: PlannedZones) -> Iterator[Way]:
+    """What is not well on the way into each zone, one by one; for a zone that is well, its figures in one line.
+
+    Raises RelayError off Linux.
+    """
+    asked = questions(zones) if zones.plan.overlays else []
+    deadline = time.monotonic() + SECONDS
+    pool = ThreadPoolExecutor(_AT_ONCE, "walk")
+    try:
+        for one, walk in [(one, pool.submit(_legs, one)) for one in asked]:
+            try:
+                with waiting(f"answers from {one.zone.name}"):
+                    legs = walk.result(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                name = one.zone.name
+                yield name, "warning", f"not looked at within {SECONDS:g} s", f"sudo relayctl net verify {name}"
+                continue
+            yield from summary(one, legs)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def summary(asked: PathCheckRequest, legs: Sequence[Leg]) -> Iterator[Way]:
+    """The legs that are not well; if none is broken, a line for those that are."""
+    name = asked.zone.name
+    if not any(leg.broken for leg in legs):
+        well = {leg.name: leg.what for leg in legs if leg.state == "ok"}
+        what = [well[part] for part in ("gateway", "target") if part in well] or [well.get("route", "it is there")]
+        out = [leg.name for leg in legs if leg.state == "skipped"]
+        left = f" (left out: {', '.join(dict.fromkeys(out))}; relayctl net verify says why)" if out else ""
+        yield name, "ok", f"{escape('; '.join(what), 400)}{left}", ""
+    for leg in legs:
+        if leg.state == "warning" or leg.state == "fault":  # noqa: PLR1714 - mypy narrows no set
+            yield name, leg.state, f"{leg.name}: {escape(leg.what, 400)}", escape(leg.cure, 400)
+
+
+def _legs(asked: PathCheckRequest) -> list[Leg]:
+    try:
+        return list(path_check.walk(asked))
+    finally:
+        netlink.unshare()  # this thread's socket

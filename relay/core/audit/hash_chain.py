@@ -1,0 +1,83 @@
+"""What exactly does a row of the audit log say, and how is it tied to the row before it?
+
+A row's canonical text is one line of JSON: keys sorted, no spaces, UTF-8 as it is. Its hash is the SHA-256 of the
+predecessor's hash in hexadecimal, a line feed, and that text; the first row's predecessor is GENESIS. Anyone can
+follow it with standard tools: `printf '%s\n%s' PREV TEXT | sha256sum`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from relay.core.audit.event import SCHEMA, Event, Value
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as it stands in the log. `prev` and `hash` are 64 hexadecimal digits."""
+
+    node: str
+    seq: int  # 1 for the first row of a database, no gaps
+    prev: str
+    hash: str
+    event: Event
+    schema: int = SCHEMA
+
+
+# one for all: json.dumps would make one for each text, and there are four of them for each row
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def compact(value: dict[str, Value]) -> str:
+    """`value` as canonical JSON: keys sorted, no spaces, characters as they are."""
+    return _JSON.encode(value)
+
+
+def canonical(node: str, seq: int, event: Event, schema: int = SCHEMA) -> str:
+    """The text that a row's hash covers."""
+    return _JSON.encode(
+        {
+            "fields": dict(event.fields),
+            "id": event.id,
+            "name": event.name,
+            "node": node,
+            "schema": schema,
+            "seq": seq,
+            "time": event.time,
+        }
+    )
+
+
+def digest(prev: str, text: str) -> str:
+    """The hash of the row with this canonical text after the row with hash `prev`."""
+    return sha256(f"{prev}\n{text}".encode()).hexdigest()
+
+
+def link(node: str, seq: int, prev: str, event: Event) -> Row:
+    """The row that records `event` after the row with hash `prev`."""
+    return Row(node, seq, prev, digest(prev, canonical(node, seq, event)), event)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainBreak:
+    """The first row at which a chain does not hold, and how."""
+
+    seq: int
+    what: str
+
+
+def first_break(rows: Iterable[Row], prev: str = GENESIS, seq: int = 0) -> ChainBreak | None:
+    """Walk `rows`, which follow the row `seq` with hash `prev`; None when every one is what was written."""
+    for row in rows:
+        seq += 1
+        if row.seq != seq:
+            return ChainBreak(seq, f"row {seq} is missing, row {row.seq} follows")
+        if row.prev != prev:
+            return ChainBreak(seq, f"row {seq} does not follow the row before it")
+        if digest(prev, canonical(row.node, row.seq, row.event, row.schema)) != row.hash:
+            return ChainBreak(seq, f"row {seq} is not what was written")
+        prev = row.hash
+    return None

@@ -1,0 +1,39 @@
+"""How does a row read for a program: one flat JSON object, with its time as text?
+
+The same object everywhere: `audit tail --json`, `audit show --json` and the lines of the export.
+"""
+
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from relay.core.audit.hash_chain import Row
+
+
+def clock(us: int, zone: tzinfo) -> str:
+    """An instant (UTC microseconds) in a time zone, to the microsecond."""
+    seconds, rest = divmod(us, 1_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, zone).isoformat(' ')[:19]}.{rest:06d}"
+    except (ValueError, OverflowError, OSError):
+        return f"{us} us"
+
+
+def stamp(us: int) -> str:
+    """An instant as RFC 3339 has it: `2026-10-01T12:00:00.000000Z`."""
+    return clock(us, UTC).replace(" ", "T") + "Z"
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """One row for programs: the event's fields, and the row's own, which no field can take the name of."""
+    event = row.event
+    return {
+        **event.fields,
+        "seq": row.seq,
+        "node": row.node,
+        "id": event.id,
+        "time": stamp(event.time),
+        "event": event.name,
+        "schema": row.schema,
+        "prev": row.prev,
+        "hash": row.hash,
+    }

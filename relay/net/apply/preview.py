@@ -1,0 +1,239 @@
+"""What would `net apply` change on this machine, and may it? Only looks; the answer is a value that is shown first."""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from relay.core.escape import escape
+from relay.errors import NotPermitted, RelayError
+from relay.net import system_commands
+from relay.net.apply import journal, kernel_state, managed_files, managed_routes
+from relay.net.apply.journal import AppliedPlan, Unit
+from relay.net.apply.kernel_state import KernelState
+from relay.net.apply.managed_files import FileChange, FileContent
+from relay.net.plan.machine import OWN, TABLE, UNIT, WAS, Machine
+
+_MOST_LINES = 15  # of a summary: it has to fit above the question
+_BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPreview:
+    """What is, and what would be. `machine` without files: everything is taken back."""
+
+    machine: Machine
+    record: AppliedPlan  # of what was applied before
+    now: KernelState
+    wished: KernelState
+    files: tuple[FileChange, ...] = ()
+    waiting: tuple[str, ...] = ()  # what comes when its interface does
+    backward: tuple[str, ...] = ()  # settings that are not wished any more, and become what they were
+    directories: tuple[str, ...] = ()  # that have to be made
+    systemd: bool = False
+    unit: Unit = field(default_factory=Unit)  # now
+    forced: tuple[str, ...] = ()  # files that a person has changed, whose changes would be lost
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether the machine's `up` is run by systemd."""
+        return self.systemd and any(Path(file.path).name == UNIT for file in self.machine.files)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is as it should be already."""
+        return not self.files and self.now == self.wished and self.unit_fits and self.next_record == self.record
+
+    @property
+    def unit_fits(self) -> bool:
+        """Whether the unit runs and starts at boot (or neither, when all is taken back)."""
+        return self.unit == Unit(self.has_unit, self.has_unit)
+
+    @property
+    def next_record(self) -> AppliedPlan:
+        """What will be on record once this is done."""
+        if not self.machine.files:
+            return AppliedPlan()
+        made = dict.fromkeys([*self.record.directories, *self.directories])
+        return AppliedPlan(
+            {file.path: _wanted(file.text, file.mode).digest for file in self.machine.files},
+            tuple(path for path in made if any(Path(file.path).is_relative_to(path) for file in self.machine.files)),
+            self.machine.down,
+            self.has_unit,
+        )
+
+
+def survey(machine: Machine, *, force: bool = False) -> ApplyPreview:
+    """What has to change so that this machine is as `machine` says.
+
+    Raises RelayError where something of somebody else is in the way, or, without `force`, a file of ours that a person
+    has changed; NotPermitted unless root asks. Hold `record.locked`, and have repaired what was cut off.
+    """
+    known = journal.load()
+    if not machine.files and not known.files:  # nothing is on record, so nothing is taken back
+        now = kernel_state.read()
+        return ApplyPreview(machine, known, now, now)
+    files, changed = _files(machine, known, force)
+    rules = next((file.text for file in machine.files if file.path == machine.kernel.rules), "")
+    clashes = managed_routes.conflicts(machine.kernel)
+    if clashes:
+        shown = "\n".join(f"  {escape(line)}" for line, _ in clashes)
+        raise RelayError(
+            f"routes of somebody else are where ours belong:\n{shown}",
+            "if nobody needs them: " + " && ".join(escape(cure) for _, cure in clashes),
+        )
+    before = was()
+    wished = kernel_state.wish(machine.kernel, kernel_state.listing(rules), managed_routes.read())
+    wanted = dict(wished.held.settings)
+    now = kernel_state.read({*wanted, *before})
+    backward = tuple(name for name, value in now.settings if name not in wanted and value)
+    wanted = {name: wanted.get(name) or (before[name] if value else "") for name, value in now.settings}
+    booted = systemd()
+    return ApplyPreview(
+        machine,
+        known,
+        now,
+        replace(wished.held, settings=tuple(sorted(wanted.items()))),
+        files,
+        wished.waiting,
+        backward,
+        managed_files.missing_directories(change.path for change in files if change.after is not None),
+        booted,
+        unit() if booted else Unit(),
+        changed,
+    )
+
+
+def was() -> dict[str, str]:
+    """What settings were before us. Raises RelayError for a file WAS that is not ours."""
+    found = managed_files.look(WAS)
+    return {} if found is None else kernel_state.parse_was(found.content)
+
+
+def difference(found: ApplyPreview) -> list[str]:
+    """All that would change, as a unified diff: files first, then what the kernel holds, then systemd."""
+    lines = []
+    for change in found.files:
+        if change.after is None and change.before is not None and change.path not in found.forced:
+            lines += [
+                f"--- {change.path}",
+                "+++ /dev/null",
+                f"-({len(change.before.content.splitlines())} lines of ours)",
+            ]
+        else:
+            lines += managed_files.difference(change)
+    now, wished = found.now, found.wished
+    lines += managed_files.unified(f"kernel: nft table inet {TABLE}", now.rules or None, wished.rules or None)
+    lines += _listed("kernel: routes", now.routes, wished.routes)
+    for (name, value), (_, other) in zip(now.settings, wished.settings, strict=False):
+        lines += managed_files.unified(f"kernel: /proc/sys/{name}", value, other)
+    if not found.unit_fits:
+        wanted = Unit(found.has_unit, found.has_unit)
+        lines += managed_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(wanted))
+    return lines
+
+
+def summary(found: ApplyPreview) -> list[str]:
+    """The same in a few words: what stands last on the screen when a person is asked."""
+    written = sum(change.after is not None for change in found.files)
+    now, wished = found.now, found.wished
+    lines = [_count(written, "written"), _count(len(found.files) - written, "removed")]
+    lines = [line for line in lines if line]
+    lost = sum(change.path in found.forced for change in found.files)
+    lines += [f"{lost} of them changed by somebody, whose changes are lost"] if lost else []
+    if now.rules != wished.rules:
+        what = "made" if not now.rules else "replaced" if wished.rules else "removed"
+        lines.append(f"nft table {TABLE} {what}")
+    lines += [f"route set: {line.words}" for line in wished.routes if line not in now.routes]
+    lines += [f"route removed: {line.words}" for line in now.routes if line not in wished.routes]
+    pairs = zip(now.settings, wished.settings, strict=False)
+    lines += [f"{name}: {value} becomes {other}" for (name, value), (_, other) in pairs if value != other]
+    if not found.unit_fits:
+        words = "runs, now and at every boot" if found.has_unit else "stopped, also at boot"
+        lines.append(f"{UNIT} {words}")
+    lines = [escape(line) for line in lines]  # an interface's name may hold anything
+    return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more"]
+
+
+def _count(files: int, what: str) -> str:
+    return f"{files} file{'' if files == 1 else 's'} {what}" if files else ""
+
+
+def nothing_left(found: ApplyPreview) -> str:
+    """What `--undo` says where it has nothing to do."""
+    script = Path(OWN) / "down"
+    if script.exists():
+        return f"nothing was applied here; what the printed script made, its own way back takes: sh {script}"
+    return "nothing to do: nothing was applied here"
+
+
+def systemd() -> bool:
+    """Whether this machine was booted with systemd."""
+    return _BOOTED.is_dir()
+
+
+def unit() -> Unit:
+    """How our unit is now."""
+    enabled = system_commands.run("systemctl", "is-enabled", UNIT).output.strip()
+    active = system_commands.run("systemctl", "is-active", UNIT).output.strip()
+    return Unit(enabled == "enabled", active in {"active", "activating", "reloading"})
+
+
+def _files(machine: Machine, known: AppliedPlan, force: bool) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
+    """What changes, and which files a person had changed."""
+    wanted: dict[str, FileContent | None] = {file.path: _wanted(file.text, file.mode) for file in machine.files}
+    for path in known.files:
+        wanted.setdefault(path, None)
+    changes: list[FileChange] = []
+    foreign: list[str] = []
+    changed: list[str] = []
+    for path, after in wanted.items():
+        before = managed_files.look(path)
+        if before == after:
+            continue
+        if before is not None and path not in known.files:
+            foreign.append(path)
+        elif before is not None and before.digest != known.files[path]:
+            changed.append(path)
+        changes.append(FileChange(path, before, after))
+    if foreign:
+        raise RelayError(
+            f"not written by relayctl net apply: {', '.join(foreign)}",
+            f"look at it, then move it away: {' && '.join(f'mv {path} {path}.aside' for path in foreign)}",
+        )
+    if changed and not force:
+        raise RelayError(
+            f"changed by somebody since relayctl wrote it: {', '.join(changed)}",
+            "see what would be lost: relayctl net apply --dry-run --force; then the same without --dry-run",
+        )
+    return tuple(changes), tuple(changed)
+
+
+def _wanted(text: str, mode: int) -> FileContent:
+    return FileContent(text.encode(), mode)
+
+
+def _words(unit: Unit) -> str:
+    return f"{'enabled' if unit.enabled else 'disabled'}\n{'active' if unit.active else 'inactive'}"
+
+
+def _listed(name: str, before: Iterable[object], after: Iterable[object]) -> list[str]:
+    texts = ["".join(f"{line}\n" for line in lines) or None for lines in (before, after)]
+    return managed_files.unified(name, *texts)
+
+
+def require() -> None:
+    """Whether this process may change the system at all. Raises NotPermitted off Linux and for everybody but root."""
+    if sys.platform != "linux":
+        raise NotPermitted(
+            f"the relay host's part is done on Linux, and this is {sys.platform}",
+            "print it as a script instead: relayctl net plan --machine relay",
+        )
+    if os.geteuid() != 0:
+        raise NotPermitted(
+            "only root may set up routes and nft rules; nothing was changed",
+            "sudo relayctl net apply, or only look: relayctl net plan --machine relay",
+        )
+    for name in ("ip", "nft", "unshare"):
+        system_commands.find(name)

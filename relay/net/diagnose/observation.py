@@ -1,0 +1,136 @@
+"""What was seen of one zone at one moment? By the kernel, by the overlay, and by asking the other end and a target.
+
+Pure values: `relay.net.diagnose.observe` looks, `relay.net.diagnose.diagnosis` says what it means.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.core.network_plan import Overlay
+from relay.core.policy.model import Address, Host, Network
+from relay.net.kernel.interfaces import Interface
+from relay.net.kernel.neighbours import Neighbour
+from relay.net.kernel.route_guard import Route, RouteCheck
+from relay.net.probe.ping import Echo, EchoKind
+from relay.net.zerotier.node_view import JoinedNetwork, NodeView, Peer, member
+
+
+class Role(StrEnum):
+    """Which machine of the plan looks. On the relay the other end is the gateway, and on the gateway the relay."""
+
+    RELAY = "relay"
+    GATEWAY = "gateway"
+
+
+class PortState(StrEnum):
+    """What a TCP connection to a target's port met."""
+
+    NOT_ASKED = "not-asked"
+    OPEN = "open"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLookup:
+    """Where a packet of a program that binds to nothing would go; `gateway` None: on-link."""
+
+    network: Network
+    interface: str
+    gateway: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """Whether an address answers. `echo` None: it could not be asked."""
+
+    address: Address
+    name: str = ""
+    echo: Echo | None = None
+    neighbour: Neighbour | None = None
+    port: int = 0
+    door: PortState = PortState.NOT_ASKED
+
+    @property
+    def answers(self) -> bool:
+        """Whether anything came from the address itself."""
+        return (self.echo is not None and self.echo.kind is EchoKind.REPLY) or self.door in {
+            PortState.OPEN,
+            PortState.REFUSED,
+        }
+
+    @property
+    def asked(self) -> bool:
+        """Whether silence means something."""
+        return self.echo is not None or self.door is not PortState.NOT_ASKED
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that was seen of one zone. The zero values mean not seen, and `left_out` says why."""
+
+    guard: RouteCheck  # for `address`; on the gateway nobody asks it
+    address: Address  # one in the zone: its first host's, else the first of its first network
+    interfaces: tuple[Interface, ...] = ()
+    interface: str = ""  # the overlay's, "" where none or several match
+    routes: tuple[Route, ...] = ()  # of the main table, that have to do with the zone
+    plain: RouteLookup | None = None  # None: the kernel refuses it, or it is the zone's own
+    reverse_path: int | None = None  # rp_filter in force on the interface
+    far: Reachability | None = None  # the other end of the overlay
+    target: Reachability | None = None
+    forwarding: bool | None = None  # of the gateway
+    lan: str = ""  # the gateway's interface into the LAN
+    zerotier: NodeView | None = None  # None: the zone's overlay is another one
+    left_out: tuple[str, ...] = ()
+
+    def link(self, name: str) -> Interface | None:
+        """One interface by name."""
+        return next((link for link in self.interfaces if link.name == name), None)
+
+    def joined(self, overlay: Overlay) -> JoinedNetwork | None:
+        """The ZeroTier network that is the zone's: by its id, by its interface, by its routes, or the only one."""
+        if self.zerotier is None:
+            return None
+        networks = self.zerotier.networks
+        if overlay.network_id:
+            return self.zerotier.network(overlay.network_id)
+        for fits in (
+            [joined for joined in networks if joined.interface and joined.interface == self.interface],
+            [joined for joined in networks if any(route.target in overlay.zone.networks for route in joined.routes)],
+            [joined for joined in networks if overlay.zone.gateway and _inside(joined, overlay.zone.gateway)],
+        ):
+            if len(fits) == 1:
+                return fits[0]
+        return networks[0] if len(networks) == 1 else None
+
+
+def _inside(joined: JoinedNetwork, address: Address) -> bool:
+    return any(address in assigned.network for assigned in joined.assigned)
+
+
+def zone_address(overlay: Overlay, host: Host | None) -> Address:
+    """The address that stands for a zone when somebody asks whether it is well."""
+    if host is not None:
+        return host.address
+    network = overlay.zone.networks[0]
+    return network.network_address + (1 if network.num_addresses > 2 else 0)
+
+
+def peer_of(seen: Observation, joined: JoinedNetwork | None, public: Address | None = None) -> Peer | None:
+    """The ZeroTier peer that is the other end, None where it cannot be told.
+
+    The MAC of its neighbour entry tells; without one, the path to the relay's `public` address; else the only peer
+    that is no root.
+    """
+    if seen.zerotier is None or seen.far is None:
+        return None
+    peers = seen.zerotier.peers
+    if joined is not None and seen.far.neighbour is not None and seen.far.neighbour.mac:
+        return seen.zerotier.peer(member(seen.far.neighbour.mac, joined.id))
+    if public is not None:
+        at = [peer for peer in peers if any(path.endpoint.rpartition("/")[0] == str(public) for path in peer.paths)]
+        if len(at) == 1:
+            return at[0]
+    own = [peer for peer in peers if peer.role != "PLANET"]
+    return own[0] if len(own) == 1 else None

@@ -1,0 +1,216 @@
+"""What is to be seen of a zone from this machine now? Kernel, other end, one target, and the overlay's own view.
+
+Read-only, bounded in time. Whatever is sent is bound to the zone's interface, and only after the guard said that it
+goes the right way. A target's port is asked only when its ping is silent, and seldom: an sshd counts connections
+without log-in (OpenSSH's PerSourcePenalties), and behind masquerade the one it would punish is the gateway.
+"""
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from relay.core.network_plan import Overlay
+from relay.core.policy.model import Address, Host
+from relay.errors import InputRejected, NotPermitted
+from relay.net.diagnose.observation import Observation, PortState, Reachability, Role, RouteLookup, zone_address
+from relay.net.diagnose.zerotier_join import uses_zerotier
+from relay.net.kernel import interfaces, neighbours, netlink, route_guard, rp_filter
+from relay.net.kernel.interfaces import Interface
+from relay.net.kernel.neighbours import Neighbour
+from relay.net.kernel.route_guard import Route, RouteCheck
+from relay.net.probe import ping
+from relay.net.probe.ping import Echo, EchoKind
+from relay.net.zerotier import local_api
+from relay.net.zerotier.node_view import ApiStatus, NodeView
+
+SECONDS = 1.0  # for one echo: ten times what a path round the world takes
+TRIES = 2  # the first packet after an idle time may be lost while ZeroTier looks for a path
+KNOCK = 2.0  # seconds for a port to answer
+KNOCK_AGAIN = 60.0  # seconds: sshd forgives a connection without log-in after one, whatever it takes as a start
+
+
+class ZoneObserver:
+    """One zone, looked at as often as wanted: it remembers when it last asked the target's port."""
+
+    def __init__(
+        self,
+        overlay: Overlay,
+        host: Host | None,
+        *,
+        role: Role = Role.RELAY,
+        node: Callable[[], NodeView] = local_api.look,
+        timeout: float = SECONDS,
+    ) -> None:
+        """`host` is the target to ask, `node` asks the overlay's own view."""
+        self.overlay = overlay
+        self.host = host
+        self.role = role
+        self._node = node
+        self._timeout = timeout
+        self._door = PortState.NOT_ASKED
+        self._knocked = 0.0  # time.monotonic
+
+    def look(self) -> Observation:
+        """What is to be seen now. Blocks for some 6 s at most, where all are silent. Raises RelayError off Linux."""
+        overlay, zone, address = self.overlay, self.overlay.zone, zone_address(self.overlay, self.host)
+        left_out: list[str] = []
+        links: tuple[Interface, ...] = ()
+        table: list[Route] = []
+        try:
+            links, table = interfaces.interfaces(), route_guard.routes()
+        except OSError as error:
+            left_out.append(f"the kernel's tables: {error.strerror}")
+        plain = _plain(address)
+        guard, interface, far, lan, out = RouteCheck(), "", zone.gateway, "", ""
+        if self.role is Role.RELAY:
+            port = self.host.port if self.host is not None else 0
+            guard = route_guard.guard(zone.interface, address, zone.gateway, port=port)
+            interface = guard.interface
+            out = interface if guard.ok else ""
+        else:
+            interface, far = _one(zone.interface, links), overlay.relay
+            lan = out = overlay.lan_interface or _lan(overlay, links)
+        if self.host is None:
+            left_out.append(f"a target: policies/ names no host in {zone.name}")
+        with ThreadPoolExecutor(2) as pool:  # side by side: silence takes TRIES seconds each
+            asked = [
+                pool.submit(self._ask, address, name, by, links, left_out)
+                for address, name, by in (
+                    (far, "", interface),
+                    (None, "", "") if self.host is None else (self.host.address, self.host.name, out),
+                )
+            ]
+        there, target = (one.result() for one in asked)
+        if self.host is not None and target is not None and not target.answers:
+            target = replace(target, port=self.host.port, door=self._knock(self.host, out))
+        return Observation(
+            guard,
+            address,
+            links,
+            interface,
+            tuple(route for route in table if _concerns(route, overlay, interface)),
+            plain,
+            rp_filter.reverse_path(interface) if interface else None,
+            there,
+            target,
+            _forwarding(address) if self.role is Role.GATEWAY else None,
+            lan,
+            self._overlay_view(interface, left_out),
+            tuple(dict.fromkeys(left_out)),
+        )
+
+    def _ask(
+        self, address: Address | None, name: str, interface: str, links: tuple[Interface, ...], left_out: list[str]
+    ) -> Reachability | None:
+        """Whether `address` echoes by `interface`; None where nothing would go there. For a thread of its own."""
+        try:
+            return None if address is None else self._reach(address, name, interface, links, left_out)
+        finally:
+            netlink.unshare()
+
+    def _reach(
+        self, address: Address, name: str, interface: str, links: tuple[Interface, ...], left_out: list[str]
+    ) -> Reachability | None:
+        link = next((link for link in links if link.name == interface), None)
+        # the zone's gateway was in the guard's question; for the other end itself any route on the interface will do
+        if link is None or not route_guard.guard(interface, address, None).ok:
+            return None
+        echo: Echo | None = None
+        try:
+            for _ in range(TRIES):
+                echo = ping.echo(address, interface=interface, timeout=self._timeout)
+                if echo.kind is not EchoKind.SILENT:
+                    break
+        except NotPermitted as error:
+            left_out.append(f"pings: {error.what}; {error.hint}")
+        except OSError as error:  # the interface went away meanwhile
+            left_out.append(f"a ping of {address}: {error.strerror}")
+        return Reachability(address, name, echo, _neighbour(address, link.index))
+
+    def _knock(self, host: Host, interface: str) -> PortState:
+        """What the target's port says, or said less than KNOCK_AGAIN seconds ago."""
+        now = time.monotonic()
+        if self._door is PortState.NOT_ASKED or now - self._knocked >= KNOCK_AGAIN:
+            self._door = knock(host.address, host.port, interface)
+            self._knocked = now
+        return self._door
+
+    def _overlay_view(self, interface: str, left_out: list[str]) -> NodeView | None:
+        """ZeroTier's view where the zone is ZeroTier's. Asked last: who answered our echo was heard since."""
+        view = self._node()
+        if not uses_zerotier(self.overlay) and not any(
+            interface and joined.interface == interface for joined in view.networks
+        ):
+            return None
+        if view.standing is ApiStatus.TOKEN_UNREADABLE:
+            left_out.append(f"ZeroTier's networks and peers: {view.detail}; run it as root")
+        return view
+
+
+def knock(address: Address, port: int, interface: str) -> PortState:
+    """Connect to a port by `interface` and go away again. Blocks for KNOCK seconds at most, raises nothing."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            sock.settimeout(KNOCK)
+            sock.connect((str(address), port))
+            return PortState.OPEN
+    except ConnectionRefusedError:
+        return PortState.REFUSED
+    except TimeoutError:
+        return PortState.SILENT
+    except OSError as error:
+        return PortState.UNREACHABLE if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH} else PortState.SILENT
+
+
+def _plain(address: Address) -> RouteLookup | None:
+    try:
+        entry = route_guard.lookup(address)
+        if entry is None or not entry.hops:
+            return None
+        return RouteLookup(entry.network, interfaces.link(entry.hops[0].index).name, entry.hops[0].gateway)
+    except OSError:
+        return None
+
+
+def _neighbour(address: Address, index: int) -> Neighbour | None:
+    try:
+        return neighbours.neighbour(address, index)
+    except OSError:
+        return None
+
+
+def _one(pattern: str, links: tuple[Interface, ...]) -> str:
+    try:
+        return interfaces.match(pattern, [link.name for link in links])
+    except InputRejected:
+        return ""
+
+
+def _lan(overlay: Overlay, links: tuple[Interface, ...]) -> str:
+    """The interface with an address in the zone's network."""
+    for link in links:
+        if any(own in network for network in overlay.zone.networks for own in link.addresses):
+            return link.name
+    return ""
+
+
+def _concerns(route: Route, overlay: Overlay, interface: str) -> bool:
+    return route.interface == interface or any(
+        route.network.overlaps(network)
+        for network in overlay.zone.networks
+        if route.network.prefixlen and route.network.version == network.version
+    )
+
+
+def _forwarding(address: Address) -> bool | None:
+    path = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+    try:
+        return Path("/proc/sys/net", path).read_text().strip() != "0"
+    except OSError:
+        return None

@@ -1,0 +1,180 @@
+"""Is the whole way into a zone whole, from this machine's interface to the greeting of an SSH server?
+
+Walks it leg by leg and stops at the first broken one: what lies behind it could only be guessed. The last legs (would
+anything leak, do the clocks agree) are looked at once the way itself is whole.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from shlex import quote
+
+from relay.core.network_plan import NetworkPlan, Overlay
+from relay.core.policy.model import Address, Host, Zone
+from relay.errors import RelayError
+from relay.net.diagnose import clock_skew, interface_loss, zerotier_membership
+from relay.net.diagnose.observation import zone_address
+from relay.net.diagnose.path_verdict import Leg
+from relay.net.diagnose.zone_probe import ProbeTimeouts, ZoneProbe
+from relay.net.kernel import interfaces, route_guard, rp_filter
+from relay.net.kernel.interfaces import Interface
+from relay.net.kernel.route_guard import Obstacle, RouteCheck
+from relay.net.probe import path_mtu
+from relay.net.zerotier import local_api
+from relay.net.zerotier.node_view import NodeView
+
+_OVERLAY = "is the overlay up? zerotier-cli info; zerotier-cli listnetworks; ip -br address"
+_CURES = {
+    Obstacle.INTERFACE_MISSING: _OVERLAY,
+    Obstacle.INTERFACE_AMBIGUOUS: "name the one in `interface:` of the zone",
+    Obstacle.INTERFACE_DOWN: "ip link set {interface} up",
+    Obstacle.NOT_UNICAST: "ip route get {address}; ip rule",
+    Obstacle.KERNEL_SILENT: "run it on the relay host itself, as root",
+}
+_NO_INTERFACE = frozenset({Obstacle.INTERFACE_MISSING, Obstacle.INTERFACE_AMBIGUOUS, Obstacle.INTERFACE_DOWN})
+
+
+_PATIENCE = ProbeTimeouts()
+_NO_PLAN = NetworkPlan()
+
+
+@dataclass(frozen=True, slots=True)
+class PathCheckRequest:
+    """One zone to walk into. `plan` is only looked at for words; `spared`: patterns of other zones' interfaces that
+    may carry its networks too."""
+
+    overlay: Overlay
+    hosts: tuple[Host, ...] = ()  # whose ports are tried; none: the way ends behind the gateway
+    plan: NetworkPlan = _NO_PLAN
+    spared: tuple[str, ...] = ()
+
+    @property
+    def zone(self) -> Zone:
+        """The zone."""
+        return self.overlay.zone
+
+
+def nobody(_: str) -> None:
+    """Told what is waited for, where nobody wants to know."""
+
+
+def walk(
+    asked: PathCheckRequest,
+    say: Callable[[str], None] = nobody,
+    *,
+    patience: ProbeTimeouts = _PATIENCE,
+    node: Callable[[], NodeView] = local_api.look,
+) -> Iterator[Leg]:
+    """The legs of the way, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
+
+    Blocks some seconds for a leg that does not answer; `say` is told what is waited for. `node` asks the overlay.
+    """
+    zone = asked.zone
+    address = zone_address(asked.overlay, asked.hosts[0] if asked.hosts else None)
+    say("the overlay")
+    member = zerotier_membership.look(asked.overlay, asked.plan, node, timeout=patience.echo)
+    yield from member.legs
+    guard = route_guard.guard(zone.interface, address, zone.gateway, port=asked.hosts[0].port if asked.hosts else 0)
+    found = _interface(guard.interface)
+    yield from (legs := _Legs(member.explained(_local(zone, address, guard, found))))
+    if legs.broken or found is None:
+        return
+    crossing = ZoneProbe(zone, found, patience, say)
+    yield from (legs := _Legs(member.explained(crossing.gateway(address, asked.hosts))))
+    if legs.broken:
+        return
+    broken = False
+    for host in asked.hosts:
+        yield from (legs := _Legs(crossing.host(host)))
+        broken = broken or legs.broken
+    if not asked.hosts:
+        yield Leg("target", "skipped", f"no host of {zone.name} is known", "name one in `hosts:` of a policy")
+    if broken or found.loopback:
+        return
+    yield from _allowed(interface_loss.NAME, functools.partial(interface_loss.look, zone, found, asked.spared))
+    if zone.gateway is not None:
+        say(f"the clock of {zone.gateway}")
+        yield from _allowed(clock_skew.NAME, functools.partial(clock_skew.look, zone.gateway, found.name))
+
+
+def _interface(name: str) -> Interface | None:
+    """The interface of that name; None where it is not there, or the kernel cannot be asked."""
+    with contextlib.suppress(OSError):
+        return next((at for at in interfaces.interfaces() if at.name == name), None)
+    return None
+
+
+class _Legs:
+    """Legs as they come, up to the first broken one; `broken` tells afterwards whether there was one."""
+
+    def __init__(self, legs: Iterator[Leg]) -> None:
+        self._legs = legs
+        self.broken = False
+
+    def __iter__(self) -> Iterator[Leg]:
+        for leg in self._legs:
+            self.broken = leg.broken
+            yield leg
+            if self.broken:
+                return
+
+
+def _allowed(name: str, look: Callable[[], Leg]) -> Iterator[Leg]:
+    """What cannot be looked at is left out, with the reason."""
+    try:
+        yield look()
+    except RelayError as error:
+        yield Leg(name, "skipped", error.what, error.hint)
+    except OSError as error:
+        yield Leg(name, "skipped", f"it cannot be asked: {error.strerror}", "run it as root")
+
+
+def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | None) -> Iterator[Leg]:
+    """What this machine's kernel says by itself: interface, route, and whether answers would be let in."""
+    name = guard.interface or zone.interface
+    if guard.reason in _NO_INTERFACE or found is None:
+        reason = guard.reason if guard.reason in _NO_INTERFACE else Obstacle.INTERFACE_MISSING
+        cure = _CURES[reason].format(interface=quote(name), address=address)
+        yield Leg("interface", "fault", f"{reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
+        return
+    own = [at for at in found.addresses if at.version == address.version and not at.is_link_local]
+    if not own:
+        yield Leg("interface", "fault", f"{name} has no IPv{address.version} address", _OVERLAY)
+        return
+    with contextlib.suppress(OSError):  # it went away this very moment: the next leg says so
+        size = path_mtu.of_interface(name)
+        shown = ", ".join(map(str, own[:4]))
+        yield Leg("interface", "ok", f"{name} is up with {shown}, MTU {size}", figures=(("mtu", size),))
+    via = f" via {zone.gateway}" if zone.gateway else ""
+    if not guard.ok:
+        network = next((net for net in zone.networks if address in net), zone.networks[0])
+        cure = f"ip route replace {network}{via} dev {quote(name)}; to keep it: sudo relayctl net apply"
+        if guard.reason in _CURES:
+            cure = _CURES[guard.reason].format(interface=quote(name), address=address)
+        yield Leg("route", "fault", f"{guard.reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
+        return
+    yield Leg("route", "ok", f"{address} goes{via or ' on-link'} by {name}")
+    mode = rp_filter.reverse_path(name) if address.version == 4 and not found.loopback else None
+    if mode is None:
+        return
+    why = rp_filter.silencing(address, name, guard.index)
+    if why:
+        cure = f"sysctl -w {quote(f'net/ipv4/conf/{name}/rp_filter=2')}; to keep it: sudo relayctl net apply"
+        yield Leg("rp_filter", "fault", why, cure)
+        return
+    words = {0: "off", 1: "strict, and the answers come the way it wants", 2: "loose"}.get(mode, "unknown")
+    yield Leg("rp_filter", "ok", f"{mode} on {name}: {words}", figures=(("rp_filter", mode),))
+
+
+def _meanwhile(address: Address, guard: RouteCheck) -> str:
+    """Where the packets of a program that knows nothing of zones go now, in words behind a fault."""
+    try:
+        entry = route_guard.lookup(address)
+        hop = entry.hops[0] if entry is not None and entry.hops else None
+        if hop is None or hop.index == guard.index:
+            return ""
+        name = interfaces.link(hop.index).name
+    except (OSError, RelayError):
+        return ""
+    return f"; packets of other programs for {address} now leave by {name}"

@@ -1,0 +1,96 @@
+"""By which way is a target dialled, is it still that way, and why did nobody answer by it?
+
+A way is what the kernel said before the dial: the interface that the socket is bound to, and its index. A socket that
+is bound leaks nothing when the way breaks, but it hangs: so whoever holds one asks again after each change.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from relay.core.policy.model import Address, Zone
+from relay.errors import RelayError
+from relay.net.kernel import neighbours, route_guard, rp_filter
+from relay.net.kernel.route_guard import Obstacle, RouteCheck
+
+LOOPBACK = "lo"  # packets by it stay on this machine, whatever their source address
+Owns = Callable[[int, Address], bool]  # whether the interface of that index has that address
+
+# What the kernel could not say is no obstacle for what is open: a bound socket leaks nothing, and is looked at again
+_UNKNOWN = frozenset({Obstacle.KERNEL_SILENT, Obstacle.NOT_ASKED})
+_UNCLEAR = frozenset({"target-silent", "target-unreachable", "target-failed", "overlay-down"})
+
+
+class EgressFault(NamedTuple):
+    """Why a forward did not open or had to end: stable words of the audit log, and the rest for the operator."""
+
+    reason: str
+    detail: str
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPath:
+    """One way, as it was found. `source`: the address that the connected socket has at our end."""
+
+    zone: Zone
+    address: Address
+    guard: RouteCheck
+    source: Address | None = None
+    port: int = 0  # of the target; 0: not known, and no rule of the kernel's asks for it
+
+    def obstacle(self, now: RouteCheck, owns: Owns) -> tuple[Obstacle, str] | None:
+        """What has come into it, given the guard's answer of this moment, with a detail; None while it is good.
+
+        Raises what `owns` raises.
+        """
+        if now.reason in _UNKNOWN:
+            return None
+        if now.reason is not None:
+            return now.reason, now.detail
+        if (now.interface, now.index) != (self.guard.interface, self.guard.index):
+            return Obstacle.INTERFACE_REMADE, f"{self.guard.interface} was made anew since the target was dialled"
+        at = self.guard
+        if self.source is not None and at.interface not in ("", LOOPBACK) and not owns(at.index, self.source):
+            return Obstacle.SOURCE_ADDRESS, f"{self.source} is no address of {self.guard.interface}"
+        return None
+
+
+def look(
+    zone: Zone,
+    address: Address,
+    names: Iterable[str] | None = None,
+    *,
+    port: int = 0,
+    source: Address | None = None,
+) -> RouteCheck:
+    """The guard's answer for that address of the zone. Without Linux there is no guard, and `serve` says so."""
+    if sys.platform != "linux":
+        return RouteCheck(None)
+    return route_guard.guard(zone.interface, address, zone.gateway, names, port=port, source=source)
+
+
+def why(way: EgressPath, reason: str, detail: str) -> EgressFault:
+    """What is behind a failure towards the target: the zone, its gateway, or what it looked like at first."""
+    if reason not in _UNCLEAR or sys.platform != "linux":
+        return EgressFault(reason, detail)
+    now = look(way.zone, way.address, port=way.port, source=way.source)
+    found = way.obstacle(now, lambda index, address: True)
+    if found is not None:
+        return EgressFault("overlay-down", f"{detail}; {found[1]}" if detail else found[1], found[0])
+    gateway, index = way.zone.gateway, way.guard.index
+    if gateway is not None and _is_silent(gateway, index):
+        what = f"the gateway {gateway} does not answer on {way.guard.interface}"
+        return EgressFault("gateway-silent", f"{detail}; {what}" if detail else what)
+    if reason == "target-silent" and (other := rp_filter.silencing(way.address, way.guard.interface, index)):
+        return EgressFault(reason, f"{detail}; {other}" if detail else other, Obstacle.SHADOWED)
+    return EgressFault(reason, detail)
+
+
+def _is_silent(gateway: Address, index: int) -> bool:
+    try:
+        found = neighbours.neighbour(gateway, index)
+    except (OSError, RelayError):
+        return False  # not known
+    return found is not None and found.silent

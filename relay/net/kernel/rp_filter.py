@@ -1,0 +1,51 @@
+"""Would a packet of somebody else go to a zone's address by another way, and does that make the right way silent?
+
+A socket bound to the zone's interface reaches the right host all the same, so a shadow refuses nothing. But with
+rp_filter=1 (RFC 3704 2.2, strict) the kernel drops the answers: they come by another interface than the one that it
+would take itself. So a dial that fails by silence under a shadow is explained by it.
+"""
+
+from pathlib import Path
+
+from relay.core.policy.model import Address
+from relay.errors import RelayError
+from relay.net.kernel import interfaces, route_guard
+
+_SETTINGS = Path("/proc/sys/net/ipv4/conf")
+STRICT = 1  # rp_filter: 0 off, 1 strict, 2 loose
+
+
+def shadow(address: Address, interface: str, index: int) -> str:
+    """The other way in words, "" if there is none. A default route is none: every address has that one.
+
+    `interface` and `index` are the zone's. Raises nothing: what cannot be asked is not known.
+    """
+    try:
+        entry = route_guard.lookup(address)
+        if entry is None or not entry.network.prefixlen or not entry.hops or any(h.index == index for h in entry.hops):
+            return ""
+        hop = entry.hops[0]
+        other = interfaces.link(hop.index).name
+    except (OSError, RelayError):
+        return ""
+    way = f"by {hop.gateway} on {other}" if hop.gateway else f"on-link by {other}"
+    return f"{entry.network} goes {way} for others than {interface}"
+
+
+def reverse_path(interface: str) -> int | None:
+    """The rp_filter in force on an interface (the greater of its own and all), None where it cannot be read."""
+    values = []
+    for name in ("all", interface):
+        try:
+            values.append(int((_SETTINGS / name / "rp_filter").read_text()))
+        except (OSError, ValueError):
+            return None
+    return max(values)
+
+
+def silencing(address: Address, interface: str, index: int) -> str:
+    """Why answers from `address` by the zone's interface are dropped here, "" if they are not for this reason."""
+    if address.version != 4 or reverse_path(interface) != STRICT:  # IPv6 has no rp_filter
+        return ""
+    other = shadow(address, interface, index)
+    return f"{other}, and rp_filter=1 drops the answers that come by {interface}" if other else ""

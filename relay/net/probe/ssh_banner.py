@@ -1,0 +1,163 @@
+"""Does an SSH server greet at an address by this interface, and do large packets pass to it?
+
+One TCP connection, which ends with a disconnect message that says who asked: it stands in the target's log. Asked
+once, never every few seconds: sshd counts connections without a log-in against their source (PerSourcePenalties in
+sshd_config(5)), and behind masquerade that source is the gateway, so everybody.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.core.escape import escape
+from relay.core.policy.model import Address
+
+_LONGEST = 255  # bytes of an identification string (RFC 4253 4.2)
+_MOST_LINES = 20  # a server may say before it; fewer than OpenSSH's client allows, more than anybody needs
+_SHOWN = 80  # letters of what is said instead
+_BULK = 8192  # bytes of an SSH_MSG_IGNORE: several full segments of any Ethernet, far below the 35000 of RFC 4253 6.1
+_CARRY = 3.0  # seconds for them: two lost segments are sent again within that
+_PAUSE = 0.01  # seconds between two looks at the send queue; nothing tells that it is empty
+_LEAVE = 0.5  # seconds for the server to close after we took leave
+_SIOCOUTQ = 0x5411  # tcp(7): bytes that the other end has not acknowledged
+_MSG_DISCONNECT, _MSG_IGNORE, _BY_APPLICATION = 1, 2, 11  # RFC 4253 11
+_WHO = b"relayctl net verify"
+
+
+class BannerOutcome(StrEnum):
+    """What became of the connection. Stable names: they stand in JSON."""
+
+    SILENT = "silent"  # no answer to the SYN
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"  # a router or this machine says no
+    MUTE = "mute"  # open, but nobody greets
+    OTHER = "other"  # open, and something that is not SSH speaks, or it is closed at once
+    GREETED = "greeted"
+
+
+@dataclass(frozen=True, slots=True)
+class SshBanner:
+    """The answer. The zero value is silence."""
+
+    outcome: BannerOutcome = BannerOutcome.SILENT
+    seconds: float = 0.0  # until it was connected, or refused
+    text: str = ""  # the identification string, or what was said instead; escaped; of UNREACHABLE the error's words
+    source: str = ""  # our own address of the connection
+    unsent: int = 0  # bytes of the large packets that never arrived, 0 if all did
+
+
+def greet(address: Address, port: int, *, interface: str, timeout: float) -> SshBanner:
+    """Connect by `interface` (a name; "": as the routes say), wait for the greeting, send large packets, leave.
+
+    Blocks for `timeout` seconds twice (connecting, being greeted) and 3 more at most; safe in threads.
+    Raises OSError(ENODEV) for an interface that is not there.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        if interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        sock.settimeout(timeout)
+        started = time.monotonic()
+        try:
+            sock.connect((str(address), port))
+        except OSError as error:
+            return _failed(error, time.monotonic() - started)
+        took = time.monotonic() - started
+        source = sock.getsockname()[0]
+        try:
+            said, greeted = _listen(sock, time.monotonic() + timeout)
+        except OSError as error:  # a reset, or time-out: TimeoutError is one
+            mute = isinstance(error, TimeoutError)
+            words = "" if mute else os.strerror(error.errno or 0).lower()
+            return SshBanner(BannerOutcome.MUTE if mute else BannerOutcome.OTHER, took, words, source)
+        if not greeted:
+            return SshBanner(BannerOutcome.OTHER, took, said, source)
+        return SshBanner(BannerOutcome.GREETED, took, said, source, _carry(sock))
+
+
+def packet(payload: bytes) -> bytes:
+    """One SSH packet before any key exchange: no encryption, no MAC, a block of 8 (RFC 4253 6)."""
+    padding = 8 - (5 + len(payload)) % 8
+    padding += 8 if padding < 4 else 0
+    return struct.pack("!IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
+
+
+def identification(line: bytes) -> str | None:
+    """The identification string of SSH 2 in one line, escaped; None for another line. Takes any bytes."""
+    line = line.rstrip(b"\r\n")
+    return escape(line, _LONGEST) if line.startswith((b"SSH-2.0-", b"SSH-1.99-")) else None
+
+
+def _listen(sock: socket.socket, deadline: float) -> tuple[str, bool]:
+    """(the identification string, True), or (what was said instead, False). Raises OSError, TimeoutError for none."""
+    held, first = b"", b""
+    for _ in range(_MOST_LINES):
+        while b"\n" not in held and len(held) <= _LONGEST:
+            data = _more(sock, deadline)
+            if not data:
+                if data is None and not (first or held):
+                    raise TimeoutError(errno.ETIMEDOUT, "no greeting")
+                return escape((first or held).rstrip(b"\r\n"), _SHOWN), False
+            held += data
+        line, _, held = held.partition(b"\n")
+        found = identification(line[:_LONGEST])
+        if found is not None:
+            return found, True
+        first = first or line
+        if len(line) > _LONGEST:
+            break
+    return escape(first[:_LONGEST].rstrip(b"\r\n"), _SHOWN), False
+
+
+def _more(sock: socket.socket, deadline: float) -> bytes | None:
+    """What comes next, b"" at the end, None when it does not come by `deadline` (time.monotonic). Raises OSError."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return None
+    sock.settimeout(left)
+    try:
+        return sock.recv(4096)
+    except TimeoutError:
+        return None
+
+
+def _carry(sock: socket.socket) -> int:
+    """Send several full segments and take leave; how many bytes were never acknowledged."""
+    ignored = struct.pack("!BI", _MSG_IGNORE, _BULK) + bytes(_BULK)
+    leave = struct.pack("!BII", _MSG_DISCONNECT, _BY_APPLICATION, len(_WHO)) + _WHO + struct.pack("!I", 0)
+    deadline = time.monotonic() + _CARRY
+    try:
+        sock.settimeout(_CARRY)
+        sock.sendall(b"SSH-2.0-relayctl\r\n" + packet(ignored) + packet(leave))
+        while (unsent := _unsent(sock)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+    except OSError:  # it has heard enough: what was said reached it
+        return 0
+    with contextlib.suppress(OSError):
+        if unsent:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # nothing to wait for
+        else:  # until it closes: a reset would overtake our word of leave
+            sock.settimeout(_LEAVE)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096) and time.monotonic() < deadline:
+                pass
+    return unsent
+
+
+def _unsent(sock: socket.socket) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(4)))[0])
+
+
+def _failed(error: OSError, seconds: float) -> SshBanner:
+    if isinstance(error, TimeoutError):  # ETIMEDOUT, and our own deadline
+        return SshBanner(BannerOutcome.SILENT, seconds)
+    number = error.errno or 0
+    if number == errno.ECONNREFUSED:
+        return SshBanner(BannerOutcome.REFUSED, seconds)
+    return SshBanner(BannerOutcome.UNREACHABLE, seconds, os.strerror(number).lower())

@@ -1,0 +1,183 @@
+"""What should a reviewer hear of? What is new, what went wrong, what ends soon: one line each, and what tells more.
+
+Each item is a sentence with gaps and what goes into them, so that the page can say it in another language. What comes
+from the log is put in as it is: whoever shows it escapes it (`Item.text` does).
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from relay.core.audit.hash_chain import Row
+from relay.core.escape import escape
+from relay.core.human_units import span
+from relay.core.policy.site_item import SiteItem
+from relay.review.activity_summary import DAY, ActivitySummary, FirstSeen, number
+from relay.review.first_seen import SeenItems, text
+
+SOON = 14 * DAY  # before a key or rule ends: time for two weekly reviews
+SPIKE_LEAST = 20  # denied forwards that are worth a look at all
+SPIKE = 3  # times as many as usual
+NAMED = 4  # of many things the first few are named
+
+
+HEADING = "{node}: news from {since} to {until} ({zone})"
+
+
+@dataclass(frozen=True, slots=True)
+class DigestItem:
+    """One piece of news. `grave`: somebody should look today."""
+
+    kind: str
+    sentence: str
+    gaps: dict[str, str] = field(default_factory=dict)
+    command: str = ""  # what tells more
+    grave: bool = False
+
+    def text(self, words: Callable[[str], str] = str) -> str:
+        """The sentence with its gaps filled in, safe to print; `words` translates the sentence."""
+        return words(self.sentence).format_map({key: escape(value, 120) for key, value in self.gaps.items()})
+
+
+def news(
+    account: ActivitySummary, past: SeenItems, holdings: Iterable[SiteItem] = (), faults: Sequence[DigestItem] = ()
+) -> tuple[DigestItem, ...]:
+    """The news of a window, the grave ones first. `past` empty: the log is as young as the window, nothing is new."""
+    found = [*faults, *_outages(account), *_denials(account, past), *_told(account), *_ending(account, holdings)]
+    if past.persons:
+        found += _firsts(account)
+    return tuple(sorted(found, key=lambda item: not item.grave))
+
+
+def _search(account: ActivitySummary, *words: str) -> str:
+    since = max((account.window.until - account.window.since + DAY - 1) // DAY, 1)
+    return " ".join(["relayctl audit search", *(shlex.quote(escape(word, 200)) for word in words), f"--since {since}d"])
+
+
+def _firsts(account: ActivitySummary) -> Iterator[DigestItem]:
+    pairs: dict[str, list[FirstSeen]] = {}
+    for first in account.firsts:
+        gaps = {"person": first.person, "what": first.what}
+        of = ("--person", first.person)
+        match first.kind:
+            case "person":
+                yield DigestItem("person", "{person} was here for the first time", gaps, _search(account, *of))
+            case "key":
+                yield DigestItem("key", "{person} used a new key, {what}", gaps, _search(account, "--key", first.what))
+            case "network":
+                command = _search(account, *of, "--from", first.what)
+                yield DigestItem("network", "{person} came from a new network, {what}", gaps, command)
+            case "version":
+                command = f"relayctl audit show {escape(first.id, 40)}"
+                yield DigestItem("version", "a client version not seen before, {what}, by {person}", gaps, command)
+            case "program":
+                command = f"relayctl audit show {escape(first.id, 40)}"
+                yield DigestItem("program", "{person} used another program, {what}", gaps, command)
+            case _:
+                pairs.setdefault(first.person, []).append(first)
+    for person, found in pairs.items():
+        targets = _some([f"{account.name(first.place)}:{first.port}" for first in found])
+        gaps = {"person": person, "what": targets, "count": str(len(found))}
+        yield DigestItem(
+            "pair", "{person} reached for the first time: {what}", gaps, _search(account, "--person", person)
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f", +{more}" if more > 0 else "")
+
+
+def _denials(account: ActivitySummary, past: SeenItems) -> Iterator[DigestItem]:
+    window = account.window.until - account.window.since
+    known = max(account.window.since - (account.begins or account.window.since), 0)
+    for person, count in sorted(account.seen.denied_of.items(), key=lambda found: -found[1]):
+        usual = past.denied_of.get(person, 0) * window / known if known >= DAY else 0.0
+        if count < SPIKE_LEAST or count < SPIKE * usual:
+            continue
+        gaps = {"person": person, "count": str(count), "usual": f"{usual:.0f}"}
+        command = _search(account, "--person", person, "--verdict", "denied")
+        yield DigestItem("denied", "{person} was denied {count} forwards; usual: {usual}", gaps, command, grave=True)
+
+
+def _outages(account: ActivitySummary) -> Iterator[DigestItem]:
+    for zone in dict.fromkeys(outage.zone for outage in account.outages):
+        found = [outage for outage in account.outages if outage.zone == zone]
+        last = found[-1]
+        down = sum((outage.ended or account.window.until) - outage.began for outage in found)
+        gaps = {"zone": zone, "count": str(len(found)), "span": span(down), "reason": last.reason or "-"}
+        command = _search(account, "--event", "zone.down")
+        if last.ended is None:
+            yield DigestItem("outage", "the zone {zone} is down: {reason}", gaps, "relayctl net status", grave=True)
+        yield DigestItem(
+            "outage", "the zone {zone} was down for {span} (outages: {count}), last: {reason}", gaps, command
+        )
+
+
+_SENTENCES = {
+    "scan.seen": ("{person} tried {count} different targets within a minute", True),
+    "key.frozen": ("a key of {person} was frozen: {reason}", True),
+    "key.revoked": ("a key of {person} was revoked by {by}: {why}", False),
+    "key.added": ("a key of {person} was let in by {by}", False),
+    "key.removed": ("a key of {person} was removed by {by}", False),
+    "site.rejected": ("files of the site were refused: {detail}", False),
+    "audit.lost": ("rows of the audit log that could not be written: {count} ({reason})", True),
+    "audit.key": ("the audit log has a new signing key: {reason}", True),
+    "backup.restored": ("a backup was restored by {by}", True),
+}
+
+
+def _told(account: ActivitySummary) -> Iterator[DigestItem]:
+    for row in account.notable:
+        first_of_all = row.event.name == "audit.key" and row.event.fields.get("reason") == "init"
+        if row.event.name in _SENTENCES and not first_of_all:
+            sentence, grave = _SENTENCES[row.event.name]
+            yield DigestItem(row.event.name, sentence, gaps_of(row), f"relayctl audit show {row.event.id}", grave)
+    bans = [row for row in account.notable if row.event.name == "ban.begun"]
+    if bans:
+        sources = _some(list(dict.fromkeys(text(row.event.fields, "source") for row in bans)))
+        gaps = {"count": str(len(bans)), "what": sources}
+        yield DigestItem(
+            "ban.begun",
+            "penalised sources: {what} (penalties: {count})",
+            gaps,
+            _search(account, "--event", "ban.begun"),
+        )
+    limits: dict[tuple[str, str], int] = {}
+    for row in account.notable:
+        if row.event.name == "limit.reached":
+            whose = text(row.event.fields, "kind"), text(row.event.fields, "person")
+            limits[whose] = limits.get(whose, 0) + 1
+    for (kind, person), count in limits.items():
+        gaps = {"what": kind, "person": person or "-", "count": str(count)}
+        command = _search(account, "--event", "limit.reached")
+        yield DigestItem(
+            "limit.reached", "the limit of {what} was reached by {person} (minutes: {count})", gaps, command
+        )
+
+
+def gaps_of(row: Row) -> dict[str, str]:
+    """What a sentence about a notable row may name."""
+    fields = row.event.fields
+    by = text(fields, "by_sudo") or (f"uid {fields['by_uid']}" if fields.get("by_uid") is not None else "-")
+    gaps = {key: text(fields, key) or "-" for key in ("person", "fingerprint", "reason", "why", "detail", "source")}
+    return gaps | {"by": by, "count": str(number(fields, "count"))}
+
+
+def _ending(account: ActivitySummary, holdings: Iterable[SiteItem]) -> Iterator[DigestItem]:
+    now = account.window.until
+    for held in sorted((one for one in holdings if one.until is not None), key=lambda one: one.until or 0):
+        left = (held.until or 0) * 1_000_000 - now
+        if not account.window.since - now <= left <= SOON:
+            continue
+        gaps = {"what": held.owner if held.kind == "key" else held.name, "at": held.place}
+        gaps["days"] = str(-(-abs(left) // DAY))
+        sentences = {
+            ("key", False): "a key of {what} ends in {days} days ({at})",
+            ("key", True): "a key of {what} has ended ({at})",
+            ("rule", False): "the rule {what} ends in {days} days ({at})",
+            ("rule", True): "the rule {what} has ended ({at})",
+        }
+        kind = "key" if held.kind == "key" else "rule"
+        yield DigestItem("ending", sentences[kind, left < 0], gaps, "relayctl check")

@@ -1,0 +1,26 @@
+"""How do the verdicts on the log itself read, as news and on the page?"""
+
+from collections.abc import Iterator
+
+from relay.core.audit.verification_result import VerificationAnswer, VerificationResult
+from relay.review.digest import DigestItem
+
+_COMMAND = "relayctl audit verify"
+
+
+def verdicts(proof: VerificationResult) -> tuple[DigestItem, ...]:
+    """One line for each of the three, and one for each fault with its row; the faults are grave."""
+    return (
+        *_of("integrity (no row was changed): {state}", proof.integrity),
+        *_of("completeness (no row is missing): {state}", proof.completeness),
+        *_of("authenticity (this relay wrote it): {state}", proof.authenticity),
+    )
+
+
+def _of(sentence: str, verdict: VerificationAnswer) -> Iterator[DigestItem]:
+    yield DigestItem("verdict", sentence, {"state": verdict.state}, grave=verdict.state == "fault")
+    for fault in verdict.faults:
+        gaps = {"row": str(fault.seq), "what": fault.what}
+        yield DigestItem("fault", "the log has a fault at row {row}: {what}", gaps, _COMMAND, grave=True)
+    if verdict.unproven:
+        yield DigestItem("unproven", "not proven: {what}", {"what": verdict.unproven})

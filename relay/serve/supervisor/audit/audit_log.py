@@ -1,0 +1,188 @@
+"""What does the supervisor write down, and where? Events to the audit log and the journal, strangers as counters.
+
+The one owner of the recorder (the audit database's only writer), the journal and the strangers' tally.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+
+from relay.core.audit import checkpoint
+from relay.core.audit import log_lines as lines
+from relay.core.audit.anchor import Anchor
+from relay.core.audit.event import Event, Value
+from relay.core.ids import Ids
+from relay.core.settings import Settings
+from relay.errors import StoreUnavailable
+from relay.serve.supervisor.audit.anchor_publisher import AnchorPublisher
+from relay.serve.supervisor.audit.checkpoint_signer import CheckpointSigner, CheckpointTerms
+from relay.serve.supervisor.audit.group_commit import Answer, GroupCommit
+from relay.serve.supervisor.audit.stderr_log import StderrLog
+from relay.serve.supervisor.counters import Counters
+from relay.store.preauth_counters import AttemptTally, veiled
+from relay.store.writer import AuditWriter
+
+_Found = TypeVar("_Found")
+
+STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
+ANCHOR_SECONDS = 1.0  # for the last anchors to get out when the database is closed
+PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
+
+
+class AuditLog:
+    """Everything that is written down. Before `open` and after `close` events are dropped (there is no database)."""
+
+    def __init__(self, settings: Callable[[], Settings], policy: Callable[[], str]) -> None:
+        """`settings` and the version of the `policy` are those in force."""
+        self.journal = StderrLog()
+        self.say = self.journal.say
+        self.counts = Counters()
+        self.anchors = AnchorPublisher(lambda: settings().audit_anchors, self.say)
+        self._settings, self._policy = settings, policy
+        self._loop = asyncio.get_running_loop()
+        self._ids = Ids(0)
+        self._recorder: GroupCommit | None = None
+        self._salt = b""
+        self._tally = AttemptTally(b"")
+
+    def open(self, path: Path, node: str) -> dict[str, Event]:
+        """Take the writer's lock and begin; openings without a closing row. Raises StoreUnavailable."""
+        recorder = GroupCommit(path, node, self._written, self.counts.commits, terms=self._terms, sealed=self._sealed)
+        self._salt = recorder.salt
+        self._tally = AttemptTally(self._salt)
+        unclosed = recorder.open_forwards()
+        recorder.start()
+        self._recorder = recorder
+        return unclosed
+
+    async def close(self) -> None:
+        """Write what waits, and let the database go."""
+        if self._recorder is not None:
+            self._recorder.strangers(self._tally.take())
+            await self._recorder.close()
+            await asyncio.sleep(0)  # the last checkpoint's anchor is told to the loop
+            await asyncio.to_thread(self.anchors.flush, ANCHOR_SECONDS)
+
+    def now_us(self) -> int:
+        """UTC microseconds."""
+        return time.time_ns() // 1000
+
+    def make_id(self) -> str:
+        """A new id of the supervisor's slot."""
+        return self._ids.make(self.now_us())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the audit database is this process's, or was until `close`."""
+        return self._recorder is not None
+
+    @property
+    def failing(self) -> str:
+        """Why rows cannot be written now; "" when they can."""
+        return self._recorder.failing if self._recorder is not None else "closed"
+
+    @property
+    def lost(self) -> int:
+        """Rows that could not be recorded at all."""
+        return self._recorder.lost if self._recorder is not None else 0
+
+    @property
+    def has_ballast(self) -> bool:
+        """Whether there is a reserve for the rows that must be written on a full disk."""
+        return self._recorder is not None and self._recorder.has_ballast
+
+    async def ask(self, errand: Callable[[AuditWriter], _Found]) -> _Found:
+        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
+        if self._recorder is None:
+            raise StoreUnavailable("the audit database is closed")
+        return await self._recorder.ask(errand)
+
+    @property
+    def sealer(self) -> CheckpointSigner | None:
+        """What makes the checkpoints; None while there is no database."""
+        return self._recorder.sealer if self._recorder is not None else None
+
+    def seal_status(self) -> dict[str, Value | float]:
+        """How the log is sealed, for `doctor`."""
+        sealer = self.sealer
+        if sealer is None:
+            return {}
+        return {
+            "at": sealer.sealed_at,
+            "unsealed": sealer.unsealed,
+            "overdue": sealer.overdue,
+            "problem": sealer.problem,
+            "anchors": self.anchors.problem,
+        }
+
+    def note(self, name: str, fields: Mapping[str, Value]) -> None:
+        """Record something of the supervisor's own."""
+        self.event(Event(self.make_id(), self.now_us(), name, fields))
+
+    def event(self, event: Event, answer: Answer | None = None) -> None:
+        """Record an event; `answer` is called with "" when it is durable."""
+        if self._recorder is not None:
+            self._recorder.note(event, answer)
+
+    def opening(self, event: Event, answer: Answer, durable: Callable[[], None] | None = None) -> None:
+        """Record a forward's opening (see Recorder.opening)."""
+        if self._recorder is None:
+            answer("the audit database is closed")
+        else:
+            self._recorder.opening(event, answer, durable)
+
+    def stranger(
+        self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""
+    ) -> None:
+        """Count something that happened before log-in, and write a line for fail2ban."""
+        self.counts.failures.add(kind)
+        parsed = ip_address(address)
+        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+        self._tally.add(
+            self.now_us(), parsed, kind, reference=number, fingerprint=fingerprint, login=login if login else None
+        )
+        name = veiled(login, self._salt) if login else ""
+        self.journal.stranger(
+            lines.stranger(kind, str(parsed), port, login=name, fingerprint=fingerprint, reference=number)
+        )
+
+    async def store_strangers(self, days: Callable[[], int]) -> None:
+        """Bring strangers' counters to the database for ever, and delete those older than `days()`."""
+        pruned = float("-inf")
+        while True:
+            if self._recorder is not None and self._loop.time() - pruned > PRUNE_SECONDS:
+                pruned = self._loop.time()
+                self._recorder.prune(self.now_us(), days())
+            await asyncio.sleep(STRANGERS_SECONDS)
+            counts = self._tally.take()
+            if counts and self._recorder is not None:
+                if self._recorder.failing:
+                    self._tally.give_back(counts)
+                else:
+                    self._recorder.strangers(counts)
+
+    def probe(self) -> None:
+        """Find out soon whether rows can be written (`failing`), though nobody writes any."""
+        if self._recorder is not None:
+            self._recorder.probe()
+
+    def _terms(self) -> CheckpointTerms:
+        settings = self._settings()
+        return CheckpointTerms(
+            settings.audit_seal_rows, settings.audit_seal_after, settings.audit_heartbeat, self._policy()
+        )
+
+    def _sealed(self, event: Event, anchor: Anchor) -> None:
+        """A checkpoint, or the first key of a line; the journal has no line a minute about checkpoints."""
+        self.counts.written((event,))
+        self.anchors.put(anchor)
+        if event.name == checkpoint.KEY:
+            self.journal.event(lines.line(event))
+
+    def _written(self, events: list[Event]) -> None:
+        self.counts.written(events)
+        for event in events:
+            self.journal.event(lines.line(event))

@@ -1,0 +1,55 @@
+"""What do editors need to know of a site's YAML files? JSON Schema from the models that validate them."""
+
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from relay.site.network_models import NetworkFile
+from relay.site.policy.policy_models import PolicyFile, SettingsFile
+
+# which document -> where its schema belongs, relative to the site (`relayctl init` writes the first two)
+DIRECTORY = "schemas"
+FILES = {
+    "relay": f"{DIRECTORY}/relay.schema.json",  # of relay.yaml
+    "policy": f"{DIRECTORY}/policy.schema.json",  # of policies/*.yaml
+    "network": f"{DIRECTORY}/network.schema.json",  # of network.yaml
+}
+_MODELS: dict[str, type[BaseModel]] = {"relay": SettingsFile, "policy": PolicyFile, "network": NetworkFile}
+
+
+def schema(which: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `relay`, `policy` or `network`: see FILES."""
+    made: dict[str, Any] = _cleaned(_MODELS[which].model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+@cache
+def text(which: str) -> str:
+    """The schema as the text of its file."""
+    return json.dumps(schema(which), indent=2, ensure_ascii=False) + "\n"
+
+
+def hint(which: str) -> str:
+    """The first line of a document that tells an editor where its schema is, relative to the document."""
+    return f"# yaml-language-server: $schema={'../' if which == 'policy' else ''}{FILES[which]}\n"
+
+
+def _cleaned(node: Any) -> Any:
+    """Without pydantic's titles and defaults (ours are values, not what is typed), and without null: see NOTHING."""
+    if isinstance(node, list):
+        return [_cleaned(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "anyOf" in node:
+        choices = [choice for choice in node["anyOf"] if choice != {"type": "null"}]
+        node = {**{key: value for key, value in node.items() if key != "anyOf"}}
+        node |= choices[0] | node if len(choices) == 1 else {"anyOf": choices}
+    kept = {}
+    for key, value in node.items():
+        if key == "properties":  # below it, keys are names and not words of the schema
+            kept[key] = {name: _cleaned(item) for name, item in value.items()}
+        elif key not in ("title", "default"):
+            kept[key] = value if key in ("examples", "enum", "const") else _cleaned(value)
+    return kept

@@ -1,0 +1,176 @@
+"""What does network.yaml say, and does it fit the policy's zones?
+
+Everything in it may be given by flags too, which stand above the file. Without the file each zone is an overlay of
+which nothing more is known: it can be watched, and not planned.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.core.network_plan import NetworkPlan, Overlay, OverlayMember
+from relay.core.policy.model import Address, Zone
+from relay.errors import Fault, SiteInvalid
+from relay.site import files
+from relay.site.network_models import NetworkFile, OverlayEntry
+from relay.site.policy import validation
+from relay.site.policy.merge import nearest
+from relay.site.yaml import yaml_document
+from relay.site.yaml.yaml_document import YamlDocument
+
+NAME = "network.yaml"
+FLAGS = "command line"  # stands for the file in faults of flags
+
+Data = Mapping[str, object]
+
+
+def read(site: Path, zones: Iterable[Zone], flags: Data | None = None) -> NetworkPlan:
+    """The plan of the site at `site`, for these zones. `flags` has the shape of the file and stands above it.
+
+    Raises SiteInvalid with every fault.
+    """
+    plan, faults = examine(site, zones, flags)
+    if faults:
+        raise SiteInvalid(faults)
+    return plan
+
+
+def examine(
+    site: Path, zones: Iterable[Zone] | None, flags: Data | None = None
+) -> tuple[NetworkPlan, tuple[Fault, ...]]:
+    """The plan as far as it is well-formed, and the faults; `zones` None: not known, the policy has faults itself."""
+    raw, faults = files.one(site, NAME)
+    return judge(raw, zones, flags, faults)
+
+
+def judge(
+    raw: bytes | None, zones: Iterable[Zone] | None, flags: Data | None = None, faults: Iterable[Fault] = ()
+) -> tuple[NetworkPlan, tuple[Fault, ...]]:
+    """The same of the bytes of the file; None: there is none."""
+    given = yaml_document.read(NAME, raw or b"")
+    typed = YamlDocument(FLAGS, "", dict(flags or {}), {(): 0})
+    file, wrong = validation.network(given)
+    above, more = validation.network(typed)
+    judging = _Judging(given, typed, None if zones is None else tuple(zones), [*faults, *wrong, *more])
+    plan = judging.plan(file, above)
+    return plan, tuple(sorted(set(judging.faults)))
+
+
+@dataclass(slots=True)
+class _Judging:
+    given: YamlDocument
+    typed: YamlDocument
+    zones: tuple[Zone, ...] | None
+    faults: list[Fault]
+
+    def plan(self, file: NetworkFile, above: NetworkFile) -> NetworkPlan:
+        """The file with the flags above it, checked against the zones."""
+        zones = {zone.name: zone for zone in self.zones or ()}
+        found = {name: Overlay(zone) for name, zone in zones.items()}
+        for name in sorted({*file.overlays, *above.overlays}):
+            if name in zones:
+                entry = _above(file.overlays.get(name), above.overlays.get(name))
+                found[name] = self._overlay(zones[name], entry)
+            elif self.zones is not None:
+                cure = nearest(name, zones, "define it under `zones:` in policies/")
+                self._fault(("overlays", name), f"the policy has no zone {name}", cure)
+        public = above.relay.public or file.relay.public
+        moon = above.moon if "moon" in above.model_fields_set else file.moon
+        self._apart(tuple(found.values()))
+        return NetworkPlan(tuple(found[name] for name in sorted(found)), public, moon)
+
+    def _overlay(self, zone: Zone, entry: OverlayEntry) -> Overlay:
+        made = Overlay(
+            zone=zone,
+            network_id=entry.network_id,
+            network=entry.network,
+            relay=entry.relay,
+            lan_interface=entry.lan_interface,
+            lan_address=entry.lan_address,
+            managed=entry.route == "managed",
+            members=tuple(OverlayMember(name, address) for name, address in sorted(entry.members.items())),
+        )
+        self._inside(made)
+        self._different(made)
+        if zone.interface == "lo":
+            self._fault(
+                ("overlays", zone.name), f"the zone {zone.name} is on lo: nothing is joined for it", "remove it"
+            )
+        if entry.lan_address is not None and not any(entry.lan_address in network for network in zone.networks):
+            what = f"the LAN address {entry.lan_address} is not in the zone {zone.name}"
+            cure = f"the zone holds {', '.join(map(str, zone.networks))}"
+            self._fault(("overlays", zone.name, "lan_address"), what, cure)
+        return made
+
+    def _addresses(self, overlay: Overlay) -> list[tuple[str, Address, tuple[str, ...]]]:
+        """Who has which address of the overlay, and where it stands."""
+        path = ("overlays", overlay.zone.name)
+        found: list[tuple[str, Address, tuple[str, ...]]] = [
+            (f"the member {one.name}", one.address, (*path, "members", one.name)) for one in overlay.members
+        ]
+        if overlay.relay is not None:
+            found.insert(0, ("the relay", overlay.relay, (*path, "relay")))
+        if overlay.zone.gateway is not None:
+            found.insert(0, ("the zone's gateway", overlay.zone.gateway, (*path, "network")))
+        return found
+
+    def _inside(self, overlay: Overlay) -> None:
+        network = overlay.network
+        if network is None:
+            return
+        for who, address, path in self._addresses(overlay):
+            if address not in network:
+                self._fault(
+                    path, f"{who} has {address}, which is not in the overlay's {network}", "correct one of them"
+                )
+            elif network.num_addresses > 2 and address == network.network_address:
+                self._fault(path, f"{who} has {address}, which is the network itself", "give it another")
+        for behind in overlay.zone.networks:
+            if behind.overlaps(network):
+                what = f"the overlay's {network} overlaps {behind}, which is behind it"
+                cure = "`network` is the overlay's own, like 172.18.0.0/24"
+                self._fault(("overlays", overlay.zone.name, "network"), what, cure)
+
+    def _different(self, overlay: Overlay) -> None:
+        known: dict[Address, str] = {}
+        for who, address, path in self._addresses(overlay):
+            if address in known:
+                self._fault(path, f"{who} has {address}, as {known[address]} has", "give each its own")
+            known.setdefault(address, who)
+
+    def _apart(self, overlays: tuple[Overlay, ...]) -> None:
+        """One network id is one network; two overlays that are not one have no address in common."""
+        for index, one in enumerate(overlays):
+            for other in overlays[:index]:
+                if one.network is None or other.network is None:
+                    continue
+                same = one.network_id == other.network_id and one.zone.interface == other.zone.interface
+                path = ("overlays", one.zone.name, "network")
+                if one.network.overlaps(other.network) and not same:
+                    what = f"{one.network} of {one.zone.name} overlaps {other.network} of {other.zone.name}"
+                    self._fault(path, what, "the relay is in both: give each overlay its own addresses")
+                elif one.network_id and one.network_id == other.network_id and one.network != other.network:
+                    what = f"{one.zone.name} and {other.zone.name} are one ZeroTier network with two `network`s"
+                    self._fault(path, what, "correct one of them")
+
+    def _fault(self, path: tuple[str, ...], what: str, cure: str) -> None:
+        # a flag stands above the file's line
+        file, line = (FLAGS, 0) if _holds(self.typed.data, path) else (NAME, self.given.line(path))
+        self.faults.append(Fault(file, line, what, cure))
+
+
+def _above(below: OverlayEntry | None, above: OverlayEntry | None) -> OverlayEntry:
+    if below is None or above is None:
+        return below or above or OverlayEntry()
+    set_above = {name: getattr(above, name) for name in above.model_fields_set}
+    if "members" in set_above:
+        set_above["members"] = {**below.members, **above.members}
+    return below.model_copy(update=set_above)
+
+
+def _holds(data: object, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(data, dict) or part not in data:
+            return False
+        data = data[part]
+    return True

@@ -1,0 +1,206 @@
+"""Is this site valid, and what does it compile to?
+
+`load` reads every file once and gives settings, policy and texts, or every fault at once. As a program
+(`python -m relay.site.policy.compile SITE`) it is the supervisor's child: it alone pays for PyYAML and pydantic,
+and hands
+the result over as JSON lines:
+
+    ["settings", {...}]                             exit status 0
+    ["offsets", [[unix, offset], ...]]              the site's time zone, see relay.core.policy.time_conditions;
+    keys need it too
+    ["text", file, text]                            for each file
+    ["policy", line]                                for each line of the snapshot
+    ["done", version, ["file:line: warning", ...]]
+or
+    ["faults", [[file, line, what, cure], ...]]     exit status 1
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from relay.core.policy import policy as core_policy
+from relay.core.policy import snapshot
+from relay.core.policy.model import Rule
+from relay.core.policy.policy import Policy
+from relay.core.settings import Settings, settings_to_json
+from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
+from relay.site import files, locate, times
+from relay.site.policy import policy_tests, validation
+from relay.site.policy.merge import Merged, merge
+from relay.site.policy.policy_tests import FailedPolicyTest, PolicyTest
+from relay.site.yaml import scalars, yaml_document
+from relay.site.yaml.yaml_document import YamlDocument
+
+HINT = "relayctl check"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A valid site: what every process needs to know of its files, except the keys."""
+
+    settings: Settings
+    policy: Policy
+    expectations: tuple[PolicyTest, ...]
+    warnings: tuple[Fault, ...]
+    texts: Mapping[str, str]  # by name relative to the site
+    version: str  # 12 hex digits of the texts
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Everything that can be said about a site's files. `compiled` only when there are neither faults nor failures."""
+
+    settings: Settings
+    texts: Mapping[str, str]
+    version: str
+    faults: tuple[Fault, ...]
+    failures: tuple[FailedPolicyTest, ...]
+    warnings: tuple[Fault, ...]
+    compiled: Compiled | None
+
+
+def load(path: Path, *, now: int) -> Compiled:
+    """The site at `path`, judged at `now` (Unix seconds). Raises SiteInvalid with every fault, in order of place."""
+    found = examine(path, now=now)
+    if found.compiled is None:
+        raise SiteInvalid((*found.faults, *(failure.fault() for failure in found.failures)), HINT)
+    return found.compiled
+
+
+def examine(path: Path, *, now: int) -> Examination:
+    """Read and judge the site at `path`. Raises nothing for whatever its files hold."""
+    read = files.read(path)
+    return judge(read.contents, read.persons, now=now, path=path, faults=read.faults)
+
+
+def judge(
+    contents: Mapping[str, bytes],
+    persons: frozenset[str],
+    *,
+    now: int,
+    path: Path | None = None,
+    faults: Sequence[Fault] = (),
+) -> Examination:
+    """Judge the bytes of a site's files. `faults` are those of reading them; nothing but `path`'s `state:` is read."""
+    documents = {name: yaml_document.read(name, raw) for name, raw in sorted(contents.items())}
+    found = list(faults)
+    settings, zone = _settings(documents.pop(locate.SETTINGS, None), found, path)
+    gathered = validation.PolicyEntries(whole=not faults)
+    for one in documents.values():
+        validation.policy(one, gathered)
+    merged = merge(gathered, persons, zone, now, settings.public.rpartition(":")[0])
+    expectations, wrong = policy_tests.read(gathered.expect, tuple(merged.groups), zone)
+    found += [*gathered.faults, *merged.faults, *wrong]
+    texts = {name: raw.decode("utf-8", "replace") for name, raw in sorted(contents.items())}
+    version = version_of(texts)
+    failures: tuple[FailedPolicyTest, ...] = ()
+    compiled = None
+    if not found:
+        build = _builder(settings, merged, version, times.offsets(zone, now))
+        try:
+            built = build(merged.rules)
+            failures = policy_tests.failures(expectations, merged.rules, built, build, now)
+        except InputRejected as error:  # what the core bounds: more rules than its index may hold
+            found.append(Fault(locate.POLICIES, 0, error.what, error.hint))
+        else:
+            if not failures:
+                compiled = Compiled(settings, built, expectations, tuple(sorted(merged.warnings)), texts, version)
+    return Examination(
+        settings, texts, version, tuple(sorted(set(found))), failures, tuple(sorted(merged.warnings)), compiled
+    )
+
+
+def _settings(one: YamlDocument | None, faults: list[Fault], path: Path | None) -> tuple[Settings, ZoneInfo]:
+    if one is None:
+        return Settings(), ZoneInfo("UTC")
+    model, wrong = validation.settings(one)
+    faults += wrong
+    settings = model.settings()
+    if path is not None and one.whole and locate.scan_state(path) != settings.state:
+        # the scan of locate.py and the YAML parser must agree where the state is: the control client uses the former
+        line = one.line(("state",))
+        faults.append(
+            Fault(one.file, line, "`state` is written in an unusual way", "on a line of its own: state: /DIR")
+        )
+    for index, listener in enumerate(settings.listen):
+        if listener in settings.listen[:index]:
+            faults.append(Fault(one.file, one.line(("listen", index)), f"{listener} is there twice", "remove one"))
+    return settings, ZoneInfo(settings.timezone)
+
+
+def _builder(
+    settings: Settings, merged: Merged, version: str, offsets: Sequence[tuple[int, int]]
+) -> Callable[[Sequence[Rule]], Policy]:
+    # nobody reaches the relay's own pages through it either
+    listening = settings.listen + ((settings.metrics,) if settings.metrics[:1] not in ("", "/") else ())
+
+    def build(rules: Sequence[Rule]) -> Policy:
+        return core_policy.build(
+            version=version,
+            zones=merged.zones,
+            hosts=merged.hosts,
+            groups=merged.groups,
+            rules=rules,
+            listeners=tuple(scalars.listener_parts(listener) for listener in listening),
+            public=settings.public,
+            offsets=offsets,
+        )
+
+    return build
+
+
+def version_of(texts: Mapping[str, str]) -> str:
+    """12 hex digits that stand for these texts under these names."""
+    digest = hashlib.sha256()
+    for name, text in sorted(texts.items()):
+        for part in (name.encode("utf-8", "backslashreplace"), text.encode("utf-8", "backslashreplace")):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def lines(compiled: Compiled) -> Iterator[str]:
+    """The compiled site as the JSON lines of the module's docstring, without line ends."""
+    yield _line("settings", settings_to_json(compiled.settings))
+    yield _line("offsets", compiled.policy.offsets)
+    for name, text in compiled.texts.items():
+        yield _line("text", name, text)
+    for line in snapshot.dump(compiled.policy):
+        yield _line("policy", line)
+    yield _line("done", compiled.version, [str(warning) for warning in compiled.warnings])
+
+
+def _fault(fault: Fault) -> list[str | int]:
+    return [fault.file, fault.line, fault.what, fault.cure]
+
+
+def _line(*parts: object) -> str:
+    return json.dumps(parts, separators=(",", ":"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The supervisor's child: the site's directory is its only argument. The exit status."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m relay.site.policy.compile SITE\n")
+        return 2
+    path = Path(arguments[0])
+    try:
+        for line in lines(load(path, now=int(time.time()))):
+            sys.stdout.write(line + "\n")
+    except SiteInvalid as error:
+        sys.stdout.write(_line("faults", [_fault(fault) for fault in error.faults]) + "\n")
+        return 1
+    except RelayError as error:
+        sys.stdout.write(_line("faults", [[str(path), 0, error.what, error.hint]]) + "\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""Do the rules say what their author expects? Each expectation is judged as with a good key of that person.
+
+An expectation with `at` is judged at that instant. One without must hold whatever the calendar says, or else a site
+that was applied yesterday could be invalid today. So it is judged by the widest policy that the rules ever give:
+allow rules without their hours, denials that do not always hold left out; and for the verdict `deny` without what
+has lapsed for good.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
+
+from relay.core.policy import target
+from relay.core.policy.model import Address, Decision, Rule
+from relay.core.policy.policy import Policy
+from relay.core.policy.target import EVERYONE, Target
+from relay.errors import Fault, InputRejected
+from relay.site.policy.policy_models import ExpectEntry
+from relay.site.policy.validation import EntryLocation
+from relay.site.times import TypedTime
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTest:
+    """One entry of `expect`, ready to be judged. `at` is Unix seconds, None for at all times."""
+
+    who: str
+    target: Target
+    allowed: bool
+    source: Address | None  # None: an address that no rule names
+    at: int | None
+    place: EntryLocation
+
+    def __str__(self) -> str:
+        source = f" from {self.source}" if self.source else ""
+        return f"{self.who} to {self.target}{source}: {'allow' if self.allowed else 'deny'}"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPolicyTest:
+    """An expectation that does not hold, and the verdict in its place."""
+
+    expectation: PolicyTest
+    verdict: Decision
+
+    def fault(self) -> Fault:
+        """The failure as one line, with the rule that decided."""
+        said = "allowed" if self.verdict.allowed else f"denied ({self.verdict.reason.value})"
+        what = f"expected {self.expectation}, but it is {said}"
+        if self.expectation.at is None and self.expectation.allowed is self.verdict.allowed is False:
+            what = f"{what} at some time"
+        return self.expectation.place.fault(what, self.cure())
+
+    def cure(self) -> str:
+        """The rule that decided, with file and line; or that there is none."""
+        rule = self.verdict.rule
+        if rule is not None:
+            return f"the rule {rule} decided"
+        return self.verdict.detail or "no rule matches"
+
+
+def read(
+    entries: Sequence[tuple[ExpectEntry, EntryLocation]], groups: Sequence[str], zone: ZoneInfo
+) -> tuple[tuple[PolicyTest, ...], tuple[Fault, ...]]:
+    """The expectations of all files, and the faults of those that cannot be judged."""
+    found: list[PolicyTest] = []
+    faults: list[Fault] = []
+    for entry, place in entries:
+        if entry.who == EVERYONE or entry.who in groups:
+            faults.append(place.fault(f"{entry.who} is not a person", "name a person: what one of them may reach"))
+            continue
+        try:
+            asked = target.parse_spec(entry.to)
+        except InputRejected as error:
+            faults.append(place.fault(f"to: {error.what}", error.hint))
+            continue
+        at = _instant(entry.at, zone)
+        found.append(PolicyTest(entry.who, asked, entry.verdict == "allow", entry.from_, at, place))
+    return tuple(found), tuple(faults)
+
+
+def _instant(at: TypedTime | None, zone: ZoneInfo) -> int | None:
+    return at.begin(zone) if at else None
+
+
+def failures(
+    expectations: Sequence[PolicyTest],
+    rules: Sequence[Rule],
+    policy: Policy,
+    build: Callable[[Sequence[Rule]], Policy],
+    now: int,
+) -> tuple[FailedPolicyTest, ...]:
+    """Those that do not hold. `policy` is compiled from `rules`; `build` compiles others with the same inventory."""
+    widest = policy
+    standing = policy
+    if any(expectation.at is None for expectation in expectations) and any(_timed(rule) for rule in rules):
+        timeless = [replace(rule, until=None, windows=()) for rule in rules if rule.allow or not _timed(rule)]
+        widest = build(timeless)
+        lasting = [rule for rule in rules if not (rule.allow and rule.until is not None and rule.until <= now)]
+        standing = build([replace(r, until=None, windows=()) for r in lasting if r.allow or not _timed(r)])
+    failed = []
+    for expectation in expectations:
+        at = expectation.at
+        by = policy if at is not None else widest if expectation.allowed else standing
+        verdict = by.judge_person(expectation.who, expectation.source, expectation.target, now if at is None else at)
+        if verdict.allowed is not expectation.allowed:
+            failed.append(FailedPolicyTest(expectation, verdict))
+    return tuple(failed)
+
+
+def _timed(rule: Rule) -> bool:
+    return rule.until is not None or bool(rule.windows)

@@ -1,0 +1,86 @@
+"""How do archived rows leave the database, and what becomes of the room that they had?
+
+A slice at a time, so that a forward that waits for its row hardly notices. Their pages are used for the rows to come;
+what is free beyond FREE_PAGES goes back to the disk bit by bit, in a database that was made to be able to
+(auto_vacuum = incremental, see migrations; one converted from format 1 keeps its size and uses it again).
+"""
+
+import sqlite3
+from dataclasses import dataclass
+
+from relay.errors import StoreUnavailable
+from relay.store.rows.row_decoding import base_of
+
+SLICE = 100  # rows deleted in one transaction while forwards wait for theirs: each has its place in five indexes
+FREE_PAGES = 4096  # kept for the rows to come, 16 MiB: growing costs more than using again
+_GIVEN_BACK = 128  # pages in one transaction: each may have to be moved first
+_STRANGER = 180  # bytes of one count of strangers, its part of the index with it: a generous guess
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRoom:
+    """How large a database is, in bytes."""
+
+    used: int  # by rows, but for the counts of strangers: these bound themselves, and push no row out
+    size: int  # of the file
+    base: int  # number of the last row that is archived
+
+
+def room(database: sqlite3.Connection) -> DatabaseRoom:
+    """How large the database is."""
+    page, pages, free, counts = database.execute(
+        """SELECT (SELECT page_size FROM pragma_page_size()), (SELECT page_count FROM pragma_page_count()),
+        (SELECT freelist_count FROM pragma_freelist_count()), (SELECT count(*) FROM strangers)"""
+    ).fetchone()
+    return DatabaseRoom(max((pages - free) * page - counts * _STRANGER, 0), pages * page, base_of(database)[0])
+
+
+def forget(database: sqlite3.Connection, last: int, hash: str, most: int) -> bool:
+    """Delete up to `most` of the oldest rows, up to row `last`, inside the caller's transaction; whether any went.
+
+    Raises StoreUnavailable unless row `last` has this hash, so that what was archived is what is deleted, and no
+    forward is open that began up to there.
+    """
+    base, _ = base_of(database)
+    if base >= last:
+        return False
+    edge = min(base + most, last)
+    hashes = dict(database.execute("SELECT seq, hash FROM events WHERE seq IN (?, ?)", (edge, last)).fetchall())
+    if hashes.get(last) != bytes.fromhex(hash):
+        raise StoreUnavailable(
+            f"row {last} of the audit database is not the one that was archived", "relayctl audit verify"
+        )
+    if database.execute("SELECT 1 FROM open_forwards WHERE seq <= ? LIMIT 1", (last,)).fetchone():
+        raise StoreUnavailable(
+            f"a forward is open that began before row {last}", "it stays until the forward has ended"
+        )
+    entries = {
+        table: database.execute(
+            f"SELECT DISTINCT {table} FROM events WHERE seq <= ? AND {table} IS NOT NULL",  # noqa: S608 - our own tables
+            (edge,),
+        ).fetchall()
+        for table in ("who", "target")
+    }
+    database.execute("DELETE FROM events WHERE seq <= ?", (edge,))
+    for table, numbers in entries.items():
+        # the newest entry stays: SQLite would give its number to another, and a reader may remember what it meant
+        database.executemany(
+            f"""DELETE FROM {table} WHERE id = ?1 AND id < (SELECT max(id) FROM {table})
+            AND NOT EXISTS (SELECT 1 FROM events WHERE {table} = ?1)""",  # noqa: S608 - likewise
+            numbers,
+        )
+    database.executemany(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (("base_seq", edge), ("base_hash", hashes[edge])),
+    )
+    return True
+
+
+def give_back(database: sqlite3.Connection) -> bool:
+    """Give some pages back to the disk where many are free; whether any went. In a transaction of its own."""
+    (kind,) = database.execute("PRAGMA auto_vacuum").fetchone()
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    if kind != 2 or free <= FREE_PAGES:  # 2: incremental (sqlite.org/pragma.html)
+        return False
+    database.execute(f"PRAGMA incremental_vacuum({min(_GIVEN_BACK, free - FREE_PAGES)})").fetchall()
+    return True

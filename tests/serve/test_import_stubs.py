@@ -1,0 +1,53 @@
+"""What serving processes leave out (relay/serve/import_stubs.py)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from relay.serve import import_stubs
+from tests.relay_process import relay
+
+_LOOK = """
+from relay.serve import import_stubs
+import_stubs.leave_out()
+import sys
+import asyncssh
+import relay.serve.worker.process
+loaded = [name for name in import_stubs.EMPTY if getattr(sys.modules["asyncssh." + name], "__file__", None)]
+assert not loaded, loaded
+assert not [name for name in import_stubs.MISSING if sys.modules[name]]
+relay.serve.worker._hush()
+asyncssh.logger.error("nobody reads this")
+try:
+    asyncssh.SFTPServer(None)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_a_worker_has_no_file_server_client_or_terminal() -> None:
+    """The modules are not loaded, what is taken from them cannot be used, and our own code needs none of it."""
+    done = subprocess.run([sys.executable, "-c", _LOOK], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "SFTPServer is not loaded in a worker\n"
+    assert "sftp" in import_stubs.EMPTY
+
+
+def test_serving_processes_load_no_tls(tmp_path: Path) -> None:
+    """Supervisor and workers as they run: the libraries of TLS and of bcrypt are not mapped, and people get in."""
+    with relay(tmp_path) as one:
+        assert b"you are alice" in one.ssh("relay").stderr
+        for pid in (one.pid, *one.worker_pids()):
+            assert not [name for name in _mapped(pid) if name.startswith(("_ssl.", "libssl", "_bcrypt", "libnettle"))]
+
+
+def _mapped(pid: int) -> set[str]:
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {Path(line.split()[-1]).name for line in lines if "/" in line}
+
+
+def test_here_nothing_is_left_out() -> None:
+    """Only a process of its own leaves anything out: where a test imports a worker, asyncssh is whole."""
+    import asyncssh.sftp
+
+    assert asyncssh.sftp.__file__

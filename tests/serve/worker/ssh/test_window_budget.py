@@ -1,0 +1,45 @@
+"""What clients can make a worker hold: never more than its part, whatever they open."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.serve.worker.ssh.window_budget import CROWDED, FULL, LEAST, MEMORY, SMALL, WindowBudget, held, within
+
+
+def test_a_small_machine_lends_a_quarter_of_itself() -> None:
+    """The setting holds where it fits; on a machine of 1 GiB the default of 2 GiB becomes 256 MiB."""
+    assert within(2 << 30, 1 << 30) == 256 << 20
+    assert within(64 << 20, 1 << 30) == 64 << 20
+    assert MEMORY > 64 << 20
+
+
+def test_the_fuller_the_smaller() -> None:
+    """First whole windows, then small ones, then the least, then none."""
+    windows = WindowBudget(16 << 20)
+    lent = []
+    while window := windows.lend(0):
+        lent.append(window)
+    assert sorted(lent, reverse=True) == lent
+    assert set(lent) == {FULL, SMALL, LEAST}
+    assert windows.lent <= 16 << 20
+    assert windows.lent + held(LEAST) > 16 << 20
+
+
+def test_a_crowded_connection_gets_small_windows() -> None:
+    """From the sixteenth forward of one connection on."""
+    windows = WindowBudget(1 << 30)
+    assert windows.lend(CROWDED - 1) == FULL
+    assert windows.lend(CROWDED) == SMALL
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40))))
+def test_what_is_lent_is_the_sum_of_what_is_open(steps: list[tuple[bool, int]]) -> None:
+    """No order of opening and closing loses or exceeds anything."""
+    windows, given = WindowBudget(8 << 20), []
+    for opens, number in steps:
+        if opens:
+            window = windows.lend(number)
+            given += [window] if window else []
+        elif given:
+            windows.give_back(given.pop(number % len(given)))
+        assert windows.lent == sum(map(held, given)) <= 8 << 20

@@ -1,0 +1,282 @@
+"""What is open is judged again: exactly what is no longer allowed ends, soon, with the reason on record."""
+
+import asyncio
+import socket
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import asyncssh
+
+from relay.core.keys.authorized_keys import Key
+from relay.core.keys.keyring import Keyring
+from relay.core.policy import policy as policies
+from relay.core.policy.model import Destination, Identity, Rule, Zone
+from relay.core.settings import Limits
+from relay.net.kernel import netlink
+from relay.serve.authorizer import Authorizer
+from relay.serve.worker.forward.forward import Forward
+from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
+from relay.serve.worker.process import Worker
+from relay.serve.worker.reauthorization import TURN, LoopSlices, Reauthorization
+from relay.serve.worker.session import Adapter
+from relay.serve.worker.ssh.connection import Connection
+from relay.serve.worker.ssh.fastpath.from_client import ClientReader
+from tests.relay_process import POLICY, Relay, echo_server, make_key, relay
+from tests.serve import hostile
+from tests.serve.hostile import Client, load_key, public_blob
+from tests.serve.test_dialling import asked, silent_target
+
+
+def logged_in(one: Relay, person: str = "alice") -> Client:
+    """That person's connection."""
+    return Client(one.port).login(person, load_key(one.directory / person))
+
+
+def expire(one: Relay, person: str, seconds: float) -> float:
+    """Let that person's key end so many seconds from now, in Unix time."""
+    end = int(time.time() + seconds) + 1
+    stamp = datetime.fromtimestamp(end, UTC).strftime("%Y%m%d%H%M%SZ")
+    fresh = one.directory / "expiring"  # moved into its place: half a file would be a key that has gone
+    fresh.write_text(f'expiry-time="{stamp}" {(one.directory / f"{person}.pub").read_text()}')
+    fresh.rename(one.site / "keys" / f"{person}.pub")
+    one.ctl("reload")
+    return end
+
+
+def test_an_expired_key_ends_what_it_opened_and_what_it_opens(one: Relay, echo: int) -> None:
+    """An idle connection, an open forward and a dial under way: all within a second, told why, with rows."""
+    one.person("bob")
+    one.policy(POLICY.replace("[alice]", "[alice, bob]"))
+    one.ctl("reload")
+    with (
+        silent_target() as (port, _),
+        logged_in(one, "bob") as idle,
+        logged_in(one, "bob") as flowing,
+        logged_in(one, "bob") as dialling,
+        logged_in(one) as alice,
+    ):
+        number, channel = alice.open("remote", echo)
+        flowing.open("remote", echo)
+        dialling.send(dialling.ask("remote", port)[1])
+        asked(one, port)
+        end = expire(one, "bob", 1.0)
+        applied = time.time()
+        for client in (idle, flowing, dialling):
+            assert client.gone().startswith("relay: your key has expired (id ")
+        assert end <= time.time() < max(end, applied) + 3  # a second, and a busy machine
+        assert one.wait_row("forward.closed", port=port, person="bob")["reason"] == "key-expired"
+        assert one.wait_row("forward.closed", port=echo, person="bob")["reason"] == "key-expired"
+        alice.write(channel, b"alive")
+        assert alice.read(number, 5) == b"alive"
+    one.policy(POLICY)
+    (one.site / "keys" / "bob.pub").unlink()
+    one.ctl("reload")
+
+
+def test_a_rule_that_lapses_during_a_dial_opens_nothing(one: Relay, echo: int) -> None:
+    """`until` passes while the target is silent: the person is told so, the connection lives on."""
+    with silent_target() as (port, _), logged_in(one) as alice:
+        number, packet = alice.ask("remote", port)
+        alice.send(packet)
+        asked(one, port)
+        end = datetime.fromtimestamp(int(time.time()) + 3, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        rule = f'  - {{name: brief, allow: [alice], to: [remote], ports: [{port}], until: "{end}"}}\n'
+        others = POLICY.replace('"1024-65535"', f'"1024-{port - 1}", "{port + 1}-65535"')
+        one.policy(others + rule)
+        one.ctl("reload")
+        answer = alice.answer(number)
+        assert answer[0] == hostile.OPEN_FAILURE
+        assert b"you may not reach that any more" in answer
+        assert one.wait_row("forward.closed", port=port)["reason"] == "no-rule"
+        alice.echo("remote", echo)
+    one.policy(POLICY)
+    one.ctl("reload")
+
+
+def test_exactly_what_is_no_longer_allowed_ends(one: Relay, echo: int) -> None:
+    """Two forwards of one connection: the forbidden one is closed, the other does not notice."""
+    with echo_server() as other, logged_in(one) as alice:
+        forbidden, _ = alice.open("remote", other)
+        number, channel = alice.open("remote", echo)
+        one.policy(POLICY.replace('"1024-65535"', f'"{echo}"'))
+        one.ctl("reload")
+        assert int.from_bytes(alice.expect(hostile.CLOSE)[1:5], "big") == forbidden
+        alice.write(channel, b"alive")
+        assert alice.read(number, 5) == b"alive"
+        assert one.wait_row("forward.closed", port=other, reason="no-rule")["detail"].startswith("no rule allows")
+    one.policy(POLICY)
+    one.ctl("reload")
+
+
+def test_a_zone_that_is_reached_another_way_ends_what_went_the_old_one() -> None:
+    """Still allowed, but by another interface or gateway than the socket's: the opened forward may not go on."""
+    law = Authorizer(lambda: None)
+    zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
+    rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
+    law.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
+    law.keyring = Keyring({key.fingerprint: key})
+    who = Identity("alice", key.fingerprint, ip_address("203.0.113.7"))
+    to = Destination("office", ip_address("192.168.1.201"), 22)
+    try:
+        assert law.key_objection(who) is None
+        assert law.objection(who, to, zone) is None
+        assert law.objection(who, to, None) is None  # not dialled yet
+        for other in (replace(zone, interface="zt1"), replace(zone, gateway=None)):
+            moved = law.objection(who, to, other)
+            assert moved is not None
+            assert moved.reason == "policy-changed"
+        beyond = law.objection(who, replace(to, port=23), zone)
+        assert beyond is not None
+        assert beyond.reason == "no-rule"
+    finally:
+        netlink.unshare()
+
+
+def test_a_revoked_key_is_called_revoked(one: Relay, echo: int) -> None:
+    """The rows tell a revocation from a key that is merely gone."""
+    one.person("dan")
+    one.policy(POLICY.replace("[alice]", "[alice, dan]"))
+    one.ctl("reload")
+    with logged_in(one, "dan") as dan:
+        dan.open("remote", echo)
+        one.ctl("revoke-key", "dan")
+        assert "your key is no longer accepted" in dan.gone()
+    assert one.wait_row("forward.closed", person="dan")["reason"] == "key-revoked"
+    assert one.wait_row("connection.closed", person="dan")["reason"] == "key-revoked"
+    one.policy(POLICY)
+    one.ctl("reload")
+
+
+def test_a_key_that_changes_hands_ends_its_connections(one: Relay) -> None:
+    """The same key listed for somebody else: what the former owner opened with it ends."""
+    line = one.person("eva")
+    one.ctl("reload")
+    with logged_in(one, "eva") as eva:
+        (one.site / "keys" / "eva.pub").unlink()
+        (one.site / "keys" / "frank.pub").write_text(line + "\n")
+        one.ctl("reload")
+        assert "your key is no longer accepted" in eva.gone()
+    (one.site / "keys" / "frank.pub").unlink()
+    one.ctl("reload")
+
+
+def test_no_revocation_slips_through_a_log_in(tmp_path: Path) -> None:
+    """A key is revoked before it is offered, before it signs, and just after: no connection of it is left."""
+    with relay(tmp_path, settings="workers: 1\n") as one:
+        for person in ("gus", "hal", "ida"):
+            make_key(one.directory / person)
+            (one.site / "keys" / f"{person}.pub").write_text((one.directory / f"{person}.pub").read_text())
+        one.ctl("reload")
+        clients = []
+        for moment, person in enumerate(("gus", "hal", "ida")):
+            key = load_key(one.directory / person)
+            client = Client(one.port)
+            client.service()
+            if moment:
+                assert client.offer(person, public_blob(key))
+            signed = client.signed(person, key)
+            if moment == 2:
+                client.send(signed)
+            clients.append((client, signed, moment))
+            one.ctl("revoke-key", person)
+        for client, signed, moment in clients:
+            with client:
+                if moment < 2:
+                    client.send(signed)
+                answer = client.expect(hostile.USERAUTH_FAILURE, hostile.USERAUTH_SUCCESS)[0]
+                if answer == hostile.USERAUTH_SUCCESS:
+                    assert moment == 2
+                    assert "your key is no longer accepted" in client.gone()
+
+
+async def test_others_have_their_turn_while_much_is_judged() -> None:
+    """Whoever judges for long lets the rest of the loop run about every millisecond."""
+    turns = LoopSlices()
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+
+    beating = asyncio.create_task(beat())
+    for _ in range(400):
+        until = time.thread_time() + 0.0002  # processor time: what others on the machine do does not count
+        while time.thread_time() < until:
+            pass
+        await turns.rest()
+    beating.cancel()
+    assert 0 < longest < TURN + 0.002
+
+
+async def test_a_connection_with_many_forwards_is_judged_in_slices_too(tmp_path: Path) -> None:
+    """However many forwards one connection has (`forwards_per_connection`), others have their turn between them."""
+    (tmp_path / "run").mkdir()
+    worker = Worker(tmp_path, "w1")
+    zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
+    rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
+    worker.law.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
+    worker.law.keyring = Keyring({key.fingerprint: key})
+    adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
+    adapter.identity = Identity("alice", key.fingerprint, adapter.source)
+    for number in range(2000):
+        forward = Forward(worker, adapter, b"192.168.1.201", 22)
+        forward.destination = Destination("office", ip_address(f"192.168.1.{number % 200 + 1}"), 22)
+        adapter._forwards[forward] = 0
+    bugs: list[BaseException] = []
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beating = asyncio.create_task(others())
+    try:
+        began = time.thread_time()
+        await Reauthorization(lambda: [adapter], bugs.append).judge()
+        took = time.thread_time() - began
+        assert not bugs
+        assert turns >= took / (TURN + 0.002), f"{turns} turns in {took:.3f} s"
+        worker.law.policy = replace(worker.law.policy, version="")  # nothing is allowed any more
+        await Reauthorization(lambda: [adapter], bugs.append).judge()
+        assert not bugs
+        assert all(forward.objection() is None for forward in adapter.held())  # each is told to end
+    finally:
+        beating.cancel()
+        netlink.unshare()
+
+
+async def test_a_key_that_is_out_when_the_log_in_completes_gets_no_further(tmp_path: Path) -> None:
+    """The law changed between signature and success: the connection ends at once, not with the next look at all."""
+    (tmp_path / "run").mkdir()
+    worker = Worker(tmp_path, "w1")
+    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
+    for listed in (True, False):
+        worker.law.keyring = Keyring({key.fingerprint: key} if listed else {})
+        adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
+        options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
+        ours, theirs = socket.socketpair()
+        connection = Connection(
+            asyncio.get_running_loop(),
+            options,
+            adapter,
+            Limits(keepalive_interval=0),
+            intake=ClientReader(),
+            reader=PacedSocket(ReadPacer(), ours),
+            fast=True,
+        )
+        adapter.connection_made(connection)
+        adapter._proven = key, False, False
+        adapter.auth_completed()
+        assert adapter._end == ("" if listed else "key-unlisted")
+        ours.close()
+        theirs.close()
