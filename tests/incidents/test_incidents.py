@@ -42,7 +42,7 @@ def calls(*folders: str) -> Iterator[tuple[str, str]]:
                     last = (
                         name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
                     )
-                    yield f"{folder}/{path.name}", last
+                    yield path.relative_to(SOURCES).as_posix(), last
 
 
 # ---- in front of the log-in
@@ -83,13 +83,16 @@ def test_erlang_otp_cve_2025_32433(one: Relay) -> None:
         "create_process", "eval", "exec", "compile_command",
     }  # fmt: skip
     found = {place for place, name in calls("serve", "core", "net") if name in starters}
-    assert found == {
-        "serve/applied.py",  # the supervisor: the check
-        "serve/crew.py",  # the supervisor: the workers
-        "serve/retention.py",  # the supervisor: old rows into archives
-        "serve/exporting.py",  # the supervisor: the export of the audit log
-        "net/program.py",  # `relayctl net`, typed by root: a contract of the linter keeps it from serving processes
-    }
+    assert (
+        found
+        == {
+            "serve/supervisor/policy/running_config.py",  # the supervisor: the check
+            "serve/supervisor/worker_pool.py",  # the supervisor: the workers
+            "serve/supervisor/audit/retention.py",  # the supervisor: old rows into archives
+            "serve/supervisor/audit/export/runner.py",  # the supervisor: the export of the audit log
+            "net/system_commands.py",  # `relayctl net`, typed by root: a contract of the linter keeps it from serving processes
+        }
+    )
 
 
 def test_asyncssh_cve_2023_46445_46446() -> None:
@@ -399,11 +402,11 @@ def test_warpgate_2065(one: Relay) -> None:
 def test_the_bastion_cve_2023_45140() -> None:
     """One choke point: the law is asked in one place, and one place dials; asyncssh's own ways are not there."""
     found = list(calls("serve"))
-    assert {place for place, name in found if name == "dial"} == {"serve/forward.py"}
+    assert {place for place, name in found if name == "dial"} == {"serve/worker/forward/forward.py"}
     assert {place for place, name in found if name in ("sock_connect", "create_connection", "open_connection")} == {
-        "serve/dial.py",
-        "serve/worker.py",  # to the supervisor's socket
-        "serve/succession.py",  # to the former supervisor's
+        "serve/worker/forward/dial.py",
+        "serve/worker/process.py",  # to the supervisor's socket
+        "serve/supervisor/takeover.py",  # to the former supervisor's
     }
     from relay.serve.worker.session import Adapter
 

@@ -140,6 +140,7 @@ def test_a_server_that_stops_reading_has_not_got_everything(monkeypatch: pytest.
 def test_a_real_sshd_notes_who_asked(tmp_path: Path) -> None:
     """OpenSSH greets, takes the large packet, and logs our word of leave instead of an error."""
     key, log = tmp_path / "key", tmp_path / "log"
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's empty directory; Debian makes it at boot
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as stderr:
 
