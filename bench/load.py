@@ -43,7 +43,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from processes import cpu_now, memory
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.serve.supervisor.listeners import BACKLOG
 from tests.openssh.lan import HERE, Lan, Sshd
 from tests.relay_process import POLICY, Relay, echo_server
@@ -328,7 +328,7 @@ class Bench:
                         (now - then) / (time.monotonic() - began)
                         for now, then in zip(self._spent(one), before, strict=True)
                     ]
-                    figures = control_server.call(one.state, {"do": "limits"})
+                    figures = control_client.call(one.state, {"do": "limits"})
                     assert knocking.stdin is not None
                     assert knocking.stdout is not None
                     knocking.stdin.close()

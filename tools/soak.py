@@ -32,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from tests.relay_process import Relay, echo_server
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key
@@ -262,7 +262,7 @@ class Soak:
 
     def _status(self) -> dict[str, object]:
         with contextlib.suppress(Exception):
-            return control_server.call(self.relay.state, {"do": "status"})
+            return control_client.call(self.relay.state, {"do": "status"})
         return {}
 
     def _is_home(self) -> bool:

@@ -8,7 +8,7 @@ from relay.core.audit.event import Event, Value
 from relay.core.ids import Ids
 from relay.errors import NobodyAnswers, RelayError
 from relay.people import audit_actor
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.site.locate import Site
 from relay.store.writer import FILE, AuditWriter
 
@@ -31,7 +31,7 @@ def tell(site: Site, question: Mapping[str, Any], events: list[Event]) -> dict[s
     """
     raw = [[one.id, one.time, one.name, dict(one.fields)] for one in events]
     try:
-        return control_server.call(site.state, {**question, "events": raw})
+        return control_client.call(site.state, {**question, "events": raw})
     except NobodyAnswers:
         return {"ok": True, "stopped": True, "problem": _write(site, events)}
 

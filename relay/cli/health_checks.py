@@ -18,8 +18,7 @@ from relay.core.audit.archive_format import DatabaseUsage
 from relay.core.escape import escape
 from relay.core.settings import Settings
 from relay.errors import RelayError, SiteInvalid
-from relay.serve import ssh_algorithms
-from relay.serve.supervisor import control_server
+from relay.serve import control_client, ssh_algorithms
 from relay.site import lint, locate
 from relay.site.locate import Site
 from relay.store import checkpoint_state, host_keys, signing_key
@@ -55,7 +54,7 @@ def look(site: Site) -> Iterator[HealthCheck]:
     yield from _guarded("database", lambda: _database(site, settings))
     yield from _guarded("audit key", lambda: _audit_key(site))
     try:
-        status = control_server.call(site.state, {"do": "status"}, timeout=SECONDS)
+        status = control_client.call(site.state, {"do": "status"}, timeout=SECONDS)
     except RelayError as error:
         yield HealthCheck("relay", "fault", error.what, error.hint)
         status = {}

@@ -77,7 +77,7 @@ def refused(statement: str, forbidden: tuple[str, ...]) -> list[str]:
         ),
         ("relay.site.key_files", ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3")),
         (
-            "relay.serve.supervisor.control_server",
+            "relay.serve.control_client",
             ("pydantic", "rich", "click", "yaml", "asyncssh", "cryptography", "sqlite3"),
         ),
     ],

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from tests.relay_process import Relay, wait_for
 
 
@@ -92,5 +92,5 @@ def working(one: Relay) -> list[int]:
 
 def workers(one: Relay) -> list[dict[str, Any]]:
     """All workers that the supervisor knows."""
-    found: list[dict[str, Any]] = control_server.call(one.state, {"do": "status"})["workers"]
+    found: list[dict[str, Any]] = control_client.call(one.state, {"do": "status"})["workers"]
     return found

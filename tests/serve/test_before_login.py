@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def status(one: Relay) -> dict[str, object]:
     """What the relay says about itself."""
-    from relay.serve.supervisor.control_server import call
+    from relay.serve.control_client import call
 
     return call(one.site / "state", {"do": "status"})
 

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from tests.relay_process import POLICY, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
 from tests.serve.systemd import settled, systemd
@@ -57,7 +57,7 @@ def test_revocations_reach_the_drained(tmp_path: Path) -> None:
         with Client(one.port) as old:
             old.login("alice", load_key(one.key)).open("remote", port)
             one.take_over()
-            wait_for(lambda: control_server.call(one.state, {"do": "status"})["forwards"] == 1, "it has not joined")
+            wait_for(lambda: control_client.call(one.state, {"do": "status"})["forwards"] == 1, "it has not joined")
             one.ctl("revoke-key", "alice")
             assert "no longer accepted" in old.gone()
         settled(one)

@@ -39,7 +39,7 @@ from hypothesis.stateful import (
 
 from relay.cli.running import open_sessions
 from relay.people import revoke
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.site import key_files, locate
 from tests.net.conftest import Namespace
 from tests.relay_process import Relay, make_key, relay, wait_for
@@ -218,7 +218,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world.policy(POLICIES[0])
         for person in PERSONS:
             self._new_key(person)
-        control_server.call(self.one.state, {"do": "reload"})
+        control_client.call(self.one.state, {"do": "reload"})
         wait_for(lambda: self.world.scene.zone()["up"], "the zone does not come up")
         self._people()
 
@@ -418,7 +418,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def _apply(self, person: str) -> None:
         if self.up:
-            answer = control_server.call(self.one.state, {"do": "apply-keys", "persons": [person], "events": []})
+            answer = control_client.call(self.one.state, {"do": "apply-keys", "persons": [person], "events": []})
             assert answer["ok"], answer
 
     def _out(self, key: Credential, why: str, bound: float) -> None:
@@ -439,7 +439,7 @@ class Interleavings(RuleBasedStateMachine):
         rules = self.wish = POLICIES[number] if number < len(POLICIES) else BROKEN_RULES
         self.world.policy(rules)
         if self.up:
-            answer = control_server.call(self.one.state, {"do": "reload"})
+            answer = control_client.call(self.one.state, {"do": "reload"})
             assert answer["ok"] is (rules != BROKEN_RULES), answer
             self._law()
 

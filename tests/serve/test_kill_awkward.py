@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.store import host_keys
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
@@ -36,7 +36,7 @@ def test_workers_of_a_release_that_cannot_say_are_told_about_and_ended(old: Rela
             old.environ["NOTIFY_SOCKET"] = ""
             old.kill_supervisor()
             start(old, None)
-            wait_for(lambda: len(control_server.call(old.state, {"do": "status"})["workers"]) == 2, "it does not join")
+            wait_for(lambda: len(control_client.call(old.state, {"do": "status"})["workers"]) == 2, "it does not join")
             connections, forwards = listed(old)
             assert [row["person"] for row in connections] == ["alice"]
             assert [(row["address"], row["port"]) for row in forwards] == [("127.0.0.2", port)]

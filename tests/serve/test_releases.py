@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.store import host_keys
 from tests.relay_process import Relay, echo_server, make_key, wait_for
 from tests.serve.hostile import Client, Gone, load_key
@@ -94,7 +94,7 @@ def test_workers_of_the_other_release_serve_on(one: tuple[Relay, Systemd], back:
                 shutil.rmtree(old)
             joined = wait_for(
                 lambda: [
-                    w for w in control_server.call(relay.state, {"do": "status"})["workers"] if w["pid"] == worker
+                    w for w in control_client.call(relay.state, {"do": "status"})["workers"] if w["pid"] == worker
                 ],
                 "the worker of before does not join",
             )

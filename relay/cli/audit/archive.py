@@ -79,13 +79,13 @@ def archive(
 
 def _archive(site: "Site", before: int | None, reason: str, *, as_json: bool) -> int:
     from relay.people import audit_actor
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     by = audit_actor.fields(why=reason)
     done: list[dict[str, Any]] = []
     held = ""
     try:
-        for piece in control_server.listen(site.state, {"do": "archive", "before": before, "by": by}, _SECONDS):
+        for piece in control_client.listen(site.state, {"do": "archive", "before": before, "by": by}, _SECONDS):
             if "entry" in piece:
                 _tell(done, str(piece["entry"]), int(piece["rows"]), int(piece["bytes"]), quiet=as_json)
             elif piece.get("ok"):

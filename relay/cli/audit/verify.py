@@ -206,10 +206,10 @@ def _through(seen: Callable[[Iterator[Line]], Iterator[Line]], lines: _Lines) ->
 
 def _now_if_serving(site: Site) -> int | None:
     """This instant, if a relay serves; None if none does or it may not be asked."""
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     try:
-        control_server.call(site.state, {"do": "status"}, timeout=5)
+        control_client.call(site.state, {"do": "status"}, timeout=5)
     except RelayError:
         return None
     return time.time_ns() // 1000

@@ -28,13 +28,13 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
       relayctl reload
     """
     from relay.people import audit_actor
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     site = ctx.site(announce=not as_json)
     if dry_run:
         raise SystemExit(_foresee(site, as_json=as_json))
     with waiting("the relay to check the files"):
-        answer = control_server.call(site.state, {"do": "reload", "by": audit_actor.fields()})
+        answer = control_client.call(site.state, {"do": "reload", "by": audit_actor.fields()})
     if as_json:
         print_json(answer)
     elif answer.get("ok"):

@@ -33,9 +33,9 @@ def bans(ctx: Context, as_json: bool) -> None:
     Example:
       relayctl bans
     """
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
-    answer = _answer(control_server.call(ctx.site().state, {"do": "bans"}, timeout=10))
+    answer = _answer(control_client.call(ctx.site().state, {"do": "bans"}, timeout=10))
     sources, frozen = answer["bans"], answer.get("frozen", [])
     if as_json:
         print_json({"sources": sources, "keys": frozen})
@@ -86,13 +86,13 @@ def unban(ctx: Context, names: tuple[str, ...], everybody: bool, reason: str) ->
       relayctl unban 203.0.113.7 --reason "the backup job has its key again"
     """
     from relay.people import audit_actor
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     if everybody == bool(names):
         raise click.UsageError("say which, or --all")
     wanted = [_canonical(text) for text in names]
     question = {"do": "unban", "wanted": wanted, "all": everybody, "by": audit_actor.fields(why=reason)}
-    answer = _answer(control_server.call(ctx.site(announce=True).state, question, timeout=10))
+    answer = _answer(control_client.call(ctx.site(announce=True).state, question, timeout=10))
     for one in answer["lifted"]:
         click.echo(f"forgiven: {one}")
     for one in answer["missing"]:

@@ -16,8 +16,8 @@ from relay.core.policy.model import Destination, Identity, Zone
 from relay.core.policy.policy import Policy
 from relay.core.settings import Settings, settings_to_json
 from relay.net.kernel import netlink
+from relay.serve import control_client
 from relay.serve.authorizer import Authorizer
-from relay.serve.supervisor import control_server
 from relay.site.locate import Site
 
 
@@ -43,7 +43,7 @@ class ImpactedItem:
 
 def law(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Authorizer:
     """The law as the running relay's workers would have it. Raises NobodyAnswers."""
-    status = control_server.call(site.state, {"do": "status"})
+    status = control_client.call(site.state, {"do": "status"})
     pairs = [str(where).rpartition(":") for where in status.get("listening", ())]
     made = Authorizer(lambda: None)
     listening = [[host.strip("[]"), int(port)] for host, _, port in pairs if port.isdigit()]

@@ -4,7 +4,7 @@ from typing import Any
 
 from relay.cli.output import print_json, table
 from relay.errors import RelayError
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.site.locate import Site
 
 _SIZES = ("buffers", "rate_per_person")
@@ -13,7 +13,7 @@ _PER_SECOND = ("handshakes", "handshakes_penalised", "rate_per_person")
 
 def show(site: Site, *, as_json: bool) -> None:
     """Print each limit with its use and who uses most. Raises RelayError when the relay does not know."""
-    answer = control_server.call(site.state, {"do": "limits"}, timeout=10)
+    answer = control_client.call(site.state, {"do": "limits"}, timeout=10)
     if not answer.get("ok"):
         raise RelayError(str(answer.get("problem", "the relay refused")), "is it of the same version as relayctl?")
     rows: list[dict[str, Any]] = answer["limits"]

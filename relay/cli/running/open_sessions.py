@@ -11,7 +11,7 @@ import click
 from relay.cli.output import size, span
 from relay.core.escape import escape
 from relay.errors import NobodyAnswers, RelayError
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.site.locate import Site
 
 SECONDS = 10.0  # between two pieces of an answer; a worker that is silent is given up after 2
@@ -47,7 +47,7 @@ def ask(site: Site, question: Mapping[str, Any]) -> OpenSessions:
     deadline = time.monotonic() + AGAIN_SECONDS
     while True:
         try:
-            return _gathered(list(control_server.listen(site.state, question, SECONDS)))
+            return _gathered(list(control_client.listen(site.state, question, SECONDS)))
         except NobodyAnswers as error:
             if not error.hint.startswith("ask again") or time.monotonic() > deadline:
                 raise

@@ -39,10 +39,10 @@ def upgrade(ctx: Context, program: str | None) -> None:
       sudo make install && sudo relayctl upgrade
       relayctl --site . upgrade --program /opt/relay/0.2.0/bin/relayctl
     """
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     site = ctx.site(announce=True)
-    before = control_server.call(site.state, {"do": "status"}, ASK_SECONDS)
+    before = control_client.call(site.state, {"do": "status"}, ASK_SECONDS)
     if not before.get("ok"):
         raise RelayError("the relay that runs does not say what it is", "systemctl restart relay.service")
     unit = _unit(int(before["pid"]))
@@ -211,12 +211,12 @@ def _take_over(command: list[str], site: "Site", pid: int) -> dict[str, Any]:
 
 def _wait(site: "Site", pid: int, process: "subprocess.Popen[bytes] | None") -> dict[str, Any]:
     """The status of another supervisor than `pid`, as soon as it answers. Raises NobodyAnswers."""
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and (process is None or process.poll() is None):
         try:
-            status = control_server.call(site.state, {"do": "status"}, ASK_SECONDS)
+            status = control_client.call(site.state, {"do": "status"}, ASK_SECONDS)
             if status.get("ok") and status["pid"] != pid:
                 return status
         except NobodyAnswers:
@@ -228,13 +228,13 @@ def _wait(site: "Site", pid: int, process: "subprocess.Popen[bytes] | None") -> 
 def _tell(site: "Site", before: dict[str, Any], after: dict[str, Any]) -> None:
     """Say what serves now, and which workers of before go on."""
     from relay.cli.running.open_sessions import many
-    from relay.serve.supervisor import control_server
+    from relay.serve import control_client
 
     expected = sum(1 for worker in before["workers"] if worker["connections"])
     deadline = time.monotonic() + JOIN_SECONDS
     while time.monotonic() < deadline and sum(worker["draining"] for worker in after["workers"]) < expected:
         time.sleep(0.1)
-        after = control_server.call(site.state, {"do": "status"}, ASK_SECONDS)
+        after = control_client.call(site.state, {"do": "status"}, ASK_SECONDS)
     click.echo(f"serving: version {after['version']}, process {after['pid']}, policy {after['policy']}")
     drained = [worker for worker in after["workers"] if worker["draining"] and worker["connections"]]
     for worker in drained:

@@ -22,8 +22,9 @@ from typing import Any
 
 from relay import __version__
 from relay.errors import NobodyAnswers, RelayError
+from relay.serve.control_client import SOCKET
 from relay.serve.supervisor import listeners
-from relay.serve.supervisor.control_server import SOCKET, ControlConversation
+from relay.serve.supervisor.control_server import ControlConversation
 
 ANSWER_SECONDS = 10.0
 READY_SECONDS = 180.0  # for checking the site, and for workers to start on a small machine

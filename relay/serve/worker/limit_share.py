@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.core.settings import Settings
+from relay.serve.memory_limit import within
 from relay.serve.ticker import Ticker
 from relay.serve.worker.forward.dial_semaphore import DialSemaphore
 from relay.serve.worker.forward.rate_limiter import RateLimiters
-from relay.serve.worker.ssh.window_budget import WindowBudget, within
+from relay.serve.worker.ssh.window_budget import WindowBudget
 
 SECONDS = 1.0  # between two messages `use`
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from relay import __version__
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve.hostile import Client, load_key
 
 
 def status(one: Relay) -> dict[str, object]:
     """What the relay that runs says of itself."""
-    return control_server.call(one.site / "state", {"do": "status"})
+    return control_client.call(one.site / "state", {"do": "status"})
 
 
 def program(path: Path, script: str) -> Path:

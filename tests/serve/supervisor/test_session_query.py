@@ -13,7 +13,7 @@ import pytest
 
 from relay.cli.running import open_sessions
 from relay.cli.running.open_sessions import OpenSessions
-from relay.serve.supervisor import control_server
+from relay.serve import control_client
 from relay.site import locate
 from tests.relay_process import Relay, echo_server, wait_for
 from tests.serve import hostile
@@ -29,7 +29,7 @@ def one(tmp_path: Path) -> Iterator[Relay]:
     try:
         made.start()
         wait_for(
-            lambda: len(control_server.call(made.state, {"do": "status"})["workers"]) == 2, "one worker is missing"
+            lambda: len(control_client.call(made.state, {"do": "status"})["workers"]) == 2, "one worker is missing"
         )
         yield made
     finally:
@@ -53,7 +53,7 @@ def logged_in(one: Relay, person: str = "alice") -> Client:
 
 def pieces(one: Relay, **question: Any) -> list[dict[str, Any]]:
     """Every piece of the relay's answer."""
-    return list(control_server.listen(one.state, question))
+    return list(control_client.listen(one.state, question))
 
 
 def listed(one: Relay) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from relay.serve.supervisor.control_server import call
+from relay.serve.control_client import call
 from tests.net.conftest import CHECKOUT, Namespace
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile

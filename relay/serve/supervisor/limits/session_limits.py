@@ -18,6 +18,7 @@ from relay import atomic_file
 from relay.core.audit.event import Event, Value
 from relay.core.settings import Limits
 from relay.serve.ipc import Message
+from relay.serve.memory_limit import within
 from relay.serve.supervisor.admission.acceptor import Acceptor
 from relay.serve.supervisor.admission.preauth_slots import ForwardSlots, SessionCounts
 from relay.serve.supervisor.audit.audit_log import AuditLog
@@ -25,7 +26,6 @@ from relay.serve.supervisor.control_server import Answer
 from relay.serve.supervisor.limits.scan_detector import ScanDetector
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 from relay.serve.ticker import run_ticker
-from relay.serve.worker.ssh.window_budget import within
 
 MEMORY = "memory.json"  # in STATE/run: sources, written when a successor is about to come
 FROZEN = "frozen.json"  # in STATE/run: keys, written at each change, because no crash may thaw one

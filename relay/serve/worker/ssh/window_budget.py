@@ -5,21 +5,14 @@ What has been lent to all forwards together never exceeds the worker's part of `
 the windows of new forwards are.
 """
 
-import os
 from dataclasses import dataclass
 
-MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes that this machine has
 FULL = 1 << 21  # as OpenSSH's
 SMALL = 1 << 18  # 256 forwards of one connection cost 147 MiB at most, not 672
 LEAST = 1 << 16  # still good for a terminal
 BUFFER = 1 << 16  # bytes of one channel that wait for the client's window
 CROWDED = 16  # forwards in one connection; from there on they get small windows
 _PARTS = ((FULL, 0.5), (SMALL, 0.85), (LEAST, 1.0))  # a window of that size, while not more than that part is lent
-
-
-def within(buffers: int, memory: int = MEMORY) -> int:
-    """The setting `buffers`, but a quarter of the machine at most: a small one must not meet its end in it."""
-    return min(buffers, memory // 4)
 
 
 def held(window: int) -> int:

@@ -39,7 +39,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 def bans(one: Relay) -> dict[str, dict[str, object]]:
     """What `relayctl bans --json` lists, by source."""
-    from relay.serve.supervisor.control_server import call
+    from relay.serve.control_client import call
 
     return {ban["source"]: ban for ban in call(one.site / "state", {"do": "bans"})["bans"]}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from relay.serve.supervisor.control_server import call
+from relay.serve.control_client import call
 from tests.prometheus import Metric, parse, selectors
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile

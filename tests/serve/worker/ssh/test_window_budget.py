@@ -3,14 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve.worker.ssh.window_budget import CROWDED, FULL, LEAST, MEMORY, SMALL, WindowBudget, held, within
-
-
-def test_a_small_machine_lends_a_quarter_of_itself() -> None:
-    """The setting holds where it fits; on a machine of 1 GiB the default of 2 GiB becomes 256 MiB."""
-    assert within(2 << 30, 1 << 30) == 256 << 20
-    assert within(64 << 20, 1 << 30) == 64 << 20
-    assert MEMORY > 64 << 20
+from relay.serve.worker.ssh.window_budget import CROWDED, FULL, LEAST, SMALL, WindowBudget, held
 
 
 def test_the_fuller_the_smaller() -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from relay.core.audit.hash_chain import digest
 from relay.core.audit.row_json import flat
+from relay.serve.control_client import call
 from relay.serve.supervisor.audit.export import cursor
 from relay.serve.supervisor.audit.export.exporter import Exporter, outlet
-from relay.serve.supervisor.control_server import call
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import NOON
