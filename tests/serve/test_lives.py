@@ -124,8 +124,8 @@ async def test_what_was_kept_for_a_supervisor_may_be_more_than_a_link_holds() ->
     sender = IpcLink(ours, lambda *_: None, lambda _: None)
     frame = ipc.encode({"t": "note", "e": "x" * 500_000})
     for _ in range(3):
-        sender.send_law([frame] * 30)
-    sender.send_law([frame])
+        sender.send_bulk([frame] * 30)
+    sender.send_bulk([frame])
     sender.send({"t": "joined"})
     assert sender.open
     seen = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from relay.core.audit.event import Event
 from relay.core.settings import Limits
-from relay.serve.ipc import Message, encode
+from relay.serve.ipc import Message
 from relay.serve.supervisor.admission.preauth_slots import ForwardSlot, ForwardSlots
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.limits.session_limits import SessionLimits
@@ -65,16 +65,14 @@ class OpenForwards:
             member.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
             return
 
-        opened = encode({"t": "opened", "f": event.id})
-
         def answer(problem: str) -> None:
             if problem:
                 self.slots.free(event.id)
                 member.link.send({"t": "busy", "f": event.id, "reason": problem})
             else:
-                member.link.send_frame(opened)
+                member.link.send({"t": "opened", "f": event.id})
 
-        self._record.opening(event, answer, lambda: member.link.answer(opened))
+        self._record.opening(event, answer)
 
     def note(self, member: WorkerHandle, event: Event) -> None:
         """A worker has something to record: it is told when it is durable."""

@@ -112,7 +112,7 @@ class Worker:
 
     def bug(self, error: BaseException) -> None:
         """Write an exception of ours down."""
-        self.reports.bug(error)
+        self.reports.report_bug(error)
 
     # ---- the life of the process
 
@@ -136,8 +136,8 @@ class Worker:
             looking.cancel()
         run = self._state / "run"
         with contextlib.suppress(OSError):  # a full disk: the next supervisor closes what is open, without its counters
-            if self.reports.waiting:
-                event_spool.leave(run / f"{self.name}{event_spool.SUFFIX}", self.reports.unacknowledged())
+            if self.reports.unacknowledged:
+                event_spool.leave(run / f"{self.name}{event_spool.SUFFIX}", self.reports.unacknowledged_events())
         with contextlib.suppress(OSError):
             (run / f"{self.name}.lock").unlink()
 
@@ -200,7 +200,7 @@ class Worker:
     def _handle(self, link: IpcLink, message: Message, descriptor: int | None) -> None:
         match message.get("t"):
             case "opened":  # somebody waits for it
-                self.reports.answered(message["f"], "")
+                self.reports.opening_answered(message["f"], "")
             case "welcome":
                 self._take_slot(int(message["slot"]))
                 site = message.get("site")
@@ -222,7 +222,7 @@ class Worker:
             case "conn":  # no descriptor was free to take it: the client is lost, its place at the door is not
                 link.send({"t": "gone", "c": message["c"]})
             case "busy":
-                self.reports.answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
+                self.reports.opening_answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
             case "ack":
                 self.reports.acknowledged(message["ids"])
             case "drop":
@@ -287,13 +287,13 @@ class Worker:
         self.loop.call_later(0.05, self._end_when_told, self.loop.time() + 5)
 
     def _end_when_told(self, deadline: float) -> None:
-        if (self.reports.waiting or self.connections) and self.loop.time() < deadline:
+        if (self.reports.unacknowledged or self.connections) and self.loop.time() < deadline:
             self.loop.call_later(0.05, self._end_when_told, deadline)
         else:
             self._over.set()
 
     def _end_when_empty(self) -> None:
-        if self._draining and not self.connections and not self.reports.waiting:
+        if self._draining and not self.connections and not self.reports.unacknowledged:
             self._over.set()
         elif self._draining and not self.connections and self.reports.link is not None:
             self.loop.call_later(0.2, self._end_when_empty)
@@ -375,7 +375,7 @@ class Worker:
         """A connection has proven its key: the supervisor no longer counts it among strangers."""
         who = adapter.identity
         if who is not None and self.reports.link is not None:
-            self.reports.link.send_later(_auth(adapter.id, who), LOGIN_SECONDS)
+            self.reports.link.send(_auth(adapter.id, who), delay=LOGIN_SECONDS)
 
     def gone(self, adapter: Adapter, why: str, exchanged: bool) -> None:
         """A connection is over; `why` is how, if it proved no key; `exchanged`: it began a key exchange."""

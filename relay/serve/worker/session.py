@@ -26,7 +26,6 @@ from relay.core.keys.authorized_keys import Key
 from relay.core.policy.model import Address, Decision, Identity, Reason
 from relay.core.policy.reachable_targets import reach
 from relay.serve.authorizer import Revocation
-from relay.serve.ipc import inside
 from relay.serve.ssh_algorithms import SIGNATURES
 from relay.serve.worker import client_messages
 from relay.serve.worker.forward.forward import Forward, NotOpened
@@ -62,7 +61,6 @@ class Adapter(asyncssh.SSHServer):
         self.identity: Identity | None = None
         self.key: Key | None = None
         self._facts: Mapping[str, Value] | None = None
-        self._facts_text = ""
         self._proven: tuple[Key, bool, bool] | None = None  # key, touched, verified: only for the current user name
         self._unknown: dict[str, None] = {}  # fingerprints offered that nobody has
         self._offers = 0
@@ -183,7 +181,7 @@ class Adapter(asyncssh.SSHServer):
         drop_login_state(self._connection)
         self._worker.authenticated(self)
         fields = {**self.facts(), "policy": self._worker.law.policy.version}
-        self._worker.reports.note("login.succeeded", fields, later=LOGIN_SECONDS)
+        self._worker.reports.note("login.succeeded", fields, delay=LOGIN_SECONDS)
         self.judge_key()  # the law may have changed since the signature
 
     def _too_slow(self) -> None:
@@ -226,11 +224,6 @@ class Adapter(asyncssh.SSHServer):
             "worker": self._worker.name,
         }
         return self._facts
-
-    def facts_text(self) -> str:
-        """The same as they stand in a row that is sent (see Reports.ask_row)."""
-        self._facts_text = self._facts_text or inside(self.facts())
-        return self._facts_text
 
     def may_open(self) -> bool:
         """Whether one more forward is within the limits of a connection."""
@@ -473,7 +466,7 @@ class Adapter(asyncssh.SSHServer):
 
     def _stranger(self, kind: str) -> str:
         fingerprint = next(iter(self._unknown), "")
-        return self._worker.reports.stranger(kind, str(self.source), self._port, fingerprint, self._login)
+        return self._worker.reports.count_unauthenticated(kind, str(self.source), self._port, fingerprint, self._login)
 
 
 def _why_ended(exc: Exception | None) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 
 from relay.core.settings import Limits, Settings
 from relay.core.token_bucket import TokenBucket
-from relay.serve.ipc import encode
 from relay.serve.supervisor.admission.bans import Bans
 from relay.serve.supervisor.admission.early_disconnect import EarlyDisconnects
 from relay.serve.supervisor.admission.preauth_slots import PreauthSlots
@@ -299,7 +298,7 @@ class Acceptor:
         self.let_in += 1
         with guest.sock:
             try:
-                member.link.send_now(encode(message), guest.sock.fileno())
+                member.link.send(message, guest.sock.fileno())
             except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
                 self._visits.pop(number)
                 self._slow.pop(guest.source, None)

@@ -63,8 +63,8 @@ class Rollout:
         """Tell one worker everything that is in force."""
         settings = self.applied.document.settings_json
         member.link.send({"t": "settings", "settings": settings, "listening": self.listening})
-        member.link.send_law(self._policy_frames)
-        member.link.send_law(self._key_frames)
+        member.link.send_bulk(self._policy_frames)
+        member.link.send_bulk(self._key_frames)
 
     async def send_all(self) -> None:
         """Tell all workers about policy, settings and keys; a large policy is made ready beside the loop."""
@@ -79,7 +79,7 @@ class Rollout:
         keyring = self.applied.keyring
         self._key_frames = _frames("keys", keyring.version, list(keyrings.dump(keyring)))
         for member in self._crew.members.values():
-            member.link.send_law(self._key_frames)
+            member.link.send_bulk(self._key_frames)
 
     # ---- changing
 

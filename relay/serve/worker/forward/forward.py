@@ -95,9 +95,9 @@ class Forward:
         try:
             self._rowed = True  # from here on the row may exist, so it will be closed
             # on its way before anything else is done
-            answer = worker.reports.ask_row(self.id, self._owner.facts_text(), own)
+            row = worker.reports.send_opening(self.id, self._fields)
             dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
-            await worker.reports.row_durable(self.id, answer)
+            await row.durable()
             worker.forwards[self.id] = self  # a new supervisor is told of it, also while it is dialled
             if self._is_cut():
                 raise asyncio.CancelledError
