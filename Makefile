@@ -62,8 +62,8 @@ coverage: .venv/.installed-dev ## which lines and branches of relay/core no test
 load: .venv/.installed-dev ## the load that the relay is to hold, each figure with pass or miss (ARGS=idle: that alone)
 	$(BIN_)/python bench/load.py $(ARGS)
 
-bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host, into docs/benchmarks.md (ARGS=--growth: that part)
-	$(BIN_)/python bench/compare.py --write docs/benchmarks.md $(ARGS)
+bench: .venv/.installed ## this relay beside OpenSSH's sshd as a jump host, into docs/reference/benchmarks.md (ARGS=--growth: that part)
+	$(BIN_)/python bench/compare.py --write docs/reference/benchmarks.md $(ARGS)
 
 bench-quick: .venv/.installed ## the same in two minutes, printed only
 	$(BIN_)/python bench/compare.py --quick $(ARGS)

@@ -1,6 +1,6 @@
 """How does this relay compare with OpenSSH's sshd as a jump host, on this machine, now?
 
-    python bench/compare.py [--quick] [--beside] [--growth] [--guard] [--work] [--write docs/benchmarks.md]
+    python bench/compare.py [--quick] [--beside] [--growth] [--guard] [--work] [--write docs/reference/benchmarks.md]
 
 Both run side by side on 127.0.0.1 and are measured in turns with real ssh clients; prints Markdown tables: beside
 each other, with the goals; as they grow; and what bench/guard.py and bench/work.py say of the relay alone. All of it

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/network.md in both languages: `python tools/pictures.py` (a test compares them)."""
+"""The pictures of the network tutorial, in both languages: `python tools/pictures.py` (a test compares them)."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Writes docs/relayctl.md from the commands' own help: `python tools/reference.py` (a test compares the two)."""
+"""Generates docs/reference/relayctl.md from the help texts: `python tools/reference.py` (a test compares them)."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import click
 
 from relay.cli import group
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "relayctl.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "reference" / "relayctl.md"
 _HEAD = """\
 # relayctl
 

@@ -13,7 +13,7 @@ from relay import __version__
 from relay.cli import COMMANDS, group
 
 CHECKOUT = Path(__file__).parents[2]
-DOCUMENT = CHECKOUT / "docs" / "relayctl.md"
+DOCUMENT = CHECKOUT / "docs" / "reference" / "relayctl.md"
 
 
 def command_named(name: str) -> click.Command:
@@ -36,12 +36,12 @@ def test_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_documented(name: str) -> None:
-    """docs/relayctl.md has a section for each command."""
+    """docs/reference/relayctl.md has a section for each command."""
     assert f"\n## relayctl {name}\n" in DOCUMENT.read_text()
 
 
 def test_reference_is_current() -> None:
-    """docs/relayctl.md is what the commands' help says now (`python tools/reference.py` writes it)."""
+    """docs/reference/relayctl.md is what the commands' help says now (`python tools/reference.py` writes it)."""
     spec = importlib.util.spec_from_file_location("reference", CHECKOUT / "tools" / "reference.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""docs/audit.md says which events and fields there are: the tables of relay/core/audit/event.py, word for word."""
+"""The tables of events and fields in docs/reference/audit-log.md equal those of relay/core/audit/event.py."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from relay.core.audit.event import FIELDS, NAMES
 from relay.net.kernel.route_guard import Obstacle
 
-PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "audit-log.md"
 BEGIN, END = re.compile(r"<!-- events: [^\n]*-->\n"), "<!-- end of events -->"
 
 

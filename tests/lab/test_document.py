@@ -1,4 +1,4 @@
-"""docs/network.md: its commands run as written on the machines that it names; both languages say the same."""
+"""docs/tutorial/network.md: its commands run as written on the machines that it names; both languages say the same."""
 
 import importlib.util
 import re
@@ -13,8 +13,8 @@ from tests.lab.network import MTU
 from tests.lab.world import HOME, Machine
 
 CHECKOUT = Path(__file__).parents[2]
-ENGLISH = (CHECKOUT / "docs/network.md").read_text()
-CHINESE = (CHECKOUT / "docs/network.zh-CN.md").read_text()
+ENGLISH = (CHECKOUT / "docs/tutorial/network.md").read_text()
+CHINESE = (CHECKOUT / "docs/tutorial/network.zh-CN.md").read_text()
 BLOCK = re.compile(r"^<!-- on: (?P<where>[^\n]+) -->\n```sh\n(?P<text>.*?)^```$", re.M | re.S)
 # ZeroTier's own program is not on these machines: this says that the machine has joined, as it does when all is well
 _ZEROTIER = """\
@@ -36,7 +36,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
 def test_both_languages_have_the_same_commands() -> None:
     """network.zh-CN.md differs from network.md in its words only."""
     assert blocks(CHINESE) == blocks(ENGLISH)
-    for mark in ("\n## ", "\n|", "\n```", "\n- ", "](img/"):
+    for mark in ("\n## ", "\n|", "\n```", "\n- ", "](../img/"):
         assert CHINESE.count(mark) == ENGLISH.count(mark), mark
 
 
@@ -44,12 +44,12 @@ def test_both_languages_have_the_same_commands() -> None:
 def test_what_it_names_is_there(text: str) -> None:
     """Links lead to files of this repository, every subcommand of `net` is told of, and none that does not exist."""
     links = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert [link for link in links if not (CHECKOUT / "docs" / link).exists()] == []
+    assert [link for link in links if not (CHECKOUT / "docs/tutorial" / link).exists()] == []
     assert set(re.findall(r"relayctl net ([a-z]+)", text)) == set(_COMMANDS)
 
 
 def test_the_pictures_are_current() -> None:
-    """docs/img holds what tools/pictures.py draws; the flame graphs there are measured, not drawn."""
+    """docs/img holds what tools/pictures.py draws."""
     spec = importlib.util.spec_from_file_location("pictures", CHECKOUT / "tools/pictures.py")
     assert spec is not None
     assert spec.loader is not None
@@ -73,7 +73,7 @@ def _equip(machine: Machine, address: str) -> None:
 
 @pytest.mark.system
 def test_the_page_from_two_bare_machines_to_the_jump(tmp_path: Path) -> None:
-    """Every command of docs/network.md, in its order and as written, on its machine; the controller is played."""
+    """The network tutorial: each command in order, as written, on its machine; the test plays the controller."""
     with Lab(by_hand=False, plant=False) as lab:
         machines = {"relay": lab.relay, "gateway": lab.gateway, "remote, as ubuntu": lab.remote, "client": lab.client}
         for machine, address in zip(machines.values(), ("172.18.0.10", "172.18.0.200", "", "172.18.0.11"), strict=True):

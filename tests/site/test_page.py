@@ -1,4 +1,4 @@
-"""docs/site.md: what it shows is valid, and its defaults are the program's."""
+"""docs/reference/site.md: what it shows is valid, and its defaults are the program's."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from relay.core.settings import Settings
 from relay.site.policy import compile as compiler
 
 CHECKOUT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs" / "site.md").read_text(), re.S)
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs" / "reference" / "site.md").read_text(), re.S)
 
 
 def site(tmp_path: Path, settings: str, policy: str) -> Path:
@@ -33,6 +33,6 @@ def test_every_setting_is_on_the_page() -> None:
 
     from relay.core.settings import Limits
 
-    text = (CHECKOUT / "docs" / "site.md").read_text()
+    text = (CHECKOUT / "docs" / "reference" / "site.md").read_text()
     names = {field.name for field in (*fields(Settings), *fields(Limits))} - {"audit_keep_days", "strangers_keep_days"}
     assert [name for name in sorted(names) if name.removeprefix("audit_") not in text] == []

@@ -19,7 +19,7 @@ from tests.serve.hostile import Client, load_key
 
 CHECKOUT = Path(__file__).parents[4]
 RULES = CHECKOUT / "packaging" / "prometheus" / "relay.rules.yaml"
-PAGE = (CHECKOUT / "docs" / "metrics.md").read_text()
+PAGE = (CHECKOUT / "docs" / "reference" / "metrics.md").read_text()
 POLICY = """\
 zones:
   here: {networks: [127.0.0.0/8], interface: lo}
@@ -191,7 +191,7 @@ def test_nobody_is_named(one: Relay, client: Client) -> None:
 
 
 def test_the_page_has_each_metric(one: Relay) -> None:
-    """docs/metrics.md lists what there is, with type, labels and meaning."""
+    """docs/reference/metrics.md lists what there is, with type, labels and meaning."""
     table = {}
     for name, kind, labels, meaning in re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \| (.*) \|$", PAGE, re.M):
         table[name] = kind, set(re.findall(r"`(\w+)`", labels)), meaning
