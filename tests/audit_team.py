@@ -2,9 +2,10 @@
 
 import math
 import random
-import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from relay.core.audit.event import Event
 from relay.core.ids import Ids
@@ -213,7 +214,7 @@ rules:
     allow: [wendy]
     to: [nas]
     ports: [22]
-    until: {time.strftime("%Y-%m-%d", time.gmtime(end // SECOND + 5 * 86400))}
+    until: {datetime.fromtimestamp(end // SECOND, ZoneInfo("Asia/Shanghai")) + timedelta(days=4):%Y-%m-%d}
   - {{name: the fax is off limits, deny: [everyone], to: [retired-fax]}}
 """
     for directory in (path, path / "policies", path / "keys", path / "state", path / "state" / "applied"):

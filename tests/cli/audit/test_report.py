@@ -12,20 +12,27 @@ import pytest
 
 from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import NOON, Relay
-from tests.audit_team import DAY, Team
+from tests.audit_team import DAY, HOUR, Team
 from tests.audit_team import site as team_site
 from tests.store import archived
+
+NOW = NOON + 60 * DAY + 4 * HOUR + 1_000_000  # 2026-11-30T16:00:01Z: in Shanghai a new day and a new month
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """The commands run at NOW, whatever the hour and the date."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW * 1000)
 
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory):
-    """A team's site with sixty days on record up to now."""
+    """A team's site with sixty days on record up to NOW."""
     path = tmp_path_factory.mktemp("team") / "site"
     path.mkdir(mode=0o750)
-    now = time.time_ns() // 1000
-    team_site(path, now)
+    team_site(path, NOW)
     writer = AuditWriter(path / "state" / FILE, "relay")
-    writer.append(list(Team(now, days=60, forwards=600).events()))
+    writer.append(list(Team(NOW, days=60, forwards=600).events()))
     writer.close()
     return path
 
@@ -131,7 +138,7 @@ def test_the_digest_for_programs_and_scripts(relayctl, team):
 def test_an_ordinary_week_is_silent_and_a_changed_row_is_not(relayctl, tmp_path):
     """Nothing on stdout and stderr, exit status 0 even with --exit-code: no mail. A fault of the log is news."""
     (tmp_path / "state").mkdir()
-    relay = Relay(time.time_ns() // 1000 - 20 * DAY)
+    relay = Relay(NOW - 20 * DAY)
     alice = relay.connect()
     usual = [relay.login(alice), relay.opened(alice)]
     relay.now += 18 * DAY
