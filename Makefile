@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := $(shell nproc)
 # most of the whole suite waits for what it has started, so two for each core; what is quick computes
 JOBS ?= $(shell expr 2 \* $(CORES))
-quick fuzz coverage: JOBS = $(CORES)
+quick fuzz coverage other-python: JOBS = $(CORES)
 ARGS ?=
 BIN_ := .venv/bin
 PYTEST = $(BIN_)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
@@ -29,9 +29,14 @@ demo-stop: ## end what `make demo KEEP=1` left running
 test: ## every test; installs Debian packages that are missing (STRICT=1: a skipped test is a failure)
 	@tools/packages.sh
 	@$(MAKE) --no-print-directory lint
-	RELAY_STRICT=$(STRICT) $(PYTEST) --reruns 1 -r R $(ARGS)
+	RELAY_STRICT=$(STRICT) $(PYTEST) $(ARGS)
 
-quick: .venv/.installed-dev ## the inner loop, under 30 s: no root, no sshd, no namespaces
+other-python: .venv/.installed-dev ## the tests without root, and real jumps, with a newer Python than that of .venv, where there is one
+	@VENV=.venv-other PYTHON=$$(tools/other_python.sh) tools/venv.sh dev
+	RELAY_STRICT=$(STRICT) RELAY_HYPOTHESIS=quick .venv-other/bin/python -m pytest -q -n $(JOBS) --dist loadgroup \
+		--no-loadscope-reorder -m '(not system and not slow) or other_python' $(ARGS)
+
+quick: .venv/.installed-dev ## the inner loop, under a minute: no root, no sshd, no namespaces
 	@$(MAKE) --no-print-directory lint
 	RELAY_HYPOTHESIS=quick $(PYTEST) -m 'not system and not slow' $(ARGS)
 
@@ -80,7 +85,7 @@ units: .venv/.installed ## write packaging/systemd anew after a change of relay/
 venv: .venv/.installed-dev ## .venv with the package and what the tests need (PYTHON=/path/to/python3.12)
 
 clean: ## remove what can be made again
-	rm -rf .venv .demo build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf .venv .venv-other .demo build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
 	find relay tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml tools/venv.sh
@@ -89,4 +94,4 @@ clean: ## remove what can be made again
 .venv/.installed-dev: pyproject.toml tools/venv.sh
 	@tools/venv.sh dev
 
-.PHONY: help lab demo demo-stop test quick lint lint-text lint-types lint-layers fuzz soak coverage load bench bench-quick install uninstall units venv clean
+.PHONY: help lab demo demo-stop test quick other-python lint lint-text lint-types lint-layers fuzz soak coverage load bench bench-quick install uninstall units venv clean

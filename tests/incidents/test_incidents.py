@@ -21,7 +21,7 @@ from tests.relay_process import Relay, echo_server, make_key, relay, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key, public_blob, rss, string, uint32
 
-pytestmark = pytest.mark.xdist_group("incidents")
+pytestmark = [pytest.mark.xdist_group("incidents"), pytest.mark.other_python]
 
 MIB = 1 << 20
 SOURCES = Path(package.__file__).parent

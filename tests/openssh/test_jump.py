@@ -13,7 +13,7 @@ import pytest
 from tests.openssh.lan import BEYOND, HERE, Lan, connect_unix, echoes, exactly
 from tests.relay_process import echo_server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.other_python]
 
 
 def test_jump_runs_a_command_on_the_host_behind(lan: Lan) -> None:

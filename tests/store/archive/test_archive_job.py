@@ -24,7 +24,7 @@ from tests.audit_rows import NOON, Relay
 from tests.store import archived
 
 EVERY = int(os.environ.get("RELAY_KILL_EVERY", "17"))  # lines; loops over rows are long, and their turns alike
-STORE = ("archiving", "archive_files", "archive", "leaving", "database")
+STORE = ("archive/archive_job", "archive/archive_writer", "archive/archive_reader", "pruning", "writer")
 OURS = (*(f"/relay/store/{name}.py" for name in STORE), "/relay/atomic_file.py")
 
 
@@ -286,7 +286,8 @@ def test_room_is_used_again_and_given_back(tmp_path: Path, monkeypatch: pytest.M
         for _ in range(20):
             writer.append([event for _ in range(5) for event in archived.day(relay)])
         assert writer.room().size <= full.size * 1.1
-        row = AuditReader(tmp_path / FILE).after(writer.head()[0] - 1)[0]
+        with AuditReader(tmp_path / FILE) as reader:
+            row = reader.after(writer.head()[0] - 1)[0]
         while writer.forget(row.seq, row.hash, 99):
             pass
         while writer.give_back():
