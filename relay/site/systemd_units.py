@@ -79,8 +79,8 @@ WatchdogSec=60
 # Workers with open forwards live on when the supervisor is replaced, and drain; only the supervisor is signalled,
 # and workers join its successor. After a stop for good: systemctl kill --signal=TERM relay.service ends open forwards.
 KillMode=process
-# a database of release 0.1.0 is laid out anew before anything else: a minute or two for a million forwards
-TimeoutStartSec=900
+# a large site is checked and a large audit database opened before the relay is ready
+TimeoutStartSec=300
 TimeoutStopSec={patience}
 # one worker that met a client too large for the machine must not take the others with it
 OOMPolicy=continue

@@ -1,8 +1,7 @@
 """What does the audit database look like, and how does an older one get there?
 
 Migrations are numbered and additive within a major version, so that a step back to the program before still
-works on the database after. SQLite's user_version holds major * 1000 + number. A database of format 1 is laid out anew
-(store.migrate_1_to_2), once, when a writer opens it.
+works on the database after. SQLite's user_version holds major * 1000 + number.
 
 What repeats is kept once: who (person, key, client), target (asked, judged, rule) and rests are dictionaries of
 canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven
@@ -19,7 +18,6 @@ import sqlite3
 from relay.errors import StoreUnavailable
 
 MAJOR = 2
-FORMER = 1  # the format that is converted
 APPLICATION = 0x52454C41  # "RELA": tells our database from any other SQLite file
 
 EVENTS = (
@@ -96,16 +94,6 @@ def migrate(database: sqlite3.Connection) -> None:
 
 def check(database: sqlite3.Connection) -> int:
     """The database's version, 0 when it is empty. Raises StoreUnavailable when this program cannot use it as it is."""
-    version = found(database)
-    if version // 1000 == FORMER:
-        raise StoreUnavailable(
-            f"the audit database has format {FORMER} still", "it gets format 2 when the relay of this version starts"
-        )
-    return version
-
-
-def found(database: sqlite3.Connection) -> int:
-    """The database's version, of the former format too. Raises StoreUnavailable for what is none of ours."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -117,7 +105,7 @@ def found(database: sqlite3.Connection) -> int:
             f"the audit database has a {type} that no relay made: {str(name)[:80]!r}",
             "whose deed is it? relayctl restore FILE brings a backup back",
         )
-    if version and version // 1000 not in (MAJOR, FORMER):
+    if version and version // 1000 != MAJOR:
         raise StoreUnavailable(
             f"the audit database has format {version // 1000}, this program knows format {MAJOR}",
             "use the release of relayctl that wrote it",

@@ -2,7 +2,7 @@
 
 A slice at a time, so that a forward that waits for its row hardly notices. Their pages are used for the rows to come;
 what is free beyond FREE_PAGES goes back to the disk bit by bit, in a database that was made to be able to
-(auto_vacuum = incremental, see migrations; one converted from format 1 keeps its size and uses it again).
+(auto_vacuum = incremental, see migrations).
 """
 
 import sqlite3

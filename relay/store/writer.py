@@ -14,7 +14,7 @@ from pathlib import Path
 from relay.core.audit.event import SCHEMA, Event, bounded
 from relay.core.audit.hash_chain import canonical, digest
 from relay.errors import StoreUnavailable
-from relay.store import database_files, migrate_1_to_2, migrations, preauth_counters, pruning, reserve_file
+from relay.store import database_files, migrations, preauth_counters, pruning, reserve_file
 from relay.store.database_files import unavailable
 from relay.store.rows import row_encoding, time_index
 from relay.store.rows.dictionary_cache import DictionaryCache
@@ -230,7 +230,6 @@ class AuditWriter:
             database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_MOST}").fetchone()
             database.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}").fetchone()
             database.execute("PRAGMA trusted_schema = OFF")
-            migrate_1_to_2.convert(database)
             migrations.migrate(database)
         except (sqlite3.Error, OSError, ValueError) as error:
             if database is not None:

@@ -1,54 +1,12 @@
-"""Ending what is open where not all is well: workers of the release before, a full disk, real clients."""
+"""Ending what is open where not all is well: a full disk, real clients."""
 
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from relay.serve import control_client
-from relay.store import host_keys
-from tests.relay_process import Relay, echo_server, relay, wait_for
+from tests.relay_process import echo_server, relay
 from tests.serve.hostile import Client, load_key
-from tests.serve.supervisor.test_session_query import listed
-from tests.serve.test_releases import release, start
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Iterator[Relay]:
-    """A relay of release 0.1.0, not started yet."""
-    made = Relay(tmp_path, settings="workers: 1\n")
-    host_keys.ensure(made.state)
-    try:
-        yield made
-    finally:
-        made.end()
-
-
-def test_workers_of_a_release_that_cannot_say_are_told_about_and_ended(old: Relay) -> None:
-    """What the supervisor knows is shown; connections end, a single forward is not ended in silence."""
-    with echo_server() as port:
-        start(old, release(old, "0.1.0"))
-        with Client(old.port) as client:
-            client.login("alice", load_key(old.key)).open("remote", port)
-            old.environ["NOTIFY_SOCKET"] = ""
-            old.kill_supervisor()
-            start(old, None)
-            wait_for(lambda: len(control_client.call(old.state, {"do": "status"})["workers"]) == 2, "it does not join")
-            connections, forwards = listed(old)
-            assert [row["person"] for row in connections] == ["alice"]
-            assert [(row["address"], row["port"]) for row in forwards] == [("127.0.0.2", port)]
-            said = old.ctl("connections")
-            assert f"127.0.0.2:{port} (in here)" in said
-            said = old.ctl("kill", forwards[0]["f"], status=1)
-            assert f"can only end whole connections: relayctl kill {connections[0]['c']}" in said
-            said = old.ctl("kill", "alice", "--reason", "late")
-            assert f"ended: connection {connections[0]['c']} of alice" in said
-            client.gone()
-            assert old.wait_row("connection.killed", person="alice")["why"] == "late"
-            assert old.wait_row("forward.closed", port=port)["reason"] == "killed"
 
 
 def test_a_full_disk_does_not_matter(tmp_path: Path) -> None:
