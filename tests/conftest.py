@@ -34,7 +34,7 @@ LONGEST = (
     "installing",
     "floods-junk",
     "tests/net/test_apply.py",
-    "tests/serve/test_handover.py",
+    "tests/serve/test_restart.py",
     "floods-rekey",
     "serve-floods",
     "lab-plan",

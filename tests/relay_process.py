@@ -60,8 +60,19 @@ def make_key(path: Path, comment: str = "") -> str:
 class Relay:
     """One relay and its site. `start` and `stop` may be called again and again; the port stays."""
 
-    def __init__(self, directory: Path, policy: str = POLICY, settings: str = "", enter: Sequence[str] = ()) -> None:
-        """`enter`: a command that runs the relay elsewhere (nsenter); its door stays in the test's own network."""
+    def __init__(
+        self,
+        directory: Path,
+        policy: str = POLICY,
+        settings: str = "",
+        enter: Sequence[str] = (),
+        *,
+        by_systemd: bool = False,
+    ) -> None:
+        """`enter`: a command that runs the relay elsewhere (nsenter); its listener stays in the test's own network.
+
+        `by_systemd`: it runs as a service of systemd, so its workers outlive a SIGTERM (see `restart`).
+        """
         self.directory = directory
         self._enter = enter
         self.site = directory / "site"
@@ -77,6 +88,8 @@ class Relay:
         self.config = ""  # more of `~/.ssh/config`: the hosts behind the relay
         self.public = self.person("alice")
         self.environ: dict[str, str] = {}  # more for the relay's own processes
+        if by_systemd:
+            self.environ["NOTIFY_SOCKET"] = str(directory / "notify")
 
     def settings(self, text: str) -> None:
         """Write relay.yaml; where it listens is added."""
@@ -97,12 +110,11 @@ class Relay:
         self._run("-c", _HAND_OVER, str(self.listener.fileno()), str(self.site))
         return self
 
-    def take_over(self) -> None:
-        """Run another one that takes over from it; wait until it serves and the first one has ended."""
-        before = self.process
-        assert before is not None
-        self._run("-m", "relay", "--site", str(self.site), "serve", "--take-over")
-        assert before.wait(15) == 0, self.log()
+    def restart(self) -> None:
+        """Restart it as `systemctl restart` does with KillMode=process; it must be `by_systemd`."""
+        assert "NOTIFY_SOCKET" in self.environ
+        assert self.stop() == 0, self.log()
+        self.start()
 
     def _run(self, *arguments: str) -> None:
         already = self.log().count("serving ")
@@ -144,7 +156,7 @@ class Relay:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        # first a supervisor that is not our child (of `relayctl upgrade`): it would start workers again
+        # first a supervisor that is not our child: it would start workers again
         for pid in self._pids("relay.serve.supervisor", self.site) + self._pids("relay.serve.worker", self.state):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -245,9 +257,11 @@ class Relay:
 
 
 @contextmanager
-def relay(directory: Path, policy: str = POLICY, settings: str = "", enter: Sequence[str] = ()) -> Iterator[Relay]:
+def relay(
+    directory: Path, policy: str = POLICY, settings: str = "", enter: Sequence[str] = (), *, by_systemd: bool = False
+) -> Iterator[Relay]:
     """A running relay with alice, who may reach 127.0.0.2 at any port from 1024 up as `remote`."""
-    one = Relay(directory, policy, settings, enter)
+    one = Relay(directory, policy, settings, enter, by_systemd=by_systemd)
     try:
         yield one.start()
     finally:

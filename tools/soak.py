@@ -2,10 +2,10 @@
 
     python tools/soak.py [MINUTES] [--seed N]
 
-People come and go, open forwards, copy data and hold it against what they sent, break off in the middle, ask for what
-they may not have; strangers talk nonsense. In the first third only what an administrator does happens to the relay:
-reloads, revocations, kills of connections, hand-overs. Then workers and supervisors are killed too. Once a minute
-everybody goes home, and what is left is looked at:
+Clients come and go, open forwards, copy data and compare it with what they sent, break off in the middle, ask for what
+they may not have; unauthenticated clients send nonsense. In the first third the relay meets only what an administrator
+does: reloads, revocations, kills of connections, restarts by systemd. Then workers and supervisors are killed too.
+Once a minute all clients leave, and what is left is checked:
 
 - no descriptor more than a relay has that was just started, in any process;
 - memory is flat: after the first minutes no process grows;
@@ -59,7 +59,9 @@ class Soak:
 
     def __init__(self, directory: Path, dice: random.Random) -> None:
         self.dice = dice
-        self.relay = Relay(directory, POLICY.format(persons=", ".join(PERSONS)), SETTINGS.format(workers=2))
+        self.relay = Relay(
+            directory, POLICY.format(persons=", ".join(PERSONS)), SETTINGS.format(workers=2), by_systemd=True
+        )
         for person in PERSONS[1:]:
             self.relay.person(person)
         self.faults: list[str] = []
@@ -167,8 +169,8 @@ class Soak:
 
     def deed(self, *, killing: bool) -> None:
         """One of the things that happen."""
-        gentle: list[Callable[[], None]] = [self._reload, self._hang_up, self._revoke, self._kill, self._take_over]
-        rough: list[Callable[[], None]] = [self._kill_worker, self._kill_worker, self._kill_supervisor, self._restart]
+        gentle: list[Callable[[], None]] = [self._reload, self._hang_up, self._revoke, self._kill, self._restart]
+        rough: list[Callable[[], None]] = [self._kill_worker, self._kill_worker, self._kill_supervisor, self._stop]
         chosen = self.dice.choice(gentle + rough if killing else gentle)
         chosen()
         self.deeds[chosen.__name__.strip("_").replace("_", " ")] += 1
@@ -192,9 +194,6 @@ class Soak:
     def _kill(self) -> None:
         self.relay.ctl("kill", self.dice.choice(PERSONS), "--reason", "soak", status=None)
 
-    def _take_over(self) -> None:
-        self.relay.take_over()
-
     def _kill_worker(self) -> None:
         found = self.relay.worker_pids()
         if found:
@@ -207,9 +206,17 @@ class Soak:
         self.relay.start()
 
     def _restart(self) -> None:
-        if self.relay.stop() != 0:
-            self.faults.append("it ended with another status than 0")
+        self._end(signal.SIGTERM)
         self.relay.start()
+
+    def _stop(self) -> None:
+        """A stop for good, then a start."""
+        self._end(signal.SIGINT)
+        self.relay.start()
+
+    def _end(self, number: int) -> None:
+        if self.relay.stop(number) != 0:
+            self.faults.append("it ended with another status than 0")
 
     # ---- the looks
 

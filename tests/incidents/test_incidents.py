@@ -403,7 +403,6 @@ def test_the_bastion_cve_2023_45140() -> None:
     assert {place for place, name in found if name in ("sock_connect", "create_connection", "open_connection")} == {
         "serve/worker/forward/dial.py",
         "serve/worker/process.py",  # to the supervisor's socket
-        "serve/supervisor/takeover.py",  # to the former supervisor's
     }
     from relay.serve.worker.session import Adapter
 

@@ -1,4 +1,4 @@
-"""A stand-in for systemd, and what tests of a relay's life ask again and again."""
+"""A stand-in for systemd's notification socket, and helpers for tests that restart a relay."""
 
 import queue
 import socket
@@ -14,15 +14,12 @@ from tests.relay_process import Relay, wait_for
 
 
 class Systemd:
-    """What systemd does for a service of ours: it holds the socket (Relay does), and listens to its word."""
+    """The end of sd_notify(3) that systemd reads; Relay holds the listening socket."""
 
     def __init__(self, one: Relay) -> None:
-        self._relay = one
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._told: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        path = one.directory / "notify"
-        self._sock.bind(str(path))
-        one.environ["NOTIFY_SOCKET"] = str(path)
+        self._sock.bind(one.environ["NOTIFY_SOCKET"])
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
@@ -53,16 +50,11 @@ class Systemd:
             return True
         return False
 
-    def restart(self) -> None:
-        """As `systemctl restart` does it with KillMode=process."""
-        assert self._relay.stop() == 0
-        self._relay.start()
-
 
 @contextmanager
 def systemd(directory: Path, settings: str = "") -> Iterator[tuple[Relay, Systemd]]:
     """A relay that systemd runs."""
-    one = Relay(directory, settings=settings)
+    one = Relay(directory, settings=settings, by_systemd=True)
     manager = Systemd(one)
     try:
         yield one.start(), manager

@@ -54,7 +54,7 @@ EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "100" if FUZZ else "4"))
 STEPS = 50 if FUZZ else 20
 MOST = 40  # forwards at once
 # how often at most in one example: what takes seconds, and what leaves nothing to look at
-DEAR = {"hand_over": 2, "kill_supervisor": 2, "kill_worker": 3, "replace_policy": 6, "wait": 4, "zone_goes": 4}
+DEAR = {"restart": 2, "kill_supervisor": 2, "kill_worker": 3, "replace_policy": 6, "wait": 4, "zone_goes": 4}
 
 BOUND = 1.0  # seconds from a decision to the end of what it forbids
 BY_FILES = 2.5  # likewise when nobody was told, and the files are looked at
@@ -520,13 +520,13 @@ class Interleavings(RuleBasedStateMachine):
             held.must_refuse = False
         self.waiting = [(caller, key, True) for caller, key, _ in self.waiting]
 
-    @precondition(lambda self: self.up and self.left["hand_over"])
+    @precondition(lambda self: self.up and self.left["restart"])
     @rule()
-    def hand_over(self) -> None:
-        """Another supervisor takes over: nobody notices, who is just asking for something neither."""
+    def restart(self) -> None:
+        """systemd restarts the supervisor: no client notices, not even one that is just opening a forward."""
         self._people()
-        self.left["hand_over"] -= 1
-        self.one.take_over()
+        self.left["restart"] -= 1
+        self.one.restart()
         self._law()
 
     @precondition(lambda self: self.left["wait"])
@@ -681,7 +681,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = None
     try:
         with relay(
-            tmp_path, HEAD.format(target=TARGET, silent=SILENT) + POLICIES[0], settings, scene.host._enter
+            tmp_path,
+            HEAD.format(target=TARGET, silent=SILENT) + POLICIES[0],
+            settings,
+            scene.host._enter,
+            by_systemd=True,
         ) as one:
             scene.relay = one
             made = World(scene)
@@ -707,7 +711,7 @@ ONE_OF_EACH = (
     ("wait", 1.2),
     ("replace_policy", len(POLICIES)),  # broken: the last one goes on
     ("offer", "alice"),
-    ("hand_over",),
+    ("restart",),
     ("sign",),
     ("replace_policy", 2),  # only what is near
     ("wait", 1.2),

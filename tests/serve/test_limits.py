@@ -183,13 +183,13 @@ def test_a_restart_forgets_neither_bans_nor_freezes(tmp_path: Path) -> None:
     """The next supervisor goes on with what the last one knew, penalised sources and frozen keys alike."""
     from tests.serve.supervisor.admission.test_bans import ban, bans
 
-    with relay(tmp_path, POLICY, SETTINGS) as one:
+    with relay(tmp_path, POLICY, SETTINGS, by_systemd=True) as one:
         ban(one, "127.0.0.77")
         with login(one, "alice") as client:
             for number in range(10):
                 client.refused(f"192.168.7.{number}", 22)
             client.gone()
-        one.take_over()
+        one.restart()
         assert "127.0.0.77" in bans(one)
         assert "alice" in one.ctl("bans")
         assert not (one.site / "state" / "run" / "memory.json").exists()

@@ -29,7 +29,7 @@ def test_systemd_is_told_of_a_reload(tmp_path: Path) -> None:
 
 def test_the_watchdog_is_fed_only_while_workers_answer(tmp_path: Path) -> None:
     """A worker that stands still: systemd hears nothing until it moves again."""
-    one = Relay(tmp_path, settings="workers: 1\n")
+    one = Relay(tmp_path, settings="workers: 1\n", by_systemd=True)
     one.environ["WATCHDOG_USEC"] = "6000000"
     manager = Systemd(one)
     try:

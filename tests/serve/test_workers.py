@@ -106,16 +106,16 @@ def test_locks_that_nobody_holds_are_taken_away(tmp_path: Path) -> None:
 
 
 def test_no_two_workers_make_the_same_ids(tmp_path: Path) -> None:
-    """Across hand-overs each living worker has a slot of its own, joined or not."""
-    with relay(tmp_path, settings="workers: 2\n") as one:
+    """Across restarts each living worker has a slot of its own, joined or not."""
+    with relay(tmp_path, settings="workers: 2\n", by_systemd=True) as one:
         wait_for(lambda: len(working(one)) == 2, "there are no two workers")
         with Client(one.port) as first, Client(one.port) as second:
             for client in (first, second):  # each keeps its worker alive
                 client.login("alice", load_key(one.key))
             for again in range(1, 4):
-                one.take_over()
+                one.restart()
                 wait_for(lambda: len(working(one)) == 2, "there are no two workers")
-                wait_for(lambda: len(one.worker_pids()) == 4, f"hand-over {again}: not two of before and two new ones")
+                wait_for(lambda: len(one.worker_pids()) == 4, f"restart {again}: not two of before and two new ones")
                 locks = [path.read_text() for path in (one.state / "run").glob("w*.lock")]
                 assert len(locks) == len(set(locks)) == 4, locks
 

@@ -5,11 +5,12 @@ kernel gives it (SO_PEERCRED, unix(7)) is checked as well. The other end is serv
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +18,56 @@ from relay.serve.control_client import SOCKET
 from relay.serve.supervisor import listeners
 
 MOST = 4 << 20  # bytes of a question or an answer
-SLOW_SECONDS = 10.0  # for a caller to take what is said to it
+QUESTION_SECONDS = 10.0  # for a caller to send its question
+SLOW_SECONDS = 10.0  # for a caller to take a piece of its answer
 
 Answer = Mapping[str, Any]
 
 
 class ControlConversation:
-    """One caller who has more to say than a question, and may be given descriptors (SCM_RIGHTS, unix(7))."""
+    """One caller that is answered in several pieces."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
 
-    def tell(self, answer: Answer, descriptors: Sequence[int] = ()) -> None:
-        """Say something; descriptors travel with it. Raises OSError when the caller is gone."""
-        line = json.dumps(answer).encode() + b"\n"
-        if not descriptors:
-            self._writer.write(line)
-            return
-        number = self._writer.get_extra_info("socket").fileno()
-        with socket.socket(fileno=os.dup(number)) as sock:  # the stream itself cannot send descriptors
-            socket.send_fds(sock, [line], list(descriptors))
-
-    async def room(self) -> None:
-        """Wait until the caller has taken most of what was said. Raises OSError or TimeoutError when it does not."""
+    async def send(self, piece: Answer) -> None:
+        """Send one piece and wait until the caller has taken most of it. Raises OSError or TimeoutError."""
+        self._writer.write(json.dumps(piece).encode() + b"\n")
         async with asyncio.timeout(SLOW_SECONDS):
             await self._writer.drain()
 
-    async def hear(self, seconds: float) -> dict[str, Any]:
-        """What the caller says next; empty when it is gone, silent for that long, or speaks nonsense."""
-        try:
-            async with asyncio.timeout(seconds):
-                said = json.loads(await self._reader.readline())
-        except (OSError, ValueError, TimeoutError):
-            return {}
-        return said if isinstance(said, dict) else {}
 
-
-Talk = Callable[[dict[str, Any], ControlConversation], Awaitable[None]]  # the question, and who asks it
+Conversation = Callable[[dict[str, Any], ControlConversation], Awaitable[None]]  # the question, and the caller
 
 
 class ControlServer:
-    """The supervisor's end."""
+    """The supervisor's end of the control socket."""
 
-    def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
-        """`ask` answers a question; who talks longer with the caller is put into `talks`, by what is to be done."""
-        self._ask = ask
-        self.talks: dict[str, Talk] = {}
+    def __init__(self, answer: Callable[[dict[str, Any]], Awaitable[Answer]]) -> None:
+        """`answer` answers in one piece; `conversations` has those answered in several, by the question's `do`."""
+        self._answer = answer
+        self.conversations: dict[str, Conversation] = {}
         self._server: asyncio.AbstractServer | None = None
+        self._finished = False
+        self._answering = 0  # questions
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def listen(self, run: Path) -> None:
-        """Listen at run/control.sock; the socket of another supervisor is replaced."""
-        self.close()
+        """Listen at run/control.sock; the socket file of another supervisor is replaced."""
         sock = listeners.local(run / SOCKET)
         self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MOST)
+
+    async def finish(self, seconds: float) -> None:
+        """Answer no more questions, and wait for those being answered.
+
+        A caller that comes later sees its connection end without an answer, and asks again (`call`): the next
+        supervisor, or none.
+        """
+        self._finished = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
 
     def close(self) -> None:
         """Stop listening."""
@@ -82,27 +79,33 @@ class ControlServer:
         try:
             uid = _peer_uid(writer.get_extra_info("socket"))
             if uid not in (0, os.geteuid()):
-                answer: Answer = {"error": "not permitted"}
-            else:
-                async with asyncio.timeout(10):
-                    line = await reader.readline()
-                question = json.loads(line)
-                if not isinstance(question, dict):
-                    answer = {"error": "not a question"}
-                elif question.get("do") in self.talks:
-                    await self.talks[question["do"]](question, ControlConversation(reader, writer))
-                    return
-                else:
-                    answer = await self._ask(question)
-            writer.write(json.dumps(answer).encode() + b"\n")
-            async with asyncio.timeout(10):
-                await writer.drain()
+                writer.write(b'{"error": "not permitted"}\n')
+                return
+            async with asyncio.timeout(QUESTION_SECONDS):
+                question = json.loads(await reader.readline())
+            if isinstance(question, dict) and not self._finished:
+                await self._reply(question, writer)
         except (OSError, ValueError, TimeoutError):
-            pass  # the caller went away or spoke nonsense; it sees that nobody answered
+            pass  # the caller is gone, or sent no question
         except asyncio.CancelledError:
-            pass  # this process ends, and asyncio's streams report a cancelled one as an error; the next one is asked
+            pass  # this process ends; asyncio's streams would report a cancelled handler as an error
         finally:
             writer.close()
+
+    async def _reply(self, question: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        self._answering += 1
+        self._idle.clear()
+        try:
+            caller = ControlConversation(writer)
+            conversation = self.conversations.get(str(question.get("do")))
+            if conversation is not None:
+                await conversation(question, caller)
+            else:
+                await caller.send(await self._answer(question))
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._idle.set()
 
 
 def _peer_uid(sock: Any) -> int:

@@ -1,4 +1,4 @@
-"""Where do clients connect? The listening sockets: systemd's (sd_listen_fds(3)), the relay's own, a predecessor's."""
+"""Listening sockets: systemd's (sd_listen_fds(3)) or the relay's own, and the Unix sockets in STATE/run."""
 
 import os
 import socket
@@ -13,41 +13,28 @@ FIRST = 3  # SD_LISTEN_FDS_START
 
 
 def inherited(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
-    """The sockets that systemd holds for this process; none without it. Raises RelayError for one of another kind."""
+    """The sockets that systemd passes to this process; none without systemd.
+
+    Raises RelayError for a descriptor that is no listening TCP socket.
+    """
     if environ.get("LISTEN_PID") != str(pid):
         return []
     count = int(environ.get("LISTEN_FDS", "0"))
-    return [given(descriptor, "systemd") for descriptor in range(FIRST, FIRST + count)]
+    return [_listening(descriptor) for descriptor in range(FIRST, FIRST + count)]
 
 
-def given(descriptor: int, giver: str) -> socket.socket:
-    """The listening socket behind a descriptor that somebody handed over. Raises RelayError if it is none."""
+def _listening(descriptor: int) -> socket.socket:
     os.set_inheritable(descriptor, False)
     sock = socket.socket(fileno=descriptor)
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.close()
-        raise RelayError(f"descriptor {descriptor} from {giver} is no listening TCP socket", "see relay.socket")
+        raise RelayError(f"descriptor {descriptor} from systemd is no listening TCP socket", "see relay.socket")
     sock.setblocking(False)
     return sock
 
 
-def adopt(sockets: Sequence[socket.socket], addresses: Sequence[str]) -> list[socket.socket]:
-    """The listening sockets at `addresses`: of a predecessor's those that are still wanted, and new ones for the rest.
-
-    Those not wanted any more are closed here. Raises RelayError naming the address that cannot be had.
-    """
-    wanted = {_place(*_split(text)): text for text in addresses}
-    kept = []
-    for sock in sockets:
-        if wanted.pop(_place(*sock.getsockname()[:2]), None) is not None:
-            kept.append(sock)
-        else:
-            sock.close()
-    return kept + bind(list(wanted.values()), beside=bool(kept))
-
-
 def missing(sockets: Sequence[socket.socket], addresses: Sequence[str]) -> list[str]:
-    """Which of `addresses` nobody listens at, and which are listened at without being among them: in words."""
+    """What differs between `addresses` and the addresses of `sockets`, in words."""
     wanted = {_place(*_split(text)): text for text in addresses}
     there = {_place(*sock.getsockname()[:2]): where(sock) for sock in sockets}
     if not socket.has_ipv6:
@@ -58,13 +45,13 @@ def missing(sockets: Sequence[socket.socket], addresses: Sequence[str]) -> list[
 
 
 def where(sock: socket.socket) -> str:
-    """The address and port of a listening socket as one writes it."""
+    """ADDRESS:PORT of a listening socket; an IPv6 address is in brackets."""
     name = sock.getsockname()
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
 def local(path: Path) -> socket.socket:
-    """A listening Unix socket at `path`, which leads to it from one moment to the next: there is always one there."""
+    """A listening Unix socket at `path`. Another one there is replaced atomically: `path` always leads to a socket."""
     fresh = path.with_name(f".{os.getpid():x}")
     fresh.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,11 +77,8 @@ def _place(host: str, port: str | int) -> tuple[int, str, int]:
     return address.version, str(address), int(port)
 
 
-def bind(addresses: Sequence[str], *, beside: bool = False) -> list[socket.socket]:
-    """Listen at each ADDRESS:PORT. Raises RelayError naming the address that cannot be had.
-
-    `beside`: there are other listening sockets already, so a machine without IPv6 can do without [::].
-    """
+def bind(addresses: Sequence[str]) -> list[socket.socket]:
+    """Listen at each ADDRESS:PORT. Raises RelayError naming the address that cannot be bound."""
     sockets: list[socket.socket] = []
     for text in addresses:
         host, port = _split(text)
@@ -110,7 +94,7 @@ def bind(addresses: Sequence[str], *, beside: bool = False) -> list[socket.socke
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
-            if six and host == "::" and (sockets or beside):
+            if six and host == "::" and sockets:
                 continue  # a machine without IPv6: the default listens on both
             for other in sockets:
                 other.close()

@@ -41,16 +41,12 @@ from relay.serve.supervisor.policy.rollout import Rollout
 from relay.serve.supervisor.sd_notify import SystemdNotifier
 from relay.serve.supervisor.session_query import SessionQuery
 from relay.serve.supervisor.shutdown import Shutdown
-from relay.serve.supervisor.takeover import RunningSupervisor
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 from relay.serve.supervisor.zone_status import ZoneStatus
 from relay.site import locate
 from relay.store.writer import FILE
 
-HANDOVER_SECONDS = 60.0  # within which workers expect the next supervisor, and new forwards wait for it
-GO_ON_SECONDS = 30.0  # for a successor that failed to be gone with the lock of the database
-
-LOCK_SECONDS = 2.0  # for a command that writes a row itself, as it does while nobody serves, to be done with it
+LOCK_SECONDS = 2.0  # for a command that writes its own row, as it does while no supervisor runs, to finish
 
 
 class Supervisor:
@@ -64,7 +60,7 @@ class Supervisor:
         self._law = Rollout(site, self._crew, self._record)
         self._entrance = Acceptor(self._crew, self._record, lambda: self._law.settings)
         self._zones = ZoneStatus(self._record, lambda: self._law.applied.document, lambda: not slots.held)
-        self._control = ControlServer(self._ask)
+        self._control = ControlServer(self._answer)
         slots = ForwardSlots()
         self._governor = SessionLimits(
             site.state / "run",
@@ -83,17 +79,17 @@ class Supervisor:
         self._ready = asyncio.Event()
         self._hung_up = False  # a SIGHUP came, and its reload has not begun
         self._rereading = asyncio.Lock()
-        self._tenure = Shutdown(
-            site=site,
-            record=self._record,
-            crew=self._crew,
-            entrance=self._entrance,
+        self._shutdown = Shutdown(
+            site.state / "run",
+            audit_log=self._record,
+            workers=self._crew,
+            acceptor=self._entrance,
             forwards=self._forwards,
-            law=self._law,
-            pulse=self._pulse,
+            limits=lambda: self._law.settings.limits,
+            systemd=self._pulse,
             control=self._control,
-            begin=self._begin,
         )
+        self._own_sockets = False  # else they are systemd's, which keeps them open across a restart
         self._export = ExportRunner(site.state, lambda: self._law.settings, self._record.say)
         self._metrics = Metrics(
             site.state,
@@ -106,36 +102,29 @@ class Supervisor:
             zones=self._zones,
             export=lambda: self._export.state,
             retention=self._retention,
-            stopping=self._tenure.over.is_set,
+            stopping=self._shutdown.requested.is_set,
         )
-        self._control.talks["take-over"] = self._tenure.hand_over
-        self._control.talks["connections"] = self._tenure.talk(self._roll.connections)
-        self._control.talks["archive"] = self._tenure.talk(self._retention.ask)
-        self._control.talks["kill"] = self._tenure.talk(self._roll.kill)
+        self._control.conversations.update(
+            connections=self._roll.connections, archive=self._retention.ask, kill=self._roll.kill
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- the life of the process
 
-    async def run(self, *, take_over: bool = False, adopt_log: bool = False) -> None:
-        """Serve until told to stop. Raises RelayError for what makes serving impossible.
-
-        `take_over`: a relay runs on this site, which serves until we can, and hands over everything; with
-        `adopt_log` its stderr too.
-        """
+    async def run(self) -> None:
+        """Serve until told to stop. Raises RelayError for what makes serving impossible."""
         state = self._site.state
         for directory in (state, state / "run"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._law.start()
         settings = self._law.settings
-        before = await RunningSupervisor.ask(state, self._tenure.site) if take_over else None
-        if before is None:
-            await self._begin()  # the lock first: where another relay runs, nothing of its is touched
-        self._entrance.sockets = self._listen(before)
+        await self._open_audit_log()  # takes its lock: where another relay runs, nothing of that one is touched
+        self._entrance.sockets = self._listen()
         self._law.listening = [sock.getsockname()[:2] for sock in self._entrance.sockets]
         await self._law.send_all()
         for number, handler in (
-            (signal.SIGTERM, self._tenure.stop),
-            (signal.SIGINT, self._tenure.stop),
+            (signal.SIGTERM, self._shutdown.request),
+            (signal.SIGINT, self._shutdown.request),
             (signal.SIGHUP, self._hang_up),
         ):
             self._loop.add_signal_handler(number, handler, number)
@@ -143,20 +132,11 @@ class Supervisor:
         if not await self._is_ready():
             await self._end()
             return
-        if before is not None:
-            if await before.let_go():  # it has applied something since we looked at the files
-                await self._law.start()
-                await self._law.send_all()
-                self._crew.resize(self._law.settings.processes(os.cpu_count()), self._law.settings.limits.drain)
-            await self._begin()
         self._entrance.open()
         where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
-        taken = f", taken over from process {before.pid} of version {before.version}" if before is not None else ""
         self._law.say()
-        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where + taken})
-        self._record.say(f"serving {self._site.path} at {where}{taken}")
-        if before is not None:
-            await before.serving(adopt_log=adopt_log)
+        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where})
+        self._record.say(f"serving {self._site.path} at {where}")
         for fault in listeners.missing(self._entrance.sockets, settings.listen):
             self._record.say(f"warning: this relay listens {fault}: {self._listen_cure()}")
         if sys.platform != "linux":
@@ -176,18 +156,18 @@ class Supervisor:
             self._retention.run(),
         ):
             self._spawn(coroutine)
-        await self._tenure.over.wait()
+        await self._shutdown.requested.wait()
         await self._end()
 
     async def _end(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
-        await self._tenure.end()
+        await self._shutdown.end()
 
-    async def _begin(self) -> None:
-        """Take the audit database, and be the one whom workers without a supervisor and the command line reach.
+    async def _open_audit_log(self) -> None:
+        """Open the audit log, and the sockets for the command line and for workers of an earlier supervisor.
 
-        Raises StoreUnavailable where another process has the database.
+        Raises StoreUnavailable where another process has the log.
         """
         deadline = self._loop.time() + LOCK_SECONDS
         while True:
@@ -204,28 +184,24 @@ class Supervisor:
         self._crew.listen()
         await self._control.listen(self._site.state / "run")
 
-    def _listen(self, before: RunningSupervisor | None) -> list[socket.socket]:
-        """The sockets that clients come to: a predecessor's, systemd's, or our own."""
-        wished = self._law.settings.listen
-        if before is not None:
-            self._tenure.own_sockets = before.own
-            return listeners.adopt(before.sockets, wished) if before.own else before.sockets
+    def _listen(self) -> list[socket.socket]:
+        """The listening sockets: systemd's, or else our own."""
         given = listeners.inherited(os.environ, os.getpid())
-        self._tenure.own_sockets = not given
-        return given or listeners.bind(wished)
+        self._own_sockets = not given
+        return given or listeners.bind(self._law.settings.listen)
 
     def _listen_cure(self) -> str:
-        if self._tenure.own_sockets:
-            return "relayctl upgrade"
+        if self._own_sockets:
+            return "stop the relay and start it again"
         return "relayctl init --systemd writes relay.socket anew; then systemctl restart relay.socket relay.service"
 
     async def _is_ready(self) -> bool:
         """Wait for a worker; False when told to stop before there was one (they may all fail to start)."""
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._tenure.over)]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._shutdown.requested)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
             one.cancel()
-        return self._ready.is_set() and not self._tenure.over.is_set()
+        return self._ready.is_set() and not self._shutdown.requested.is_set()
 
     # ---- reloading
 
@@ -236,7 +212,7 @@ class Supervisor:
 
     async def _reread(self) -> None:
         """Reload because of a signal, while this one serves. One after another: what comes meanwhile is one more."""
-        async with self._rereading, self._tenure.question():
+        async with self._rereading:
             self._hung_up = False
             await self._reload({})
 
@@ -259,7 +235,7 @@ class Supervisor:
         settings = self._law.settings
         welcome = {"t": "welcome", "v": 1, "slot": member.slot, "node": settings.node, "ours": member.ours}
         member.link.send({**welcome, "site": str(self._site.path)})
-        if self._tenure.over.is_set() and not self._tenure.linger:  # it was starting when we were told to stop
+        if self._shutdown.requested.is_set() and not self._shutdown.workers_stay:  # it was just starting
             member.link.send({"t": "stop", "seconds": settings.limits.stop})
         self._law.send(member)
         self._governor.joined(member)
@@ -331,10 +307,6 @@ class Supervisor:
             self._zones.begin()
 
     # ---- the control socket
-
-    async def _ask(self, question: dict[str, Any]) -> Answer:
-        async with self._tenure.question():
-            return await self._answer(question)
 
     async def _answer(self, question: dict[str, Any]) -> Answer:
         match question.get("do"):
@@ -422,7 +394,7 @@ def _event(raw: list[Any]) -> Event:
 
 
 def main() -> None:
-    """`python -m relay.serve.supervisor SITE [--take-over [--adopt-log]]`: what `relayctl serve` becomes."""
+    """`python -m relay.serve.supervisor SITE`: what `relayctl serve` becomes."""
     # a worker may use 256 forwards for each of its connections: take as many descriptors as the system allows
     import resource
 
@@ -431,9 +403,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     async def run() -> None:
-        words = sys.argv[2:]
-        supervisor = Supervisor(locate.find(sys.argv[1], {}))
-        await supervisor.run(take_over="--take-over" in words, adopt_log="--adopt-log" in words)
+        await Supervisor(locate.find(sys.argv[1], {})).run()
 
     try:
         asyncio.run(run())

@@ -63,15 +63,14 @@ class SessionQuery:
         asked = self._round({"t": "list"})
         await self._tell(asked, talk)
         for member in (*asked.silent(), *asked.unable):
-            talk.tell({"worker": member.name, **self._known(member)})
-            await talk.room()
-        talk.tell({"ok": True, "last": True, "silent": asked.names()})
+            await talk.send({"worker": member.name, **self._known(member)})
+        await talk.send({"ok": True, "last": True, "silent": asked.names()})
 
     async def kill(self, question: Mapping[str, Any], talk: ControlConversation) -> None:
         """End what is meant; what was ended is told, as it was. With `dry` it is only told."""
         kind, what, dry = str(question.get("kind")), str(question.get("what")), bool(question.get("dry"))
         if kind not in KINDS:
-            talk.tell({"ok": False, "problem": f"this relay does not know what {kind!r} is"})
+            await talk.send({"ok": False, "problem": f"this relay does not know what {kind!r} is"})
             return
         by = _by(question.get("by"))
         asked = self._round({"t": "kill", "kind": kind, "what": what, "by": by, "dry": dry})
@@ -87,11 +86,11 @@ class SessionQuery:
             known = self._known(member)
             rows = [{**row, "whole": True} for row in known["connections"] if row["c"] in whole]
             forwards = [row for row in known["forwards"] if row["c"] in whole]
-            talk.tell({"worker": member.name, "connections": rows, "forwards": forwards})
+            await talk.send({"worker": member.name, "connections": rows, "forwards": forwards})
             if kind == "id":  # an old worker can end whole connections only
                 stuck += [{**row, "release": member.release} for row in known["forwards"] if row["f"] == what]
         problem = "" if dry else self._record.failing
-        talk.tell({"ok": True, "last": True, "silent": asked.names(), "stuck": stuck, "problem": problem})
+        await talk.send({"ok": True, "last": True, "silent": asked.names(), "stuck": stuck, "problem": problem})
 
     def _round(self, message: Message) -> "_FanOut":
         self._number += 1
@@ -100,8 +99,7 @@ class SessionQuery:
     async def _tell(self, asked: "_FanOut", talk: ControlConversation) -> None:
         async for member, piece in asked.pieces():
             rows = {"connections": piece.get("connections", []), "forwards": piece.get("forwards", [])}
-            talk.tell({"worker": member.name, **rows})
-            await talk.room()
+            await talk.send({"worker": member.name, **rows})
 
     def _known(self, member: WorkerHandle) -> dict[str, list[Message]]:
         """What the supervisor itself knows of that worker's connections and forwards."""

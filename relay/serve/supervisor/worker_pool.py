@@ -92,10 +92,7 @@ class WorkerPool:
         self.empty.set()
 
     def listen(self) -> None:
-        """Listen at run/workers.sock for workers that lost their supervisor; the socket of another one is replaced."""
-        if self._listener is not None:
-            self._loop.remove_reader(self._listener.fileno())
-            self._listener.close()
+        """Listen at run/workers.sock for workers that lost their supervisor."""
         self._listener = listeners.local(self._run / "workers.sock")
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
@@ -137,7 +134,10 @@ class WorkerPool:
     def close(self) -> None:
         """Let go of all workers, and let none join any more."""
         self.stop()
-        self.part()
+        for member in tuple(self.members.values()):
+            member.link.close()
+        for link in tuple(self._strangers):
+            link.close()
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -150,13 +150,6 @@ class WorkerPool:
             if self._loop.time() > deadline:
                 return
             await asyncio.sleep(0.01)
-
-    def part(self) -> None:
-        """End all links: the workers look for whoever listens."""
-        for member in tuple(self.members.values()):
-            member.link.close()
-        for link in tuple(self._strangers):
-            link.close()
 
     def kill(self) -> None:
         """End the workers of our own at once, without their closing rows."""

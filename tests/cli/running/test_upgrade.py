@@ -1,6 +1,5 @@
-"""`relayctl upgrade` without systemd: the check first, then the new version beside the old one, then it alone."""
+"""`relayctl upgrade` without systemd; tests/packaging/test_readme.py upgrades a service of a real one."""
 
-import socket
 import sys
 from pathlib import Path
 
@@ -24,51 +23,22 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-def test_an_upgrade_keeps_connections_and_says_who_drains(tmp_path: Path) -> None:
-    """It checks, takes over, names both versions, and the worker that goes on; the log goes on where it was."""
+def test_without_systemd_it_says_how_and_what_it_costs(tmp_path: Path) -> None:
+    """The new version checks; then the commands to type and the connections they would end; the relay goes on."""
     with relay(tmp_path, settings="workers: 1\n") as one, echo_server() as port:
         before = status(one)["pid"]
         new = program(tmp_path / "relayctl", f'exec {sys.executable} -P -m relay "$@"')
         with Client(one.port) as client:
             client.login("alice", load_key(one.key))
-            number, channel = client.open("remote", port)
-            said = one.ctl("upgrade", "--program", str(new))
-            after = status(one)["pid"]
-            assert after != before
+            client.open("remote", port)
+            wait_for(lambda: status(one)["forwards"] == 1, "its forward is not counted")
+            said = one.ctl("upgrade", "--program", str(new), status=1)
             assert f"running: version {__version__}, process {before}" in said
             assert "the new version checks the site" in said
-            assert f"serving: version {__version__}, process {after}" in said
-            assert "goes on until it is empty: 1 connection with 1 forward" in said
-            client.write(channel, b"on")
-            assert client.read(number, 2) == b"on"
+            assert "Stopping it ends 1 connection with 1 forward" in said
+            assert f"kill {before}; then: {new} --site {one.site} serve" in said
             client.echo("remote", port)
-        one.ctl("reload")
-        wait_for(lambda: "site applied" in one.log(), "the log of the successor goes elsewhere")
-        assert not (one.site / "state" / "run" / "upgrade.log").exists()
-        assert one.process is not None
-        assert one.process.wait(10) == 0
-
-
-def test_an_upgrade_takes_a_changed_listen_with_it(tmp_path: Path) -> None:
-    """A relay with sockets of its own: the new one listens at the new address too, and keeps the old one's socket."""
-    one = Relay(tmp_path)
-    with socket.create_server(("127.0.0.4", 0)) as probe:
-        first, second = f"127.0.0.4:{probe.getsockname()[1]}", f"127.0.0.5:{probe.getsockname()[1]}"
-    (one.site / "relay.yaml").write_text(f'listen: ["{first}"]\nworkers: 1\n')
-    try:
-        one._run("-m", "relay", "--site", str(one.site), "serve")
-        (one.site / "relay.yaml").write_text(f'listen: ["{first}", "{second}"]\nworkers: 1\n')
-        assert "not in force yet: relayctl upgrade" in one.ctl("reload")
-        assert status(one)["listening"] == [first]
-        one.ctl("upgrade")
-        assert status(one)["listening"] == [first, second]
-        for address in (first, second):
-            host, _, port = address.partition(":")
-            with socket.create_connection((host, int(port))) as sock:
-                assert sock.recv(4) == b"SSH-"
-        assert "warning: this relay listens" not in one.log()
-    finally:
-        one.end()
+        assert status(one)["pid"] == before
 
 
 def test_a_new_version_that_does_not_take_the_site_changes_nothing(tmp_path: Path) -> None:
@@ -93,17 +63,6 @@ def test_a_version_that_cannot_read_the_audit_log_is_not_stepped_back_to(tmp_pat
         said = one.ctl("upgrade", "--program", str(program(tmp_path / "relayctl", script)), status=1)
         assert "cannot read the audit log: format 2?" in said
         assert "nothing was changed" in said
-        assert status(one)["pid"] == before
-
-
-def test_a_new_version_that_does_not_start_is_quoted(tmp_path: Path) -> None:
-    """It dies instead of serving: its last words are shown, and the relay that ran goes on."""
-    with relay(tmp_path, settings="workers: 1\n") as one:
-        before = status(one)["pid"]
-        script = 'case "$*" in *--version) echo 9.9 ;; *check | *tail*) ;; *) echo "no library" >&2; exit 1 ;; esac'
-        said = one.ctl("upgrade", "--program", str(program(tmp_path / "relayctl", script)), status=1)
-        assert "no library" in said
-        assert "the relay that ran before goes on" in said
         assert status(one)["pid"] == before
 
 

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,26 +32,6 @@ def test_sockets_of_another_process_are_not_taken() -> None:
     assert listeners.inherited({}, os.getpid()) == []
 
 
-def test_a_predecessors_sockets_are_kept_where_they_are_still_wanted() -> None:
-    """What is listened at already goes on, what is new is bound, what is not wanted any more is closed."""
-    kept, dropped = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
-    with socket.create_server(("127.0.0.3", 0)) as probe:
-        fresh = f"127.0.0.3:{probe.getsockname()[1]}"
-    at = listeners.where(kept)
-    with kept, dropped:
-        first, second = listeners.adopt([kept, dropped], [fresh, at])
-        with second:
-            assert first is kept
-            assert listeners.where(second) == fresh
-            assert dropped.fileno() == -1
-
-
-def test_an_address_that_cannot_be_had_ends_the_adoption() -> None:
-    """The successor does not start, and the predecessor goes on: the address is named."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RelayError, match="cannot listen at"):
-        listeners.adopt([], [listeners.where(taken)])
-
-
 def test_what_is_listened_at_is_compared_with_the_wish() -> None:
     """However an address is written, it is the same one; what differs is said in words."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -75,8 +57,39 @@ def test_a_local_socket_takes_the_place_of_another(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+_INHERIT = """
+import os, sys
+from relay.errors import RelayError
+from relay.serve.supervisor import listeners
+os.dup2(int(sys.argv[1]), listeners.FIRST)
+try:
+    (sock,) = listeners.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, os.getpid())
+    print(listeners.where(sock), sock.getblocking(), os.get_inheritable(sock.fileno()))
+except RelayError as error:
+    print(error.what)
+"""
+
+
+def inherited(sock: socket.socket) -> str:
+    """What a process says that finds `sock` where systemd puts the first socket."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INHERIT, str(sock.fileno())],
+        pass_fds=[sock.fileno()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_systemds_socket_is_taken() -> None:
+    """Descriptor 3 becomes a socket that neither blocks nor is passed on to workers."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert inherited(sock) == f"127.0.0.1:{sock.getsockname()[1]} False False\n"
+
+
 def test_a_descriptor_that_is_no_listener_is_refused() -> None:
-    """Whatever is handed over: it must be a listening TCP socket."""
+    """Whatever systemd passes must be a listening TCP socket."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(RelayError, match="no listening TCP socket"):
-        listeners.given(os.dup(ours.fileno()), "somebody")
+    with ours, theirs:
+        assert inherited(ours) == "descriptor 3 from systemd is no listening TCP socket\n"

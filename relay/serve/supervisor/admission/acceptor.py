@@ -88,11 +88,6 @@ class Acceptor:
             while guest := self._line.next(lambda source: True):
                 self._let_in(guest, limits, now)
 
-    def resume(self) -> None:
-        """Accept again after `stop`."""
-        self._closed = False
-        self.open()
-
     def close(self) -> None:
         """Accept no more, and let the listening sockets go."""
         self.stop()

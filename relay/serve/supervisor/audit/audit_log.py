@@ -75,11 +75,6 @@ class AuditLog:
         return self._ids.make(self.now_us())
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the audit database is this process's, or was until `close`."""
-        return self._recorder is not None
-
-    @property
     def failing(self) -> str:
         """Why rows cannot be written now; "" when they can."""
         return self._recorder.failing if self._recorder is not None else "closed"

@@ -73,8 +73,7 @@ class RetentionJob:
             if gone:
                 return
             try:
-                conversation.tell(told)
-                await conversation.room()
+                await conversation.send(told)
             except (OSError, TimeoutError):
                 gone = True  # what was begun is done all the same
 

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,12 +43,6 @@ class Rollout:
     def settings(self) -> Settings:
         """The settings in force."""
         return self.applied.document.settings
-
-    @property
-    def edition(self) -> tuple[str, str, str]:
-        """What is law now: it differs after each change of policy, settings or keys."""
-        document = self.applied.document
-        return document.version, json.dumps(document.settings_json, sort_keys=True), self.applied.keyring.version
 
     async def start(self) -> None:
         """Take the files as law, or what was applied last. Raises SiteInvalid when there is neither."""

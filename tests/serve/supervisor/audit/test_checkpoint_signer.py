@@ -213,16 +213,15 @@ def test_a_crash_at_any_point_of_sealing_continues(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_relay_seals_through_hand_over_and_kill(tmp_path: Path) -> None:
+def test_a_real_relay_seals_through_restart_and_kill(tmp_path: Path) -> None:
     """`audit verify` with the first key, and with every anchor that was written out, finds nothing wrong."""
     settings = "audit: {seal_rows: 5, seal_after: 1s, anchors: " + str(tmp_path / "anchors") + "}\n"
-    with running(tmp_path, settings=settings) as one:
+    with running(tmp_path, settings=settings, by_systemd=True) as one:
         wait_for((tmp_path / "anchors").exists, "no anchor came")
         key = json.loads(one.ctl("audit", "search", "--event", "audit.key", "--json"))["key"]
-        one.take_over()
-        assert one.process is not None
-        one.process.kill()
-        one.process.wait()
+        one.restart()
+        wait_for(lambda: len(one.rows("server.started")) == 2, "the start is not on record")
+        one.kill_supervisor()
         one.start()
         count = len((tmp_path / "anchors").read_text().splitlines())
         wait_for(lambda: len((tmp_path / "anchors").read_text().splitlines()) > count, "nothing is sealed any more")

@@ -264,19 +264,19 @@ def test_a_place_that_cannot_be_had_costs_nothing_and_is_said(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["port", "socket"])
-def test_a_successor_shows_the_same_pages(tmp_path: Path, place: str) -> None:
-    """After a hand-over the pages are where they were; what flows in a worker of before is counted on from there."""
+def test_a_restart_shows_the_same_pages(tmp_path: Path, place: str) -> None:
+    """After a restart the pages are where they were; what flows in a worker of before is counted on from there."""
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{free.getsockname()[1]}" if place == "port" else str(tmp_path / "m.sock")
-    with relay(tmp_path, settings=f"workers: 1\nmetrics: {where}\n") as one, echo_server() as port:
+    with relay(tmp_path, settings=f"workers: 1\nmetrics: {where}\n", by_systemd=True) as one, echo_server() as port:
         with Client(one.port).login("alice", load_key(one.key)) as client:
             number, channel = client.open("remote", port)
             client.write(channel, b"x" * 3000)
             assert client.read(number, 3000) == b"x" * 3000
             until(one, "relay_bytes_total", 3000, direction="sent")
-            one.take_over()
+            one.restart()
             numbers = until(one, "relay_forwards", 1)
             assert call(one.state, {"do": "status"})["metrics"] == where
             assert numbers("relay_workers", state="draining") == 1

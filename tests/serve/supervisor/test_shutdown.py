@@ -1,4 +1,4 @@
-"""The end of a relay, and of what it left draining."""
+"""A stop for good, a restart by systemd, and the workers of an earlier supervisor."""
 
 import os
 import signal
@@ -26,15 +26,15 @@ def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_the_drained_end_with_the_rest(tmp_path: Path) -> None:
-    """SIGTERM with no successor to come: workers of earlier supervisors end too, each with its closing rows."""
-    with relay(tmp_path, settings="workers: 1\nlimits: {stop: 0s}\n") as one, echo_server() as port:
+    """A stop for good ends the workers of earlier supervisors too, each with its closing rows."""
+    with relay(tmp_path, settings="workers: 1\nlimits: {stop: 0s}\n", by_systemd=True) as one, echo_server() as port:
         with Client(one.port) as old:
             old.login("alice", load_key(one.key)).open("remote", port)
-            one.take_over()
+            one.restart()
             with Client(one.port) as new:
                 new.login("alice", load_key(one.key)).open("remote", port)
                 assert len(one.worker_pids()) == 2
-                assert one.stop() == 0
+                assert one.stop(signal.SIGINT) == 0
         assert [row["reason"] for row in one.rows("forward.closed")] == ["server-stopped"] * 2
         assert one.worker_pids() == []
         assert list((one.state / "run").glob("*")) == []
@@ -42,21 +42,21 @@ def test_the_drained_end_with_the_rest(tmp_path: Path) -> None:
 
 def test_a_drain_has_an_end(tmp_path: Path) -> None:
     """Workers of an earlier supervisor end at `drain`, with closing rows that say so."""
-    with relay(tmp_path, settings="workers: 1\nlimits: {drain: 2s}\n") as one, echo_server() as port:
+    with relay(tmp_path, settings="workers: 1\nlimits: {drain: 2s}\n", by_systemd=True) as one, echo_server() as port:
         with Client(one.port) as old:
             old.login("alice", load_key(one.key)).open("remote", port)
-            one.take_over()
+            one.restart()
             one.wait_row("forward.closed", reason="drained")
             assert "please connect again" in old.gone()
         wait_for(lambda: len(one.worker_pids()) == 1, "it does not end")
 
 
 def test_revocations_reach_the_drained(tmp_path: Path) -> None:
-    """A key that is revoked after a hand-over loses its forwards in the workers of the supervisor before, at once."""
-    with relay(tmp_path, settings="workers: 1\n") as one, echo_server() as port:
+    """A key that is revoked after a restart loses its forwards in the workers of the supervisor before, at once."""
+    with relay(tmp_path, settings="workers: 1\n", by_systemd=True) as one, echo_server() as port:
         with Client(one.port) as old:
             old.login("alice", load_key(one.key)).open("remote", port)
-            one.take_over()
+            one.restart()
             wait_for(lambda: control_client.call(one.state, {"do": "status"})["forwards"] == 1, "it has not joined")
             one.ctl("revoke-key", "alice")
             assert "no longer accepted" in old.gone()
