@@ -9,7 +9,7 @@ wanted=( # program:Debian package
     sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client rsync:rsync git:git
     dbclient:dropbear-bin plink:putty-tools puttygen:putty-tools
     ip:iproute2 ss:iproute2 nft:nftables systemd-analyze:systemd unshare:util-linux ps:procps
-    iptables:iptables busybox:busybox dash:dash shellcheck:shellcheck chromium:chromium
+    sudo:sudo iptables:iptables busybox:busybox dash:dash shellcheck:shellcheck chromium:chromium
 )
 why="the tests need"
 if [[ ${1-} == demo ]]; then

@@ -11,32 +11,32 @@ BEGIN, END = re.compile(r"<!-- events: [^\n]*-->\n"), "<!-- end of events -->"
 
 
 def tables() -> str:
-    """The tables as the page must have them."""
+    """Both tables, as the page must show them."""
     lines = ["| event | what happened | always has | may have |", "|---|---|---|---|"]
     for name, entry in NAMES.items():
         always, maybe = (" ".join(f"`{field}`" for field in fields) for fields in (entry.always, entry.maybe))
         lines.append(f"| `{name}` | {entry.meaning} | {always} | {maybe} |")
-    lines += ["", "| field | | meaning |", "|---|---|---|"]
+    lines += ["", "## Fields", "", "| field | | meaning |", "|---|---|---|"]
     lines += [f"| `{name}` | {field.kind} | {field.meaning} |" for name, field in FIELDS.items()]
     return "\n".join(lines) + "\n"
 
 
 def parts() -> tuple[str, str, str]:
-    """The page before, between and after its two marks."""
+    """The text before, between and after the two marks of the page."""
     text = PAGE.read_text()
     begin = BEGIN.search(text)
-    assert begin, "the page has lost its mark"
+    assert begin, "the page has no mark for the tables"
     return text[: begin.end()], text[begin.end() : text.index(END)], text[text.index(END) :]
 
 
 def test_the_page_has_the_tables_of_the_code():
-    """Whoever adds an event or a field writes it down: python -m tests.core.test_audit_page."""
+    """Every event and field is documented; `python -m tests.core.test_audit_page` writes the tables."""
     assert parts()[1] == tables()
 
 
 def test_the_page_explains_each_obstacle_of_a_zone():
-    """A word in a row can be looked up; what cannot stand in one is not there."""
-    section = parts()[0].partition("## When a zone breaks")[2].partition("\n## ")[0]
+    """Every obstacle that an audit row can name is explained, and no other word."""
+    section = parts()[0].partition("## When a zone goes down")[2].partition("\n## ")[0]
     words = re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE)
     assert sorted(words) == sorted(obstacle for obstacle in Obstacle if obstacle is not Obstacle.NOT_ASKED)
 

@@ -22,7 +22,7 @@ from tests.audit_rows import Relay
 from tests.sealed_log import SealedLog
 
 Run = Callable[..., "Done"]
-PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "audit-log.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "verify-the-audit-log.md").read_text()
 
 
 class Done:
@@ -353,7 +353,7 @@ def test_what_is_given_wrong_is_said(
 
 def test_a_stranger_verifies_it_with_standard_tools(log: tuple[Path, str], tmp_path: Path) -> None:
     """The block of shell commands in the documents, as it stands; and it finds a changed row."""
-    (block,) = re.findall(r"<!-- run by tests/cli/test_audit_verify.py -->\n```sh\n(.*?)```", PAGE, re.S)
+    (block,) = re.findall(r"<!-- run by tests/cli/audit/test_verify.py -->\n```sh\n(.*?)```", PAGE, re.S)
     site, key = log
     program = tmp_path / "bin" / "relayctl"
     program.parent.mkdir()
