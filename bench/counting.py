@@ -1,4 +1,4 @@
-"""What does a piece of code do? Calls, bytecodes, system calls, and memory that it fills, counted and never timed."""
+"""Counters of what code does: calls, bytecodes, system calls and memory filled. Nothing is timed."""
 
 import ctypes
 import os
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any
 
-OWN_BLOCK = 1 << 12  # bytes, a page: the smaller ones leave no room in the heap for a copy of a packet
-COPY = 1 << 15  # bytes of the copy that others are measured by: a packet's
+OWN_BLOCK = 1 << 12  # bytes, one page: smaller blocks leave no room in the heap for a copy of a packet
+COPY = 1 << 15  # bytes of the reference copy: one packet
 MOVES = "recv recv_into recvmsg recvmsg_into recvfrom recvfrom_into send sendall sendmsg sendto read readv write writev"
 OTHERS = "setsockopt getsockopt shutdown close connect connect_ex register unregister modify urandom getrandom"
 SYSTEM = frozenset([*MOVES.split(), *OTHERS.split()])
@@ -21,10 +21,10 @@ HANDS = (socket.socket, socket.SocketType, select.epoll)
 
 
 class Count:
-    """Counts while it is entered, in code of the files that begin with one of `places`, and of this thread only."""
+    """Context that counts in code of files below `places`, in this thread only."""
 
     def __init__(self, places: Iterable[str], *, bytecodes: bool = False) -> None:
-        """`bytecodes`: those instead of the rest; watching each would distort the rest."""
+        """`bytecodes`: count only these, because tracing each one would distort the other counts."""
         self.calls = self.bytecodes = self.system = self.faults = 0
         self._places = tuple(places)
         self._known: dict[str, bool] = {}
@@ -93,19 +93,19 @@ class Count:
         return self._executed
 
 
-os_module = sys.modules[os.urandom.__module__]  # `posix`: os's functions are its methods
+os_module = sys.modules[os.urandom.__module__]  # `posix`: the functions of os are methods of this module
 
 
 def _faults() -> int:
-    """Pages that this thread has touched for the first time."""
+    """The number of pages that this thread touched for the first time."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
 
 
 class Fresh:
-    """Has malloc map each block of OWN_BLOCK and more, so that filling one shows as page faults."""
+    """Setting of malloc that maps each block of OWN_BLOCK or more, so that filling one causes page faults."""
 
     def __init__(self) -> None:
-        """Raises SystemExit without glibc: then copies could not be seen."""
+        """Raises SystemExit without glibc, because copies could not be counted."""
         try:
             mallopt = ctypes.CDLL(None).mallopt
         except AttributeError:
@@ -122,7 +122,7 @@ class Fresh:
         self.copy = (_faults() - before) / 100  # faults of COPY bytes copied once
 
     def plug(self) -> None:
-        """Take what room for such blocks is left in the heap: malloc would give that first."""
+        """Allocate the free room in the heap for such blocks, which malloc would use first."""
         for size in (1 << 18, 1 << 16, 1 << 15, OWN_BLOCK):
             mapped: list[bytes] = []
             while len(mapped) < 32:

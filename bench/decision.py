@@ -1,4 +1,4 @@
-"""How long does a decision take, and does a new snapshot hold a worker up?
+"""Time of a decision, and of loading a new policy snapshot in a worker.
 
     .venv/bin/python bench/decision.py [--rules 10,1000,10000] [--decisions 20000]
 
@@ -25,12 +25,12 @@ from relay.core.policy.policy import Policy
 PEOPLE, HOSTS, GROUPS, ZONES = 1000, 1000, 50, 4
 NOW = 1_800_000_000
 OWN = frozenset({ip_address("1.1.1.1"), ip_address("172.18.0.10")})
-clock = time.thread_time  # CPU time: what else runs on the machine does not count
-SLICE = 0.001  # a worker feeds lines until a millisecond is over, then lets its forwards have their turn
+clock = time.thread_time  # CPU time, so that other programs on the machine do not count
+SLICE = 0.001  # a worker loads lines for one millisecond, then serves its forwards
 
 
 def site(rules: int, seed: int = 1) -> Policy:
-    """A policy like a large company's, the same for the same seed."""
+    """A policy of a large company, the same for the same seed."""
     dice = random.Random(seed)
     people = [f"person{n}" for n in range(PEOPLE)]
     groups = {f"group{n}": frozenset(dice.sample(people, 40)) for n in range(GROUPS)}
@@ -90,7 +90,7 @@ def _rule(  # noqa: PLR0917
 
 
 def decisions(compiled: Policy, count: int, seed: int = 2) -> tuple[list[float], int]:
-    """Seconds of each of `count` judgements of random people at random targets, and how many were allowed."""
+    """Seconds of each of `count` decisions on random people and targets, and the number allowed."""
     dice = random.Random(seed)
     times, allowed = [], 0
     for _ in range(count):
@@ -108,7 +108,7 @@ def decisions(compiled: Policy, count: int, seed: int = 2) -> tuple[list[float],
 
 
 def load(lines: Iterable[str]) -> tuple[Policy, list[float]]:
-    """The policy of these lines, and how long each slice took that a worker would load it in."""
+    """The policy of these lines, and the time of each slice in which a worker would load it."""
     loader, slices = snapshot.SnapshotLoader(), []
     start = clock()
     for line in lines:
@@ -123,7 +123,7 @@ def load(lines: Iterable[str]) -> tuple[Policy, list[float]]:
 
 
 def stall(lines: list[str]) -> tuple[int, float, float, float]:
-    """Number of slices, the longest, the switch with the freeing of the old policy, and a full garbage collection."""
+    """Number of slices, the longest one, the switch with freeing of the old policy, and a full garbage collection."""
     worst, count, freed = 0.0, 0, 0.0
     current, _ = load(lines)
     gc.collect()

@@ -1,8 +1,8 @@
-"""What must moving a byte cost at least, on this machine, in Python? A proxy without cryptography, and AES-GCM alone.
+"""The least CPU that moving a byte costs in Python on this machine: a proxy without cryptography, and AES-GCM alone.
 
     python bench/floor.py [--port P]
 
-Prints the floor; with --port it is the proxy: a TCP relay to 127.0.0.1:P that does nothing with what it moves.
+Prints the floor; with --port it is the proxy: a plain TCP proxy to 127.0.0.1:P.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from processes import Started
 from target import target
 
-ROOM = 1 << 18  # bytes moved at once; with less there are more system calls, with more it falls out of the cache
-PACKET = 1 << 15  # of OpenSSH
+ROOM = 1 << 18  # bytes moved at once; fewer cause more system calls, more do not fit the cache
+PACKET = 1 << 15  # bytes, as OpenSSH sends them
 SYNCS = 50
 
 
 class Proxy:
-    """The proxy in a process of its own, and what it costs."""
+    """The proxy in a process of its own, and its CPU cost."""
 
     def __init__(self, started: Started, port: int) -> None:
         process = started.start([sys.executable, __file__, "--port", str(port)], stdout=subprocess.PIPE)
@@ -36,7 +36,7 @@ class Proxy:
         self._pid, self._port = process.pid, int(process.stdout.readline())
 
     def cost(self, size: int, *, up: bool) -> float:
-        """CPU seconds per GB of moving `size` bytes one way (see target.py)."""
+        """CPU seconds per GB of moving `size` bytes in one direction (see target.py)."""
         room = bytearray(ROOM)
         with socket.create_connection(("127.0.0.1", self._port), 10) as sock:
             sock.settimeout(60)
@@ -61,7 +61,7 @@ def _received(sock: socket.socket, room: bytearray, most: int) -> int:
 
 
 def proxy(port: int) -> NoReturn:
-    """Move bytes between each client and 127.0.0.1:`port`, a thread each way, until killed."""
+    """Move bytes between each client and 127.0.0.1:`port`, with one thread per direction, until killed."""
     server = socket.create_server(("127.0.0.1", 0))
     print(server.getsockname()[1], flush=True)
 
@@ -81,7 +81,7 @@ def proxy(port: int) -> NoReturn:
 
 
 def cipher(bits: int, *, up: bool, size: int = 128 << 20) -> float:
-    """CPU seconds per GB of AES-GCM by `cryptography` in place: sealing packets, or with `up` opening them."""
+    """CPU seconds per GB of AES-GCM in place by `cryptography`: encryption, or with `up` decryption."""
     seal = AESGCM(os.urandom(bits // 8))
     nonce, head = os.urandom(12), bytes(4)
     plain, packet = bytearray(os.urandom(PACKET)), bytearray(PACKET + 16)
@@ -96,7 +96,7 @@ def cipher(bits: int, *, up: bool, size: int = 128 << 20) -> float:
 
 
 def sync(directory: Path) -> float:
-    """Median ms of appending a page to a file there and making it durable: what a row on disk costs at least."""
+    """Median ms of appending one page to a file in `directory` durably: the least cost of an audit row."""
     spent = []
     with (directory / "sync-probe").open("ab", buffering=0) as file:
         for _ in range(SYNCS):
@@ -109,7 +109,7 @@ def sync(directory: Path) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Print the floor of this machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, help="be the proxy to this port")
     port = parser.parse_args().port

@@ -1,4 +1,4 @@
-"""The two jump hosts that are compared, each set up as its documentation says for this one job, on 127.0.0.1."""
+"""The two jump hosts that are compared, on 127.0.0.1, each configured for this job as its documentation says."""
 
 import os
 import pwd
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from processes import Started
 
-# The same for both: AES-GCM (chacha is ten times as dear in Python), and one key exchange that every version of both
-# knows, so that a log-in is compared with a log-in and not one exchange with another.
+# The same for both: AES-GCM (chacha costs ten times as much in Python), and one key exchange that every version of both
+# knows, so that log-ins are compared and not key exchanges.
 CIPHERS = ("aes128-gcm", "aes256-gcm")
 CLIENT = (
     "-F", "none", "-T",
@@ -50,7 +50,7 @@ MaxStartups 1000:30:1000
 LogLevel INFO
 """
 
-# The bench is one person at one address, thousands of times; sshd above has its limits raised too.
+# The bench is thousands of connections of one person from one address; sshd's limits above are raised too.
 SETTINGS = """\
 listen: ["127.0.0.1:{port}"]
 workers: {workers}
@@ -72,7 +72,7 @@ rules:
 
 @dataclass(frozen=True, slots=True)
 class JumpHost:
-    """A running jump host: how to reach it, its first process, and its files."""
+    """A running jump host: its port, its first process, and its files."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -83,30 +83,30 @@ class JumpHost:
 
     @property
     def pid(self) -> int:
-        """The root of its processes."""
+        """The root of its process tree."""
         return self.process.pid
 
     def ssh(self, *arguments: str, cipher: str = CIPHERS[0]) -> list[str]:
-        """The command line of a real ssh to it."""
+        """The command line of an ssh client that connects to it."""
         there = ["-i", str(self.key), "-p", str(self.port), "-l", self.user]
         return ["ssh", *CLIENT, "-c", f"{cipher}@openssh.com", *there, *arguments, "127.0.0.1"]
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A free port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
 
 
 def make_key(path: Path) -> str:
-    """A new Ed25519 key; gives the public half's line."""
+    """Make a new Ed25519 key; returns the line of its public half."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", str(path)], check=True)
     return path.with_suffix(".pub").read_text()
 
 
 def sshd_program() -> str:
-    """Where sshd is; it must be named by its whole path. Raises SystemExit with the package's name."""
+    """The full path of sshd, which sshd itself requires. Raises SystemExit with the name of the package."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if not program:
         raise SystemExit("no sshd to compare with: apt-get install openssh-server")
@@ -114,9 +114,9 @@ def sshd_program() -> str:
 
 
 def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
-    """OpenSSH's sshd, not as root: as daemon if the bench is root, else as whoever we are."""
+    """OpenSSH's sshd without root: as `daemon` if the bench runs as root, else as the current user."""
     port = free_port()
-    if not home.exists():  # else it was started before
+    if not home.exists():  # otherwise it exists from an earlier start
         home.mkdir(mode=0o755)
         make_key(home / "host")
         shutil.copy(key.with_suffix(".pub"), home / "authorized_keys")
@@ -124,7 +124,7 @@ def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
     command = [sshd_program(), "-D", "-e", "-f", str(home / "config")]
     user = pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
-        user = "daemon"  # nss-systemd calls nobody a locked account
+        user = "daemon"  # nss-systemd reports `nobody` as a locked account
         other = pwd.getpwnam(user)
         for path in (home, *home.iterdir()):
             os.chown(path, other.pw_uid, other.pw_gid)
@@ -138,7 +138,7 @@ def start_sshd(started: Started, home: Path, key: Path) -> JumpHost:
 def start_relay(
     started: Started, home: Path, key: Path, targets: tuple[int, ...], workers: str | int = "auto"
 ) -> JumpHost:
-    """This relay with a site of its own: one person, one zone on lo, one rule; limits as above, else the defaults."""
+    """The relay with its own site: one person, one zone on lo, one rule, limits as above, else defaults."""
     port = free_port()
     for directory in (home, home / "keys", home / "policies"):
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -156,7 +156,7 @@ def start_relay(
 
 
 def await_banner(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until an SSH server answers there, at most 30 s. Raises SystemExit with the end of its log."""
+    """Wait at most 30 s until an SSH server answers. Raises SystemExit with the end of its log."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:

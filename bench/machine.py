@@ -1,4 +1,4 @@
-"""On what was it measured? A figure without its machine is none."""
+"""Description of the machine and the programs that were measured."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from jumphosts import sshd_program
 
 
 def processor() -> str:
-    """The CPU's model as the kernel names it."""
+    """The model of the CPU, as the kernel names it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -19,14 +19,14 @@ def processor() -> str:
 
 
 def ssh_version(program: str) -> str:
-    """As `-V` says it; an sshd too old to know -V says it in its complaint."""
+    """The version from `-V`; an sshd too old for -V prints it in its error message."""
     done = subprocess.run([program, "-V"], capture_output=True, text=True)
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("OpenSSH")]
     return lines[0].split(",")[0] if lines else "unknown"
 
 
 def commit() -> str:
-    """The checkout's commit, marked if the relay's files differ from it."""
+    """The commit of the checkout, marked if files of the relay differ from it."""
     here = Path(__file__).parent
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here)
     dirty = subprocess.run(["git", "status", "--porcelain", "../relay"], capture_output=True, text=True, cwd=here)
@@ -34,12 +34,12 @@ def commit() -> str:
 
 
 def load() -> float:
-    """How many processes wanted a CPU, the last minute's mean."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def described() -> list[str]:
-    """Lines of a Markdown list."""
+    """The description as lines of a Markdown list."""
     kib = int(Path("/proc/meminfo").read_text().split()[1])
     found = {one.name.lower(): one.version for one in metadata.distributions()}
     packages = ", ".join(f"{name} {found[name]}" for name in ("asyncssh", "cryptography", "uvloop") if name in found)

@@ -1,4 +1,4 @@
-"""The single measurements of the comparison: each takes a jump host and gives numbers, all with real ssh clients."""
+"""The measurements of the comparison, each of one jump host, with real ssh clients."""
 
 import contextlib
 import statistics
@@ -19,7 +19,7 @@ from tests.serve.hostile import Client, load_key
 
 
 class Carried(NamedTuple):
-    """What moving bytes through a jump host gave and took."""
+    """Throughput of a jump host, and its CPU cost."""
 
     speed: float  # MiB/s, of all streams together
     cpu: float  # of the jump host, seconds per GB
@@ -29,7 +29,7 @@ class Carried(NamedTuple):
 def throughput(
     started: Started, jump: JumpHost, port: int, size: int, *, up: bool, cipher: str = CIPHERS[0], streams: int = 1
 ) -> Carried:
-    """`size` bytes one way through each of so many connections at once, which are there before."""
+    """Move `size` bytes in one direction through each of `streams` open connections at once."""
 
     def carry(at: Tunnel) -> None:
         if up:
@@ -55,7 +55,7 @@ def throughput(
 def logins(
     started: Started, jump: JumpHost, port: int, count: int, at_once: int = 1
 ) -> tuple[float, float, list[float]]:
-    """(jump host's CPU ms of a log-in with a forward, log-ins per second, ms of each from start to first byte)."""
+    """(CPU ms of the jump host for a log-in with a forward, log-ins per second, ms from start to first byte)."""
 
     def visit(_: int) -> float:
         begin = time.perf_counter()
@@ -73,7 +73,7 @@ def logins(
 
 
 def openings(jump: JumpHost, port: int, at_once: int, seconds: float) -> tuple[float, list[float]]:
-    """(forwards opened per second, ms that each waited for its confirmation), never more than `at_once` unanswered.
+    """(forwards opened per second, ms from request to confirmation of each), at most `at_once` unanswered.
 
     Up to ten connections, whose clients are threads of this process; each forward is closed when it is there.
     """
@@ -107,7 +107,7 @@ def openings(jump: JumpHost, port: int, at_once: int, seconds: float) -> tuple[f
 
 
 def settle(jump: JumpHost, patience: float = 10.0) -> None:
-    """Wait until the jump host's tree has had no CPU and no change for 0.3 s: ended children are reaped by then."""
+    """Wait until the process tree was idle and unchanged for 0.3 s; ended children are reaped by then."""
     deadline = time.monotonic() + patience
     last: tuple[list[int], float] | None = None
     while time.monotonic() < deadline:
@@ -120,7 +120,7 @@ def settle(jump: JumpHost, patience: float = 10.0) -> None:
 
 
 def at_rest(jump: JumpHost, seconds: float) -> float:
-    """The jump host's CPU in milliseconds a second while nobody does anything."""
+    """CPU of the jump host without any client, in milliseconds a second."""
     settle(jump)
     pids = processes.tree(jump.pid)
     before, start = processes.cpu_now(pids), time.perf_counter()
@@ -129,7 +129,7 @@ def at_rest(jump: JumpHost, seconds: float) -> float:
 
 
 def idle(jump: JumpHost, counts: tuple[int, ...]) -> list[float | None]:
-    """MiB in all with so many connections that are logged in and have nothing open (clients are in this process)."""
+    """MiB in all for each number of authenticated connections without forwards (clients are in this process)."""
     key = load_key(jump.key)
     found: list[float | None] = []
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as pool:
@@ -148,7 +148,7 @@ def idle(jump: JumpHost, counts: tuple[int, ...]) -> list[float | None]:
 
 
 def memory(started: Started, jump: JumpHost, port: int, people: tuple[int, ...]) -> list[tuple[float | None, int]]:
-    """(MiB in all, processes) with so many connections, each logged in with one open, idle forward."""
+    """(MiB in all, processes) for each number of connections with one idle forward."""
     tunnels: list[Tunnel] = []
     found = []
 
@@ -171,7 +171,7 @@ def memory(started: Started, jump: JumpHost, port: int, people: tuple[int, ...])
 
 
 def echoes(at: Tunnel, seconds: float) -> list[float]:
-    """Milliseconds of one 64-byte echo after the other, one every 4 ms or so (a fast typist is far slower)."""
+    """Milliseconds of 64-byte echoes, one about every 4 ms, which is far faster than typing."""
     at.say("echo")
     at.take(1)
     spent = []
@@ -186,7 +186,7 @@ def echoes(at: Tunnel, seconds: float) -> list[float]:
 
 
 def answers(at: Tunnel, size: int, count: int) -> list[float]:
-    """Milliseconds of one request after the other that the target answers with `size` bytes, as a file server does."""
+    """Milliseconds of requests that the target answers with `size` bytes, as a file server does."""
     spent = []
     for _ in range(count):
         start = time.perf_counter()
@@ -197,7 +197,7 @@ def answers(at: Tunnel, size: int, count: int) -> list[float]:
 
 
 def parcels(at: Tunnel, size: int, count: int) -> list[float]:
-    """Milliseconds of one parcel of `size` bytes after the other that the target says to have."""
+    """Milliseconds of uploads of `size` bytes, each acknowledged by the target."""
     spent = []
     for _ in range(count):
         start = time.perf_counter()
@@ -209,14 +209,14 @@ def parcels(at: Tunnel, size: int, count: int) -> list[float]:
 
 
 class Crowd(NamedTuple):
-    """What so many downloads at once gave and took, and an echo beside them."""
+    """Cost of simultaneous downloads, and echoes beside them."""
 
     carried: Carried
     echoes: list[float]  # ms
 
 
 def crowd(started: Started, jump: JumpHost, targets: tuple[int, int], count: int, seconds: float) -> Crowd:
-    """An echo (target 0) beside so many downloads (target 1), all at once."""
+    """Echoes (target 0) beside `count` simultaneous downloads (target 1)."""
     echo, bulk = targets
     with tunnel(started, jump, echo) as at, downloads(started, jump, bulk, count) as clients:
         theirs = processes.tree(jump.pid)
@@ -232,7 +232,7 @@ def crowd(started: Started, jump: JumpHost, targets: tuple[int, int], count: int
 
 
 def setup(at: Shared, count: int) -> list[float]:
-    """Milliseconds from a local connect to the target's first byte, over a connection that is open already."""
+    """Milliseconds from a local connect to the first byte of the target, over an open SSH connection."""
     spent = []
     for _ in range(count):
         start = time.perf_counter()
@@ -269,5 +269,5 @@ def own_bulk_echoes(started: Started, at: Shared, seconds: float) -> list[float]
 
 
 def centile(values: list[float], percent: int) -> float:
-    """The value that `percent` of them do not exceed."""
+    """The given percentile of the values."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]

@@ -1,4 +1,4 @@
-"""What did a tree of processes cost? CPU and memory from /proc; and every process of the bench ends with it."""
+"""CPU and memory of process trees, from /proc; and the processes that the bench starts."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(root: int) -> list[int]:
-    """The process `root` and all that descend from it, living now."""
+    """The process `root` and its living descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -28,7 +28,7 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_now(pids: list[int]) -> float:
-    """Seconds on a CPU of all threads of these processes, to a microsecond. Processes that ended do not count."""
+    """CPU seconds of all threads of these living processes, to a microsecond."""
     spent = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -38,7 +38,7 @@ def cpu_now(pids: list[int]) -> float:
 
 
 def cpu_with_ended(pids: list[int]) -> float:
-    """As `cpu_now`, and that of their children that ended, those to a clock tick (10 ms) per parent."""
+    """Like `cpu_now`, with ended children, whose time is exact to a clock tick (10 ms) per parent."""
     ended = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def cpu_with_ended(pids: list[int]) -> float:
 
 
 def memory(pids: list[int]) -> float | None:
-    """MiB of memory in all: the proportional set size, so a page that n processes share counts 1/n in each.
+    """MiB of memory in all, as proportional set size: a page that n processes share counts 1/n in each.
 
     None where the kernel does not let us read it (sshd hides its processes from all but root).
     """
@@ -65,7 +65,7 @@ def memory(pids: list[int]) -> float | None:
 
 
 def written(pids: list[int]) -> int:
-    """Bytes that these processes have written by write(2): for an ssh that downloads, its output and a little more."""
+    """Bytes that these processes wrote by write(2): for an ssh client, its output and a little more."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ def written(pids: list[int]) -> int:
 
 
 class Started:
-    """Every process that the bench starts, so that exactly these are ended, whatever happens."""
+    """The processes that the bench started, all of which are ended on exit."""
 
     def __init__(self) -> None:
         self._all: list[subprocess.Popen[bytes]] = []
@@ -86,13 +86,13 @@ class Started:
         self.end(*reversed(self._all))
 
     def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """subprocess.Popen, remembered."""
+        """Start a process and remember it."""
         process = subprocess.Popen(command, **options)
         self._all.append(process)
         return process
 
     def end(self, *processes: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-        """Close their pipes, ask them to end, and after `patience` seconds make them."""
+        """Close the pipes, terminate the processes, and kill them after `patience` seconds."""
         for process in processes:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 _close(pipe)

@@ -1,4 +1,4 @@
-"""How do bytes get through a jump host? Real ssh clients, with pipes and sockets of this process at their ends."""
+"""Byte streams through a jump host: real ssh clients with pipes and sockets of this process at their ends."""
 
 import contextlib
 import fcntl
@@ -14,13 +14,13 @@ import processes
 from jumphosts import CIPHERS, JumpHost, free_port
 from processes import Started
 
-PATIENCE = 60.0  # seconds for anything that should take one
+PATIENCE = 60.0  # seconds; each step should take about one
 CHUNK = memoryview(bytes(1 << 20))
 PIPE = 1 << 20
 
 
 class Tunnel:
-    """One `ssh -W` through a jump host to a target, with the target's own words (see target.py)."""
+    """One `ssh -W` through a jump host to a target, which speaks the protocol of target.py."""
 
     def __init__(self, started: Started, jump: JumpHost, port: int, cipher: str = CIPHERS[0]) -> None:
         self._started = started
@@ -30,7 +30,7 @@ class Tunnel:
         assert self.process.stdout is not None
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         for end in (self._in, self._out):
-            with contextlib.suppress(OSError):  # over the user's share of pipe pages: the usual 64 KiB do as well
+            with contextlib.suppress(OSError):  # beyond the user's share of pipe pages; the usual 64 KiB are enough
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE)
 
     def say(self, line: str) -> None:
@@ -38,7 +38,7 @@ class Tunnel:
         os.write(self._in, line.encode() + b"\n")
 
     def take(self, count: int) -> None:
-        """Read exactly `count` bytes. Raises SystemExit if they do not come."""
+        """Read exactly `count` bytes. Raises SystemExit on a timeout."""
         while count > 0:
             if not select.select([self._out], [], [], PATIENCE)[0]:
                 raise SystemExit(f"no byte within {PATIENCE:.0f} s, {count} to come")
@@ -59,7 +59,7 @@ class Tunnel:
 
 @contextlib.contextmanager
 def tunnel(started: Started, jump: JumpHost, port: int, cipher: str = CIPHERS[0]) -> Iterator[Tunnel]:
-    """A tunnel whose target has answered once."""
+    """A tunnel after a first answer of its target."""
     made = Tunnel(started, jump, port, cipher)
     try:
         made.say("ping")
@@ -70,7 +70,7 @@ def tunnel(started: Started, jump: JumpHost, port: int, cipher: str = CIPHERS[0]
 
 
 class Shared:
-    """One ssh with two forwarded ports: to the echoing target and to the bulk one."""
+    """One ssh client with two forwarded ports: to the echo target and to the bulk target."""
 
     def __init__(self, started: Started, jump: JumpHost, echo: int, bulk: int) -> None:
         self._started = started
@@ -88,7 +88,7 @@ class Shared:
                 time.sleep(0.02)
 
     def ask(self, line: bytes) -> socket.socket:
-        """A new forward to the echoing target that has answered `line` with its dot."""
+        """A new forward to the echo target, after its answer to `line`."""
         sock = socket.create_connection(("127.0.0.1", self.echo), PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(line)
@@ -104,7 +104,7 @@ class Shared:
 
 @contextlib.contextmanager
 def downloads(started: Started, jump: JumpHost, port: int, count: int = 1) -> Iterator[list[int]]:
-    """So many endless downloads of others, each in a connection of its own, at their full speed; their ssh's pids."""
+    """`count` endless downloads, each in a connection of its own, at full speed; the pids of their ssh clients."""
     running: list[subprocess.Popen[bytes]] = []
 
     def begin(_: int) -> None:

@@ -1,4 +1,4 @@
-"""The bench's stand-in for a LAN host: a TCP server that gives, takes and echoes bytes as fast as Python can.
+"""The target of the bench: a TCP server that sends, receives and echoes bytes as fast as Python can.
 
     python target.py            prints its port on 127.0.0.1 and serves until standard input ends
     python target.py --drain P  connects to 127.0.0.1:P, asks for endless bytes and throws them away
@@ -21,7 +21,7 @@ CHUNK = memoryview(os.urandom(1 << 20))
 
 
 def serve(sock: socket.socket) -> None:
-    """Do what one connection's lines say, until it ends."""
+    """Serve the commands of one connection until it ends."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     room = bytearray(1 << 20)
     waiting = b""
@@ -55,7 +55,7 @@ def serve(sock: socket.socket) -> None:
 
 
 def drain(port: int) -> None:
-    """Read as much as comes from a forwarded port, for being a bulk stream."""
+    """Read everything from a forwarded port, as the reader of a bulk stream."""
     room = bytearray(1 << 20)
     with socket.create_connection(("127.0.0.1", port), 10) as sock, contextlib.suppress(OSError):
         sock.settimeout(None)
@@ -65,7 +65,7 @@ def drain(port: int) -> None:
 
 
 def target(started: Started) -> int:
-    """Start one; gives its port."""
+    """Start a target; returns its port."""
     process = started.start([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     return int(process.stdout.readline())
