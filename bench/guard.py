@@ -48,10 +48,10 @@ class Open:
     """A forward, as far as a check of open forwards needs it."""
 
     def __init__(self, way: EgressPath) -> None:
-        self.way = way
+        self.path = way
 
-    def obstruct(self, obstacle: str, detail: str) -> None:
-        """Called when the guard would cut the forward; the figures would then be meaningless."""
+    def zone_failed(self, obstacle: str, detail: str) -> None:
+        """Called when the guard would end the forward; the figures would then be meaningless."""
         raise SystemExit(f"the guard refused: {obstacle}: {detail}")
 
 
@@ -70,12 +70,12 @@ async def look(zone: Zone, forwards: int, addresses: int) -> tuple[float, float]
             await asyncio.sleep(0)
             longest = max(longest, time.thread_time() - at)
 
-    await zones.look()
+    await zones.check()
     beside = asyncio.create_task(neighbour())
     await asyncio.sleep(0.01)
     longest = 0.0
     start = time.thread_time()
-    await zones.look()
+    await zones.check()
     took = time.thread_time() - start
     over = True
     await beside

@@ -70,18 +70,10 @@ class Supervisor:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def send_later(self, message: dict[str, Any], seconds: float) -> None:
-        """Likewise."""
-        self.send(message)
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Nobody waits for it."""
-
-    def send_now(self, row: bytes) -> None:
-        """Answer it."""
-        message = json.loads(row[4:])
+    def send(self, message: dict[str, Any], *, delay: float = 0.0) -> None:
+        """Answer an opening row."""
         if message["t"] == "open":
-            self._worker.loop.call_soon(self._worker.reports.answered, message["e"][0], "")
+            self._worker.loop.call_soon(self._worker.audit.opening_answered, message["e"][0], "")
 
 
 class Stage:
@@ -105,13 +97,13 @@ class Stage:
         worker = Worker(directory, "w1")
         zone = Zone("here", (ip_network("127.0.0.0/8"),), "lo")
         rule = Rule("all", True, frozenset(), True, frozenset(), (("here", zone.networks[0]),), ((1, 65535),))
-        worker.law.policy = policy.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+        worker.authorizer.policy = policy.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
         blob = hostile.public_blob(self._key)
         key = Key(
             authorized_keys.fingerprint(blob), "ssh-ed25519", 256, "", blob, "alice", file="keys/alice.pub", line=1
         )
-        worker.law.keyring = Keyring({key.fingerprint: key})
-        worker.reports.link = Supervisor(worker)  # type: ignore[assignment]  # `send` is all that is asked of it
+        worker.authorizer.keyring = Keyring({key.fingerprint: key})
+        worker.audit.link = Supervisor(worker)  # type: ignore[assignment]  # `send` is all that is asked of it
         return worker
 
     def enter(self, count: Count | None = None) -> None:
@@ -125,7 +117,7 @@ class Stage:
         thread.start()
         sock, (address, port) = self._listener.accept()
         conn = {"t": "conn", "c": f"c{port}", "source": address, "port": port}
-        self._worker._handle(self._worker.reports.link, conn, sock.detach())  # type: ignore[arg-type]
+        self._worker._handle(self._worker.audit.link, conn, sock.detach())  # type: ignore[arg-type]
         while thread.is_alive():
             self._turn(count, 0.001)
         self.target, _ = self._targets.accept()
@@ -138,7 +130,7 @@ class Stage:
         """The client goes."""
         self.client.sock.close()
         self.target.close()
-        while self._worker.connections:
+        while self._worker.connections.by_id:
             self._turn(None, 0.001)
 
     def _turn(self, count: Count | None, wait: float = 0.0) -> None:

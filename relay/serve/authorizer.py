@@ -65,7 +65,7 @@ class Authorizer:
         self._listening: tuple[tuple[Address, int], ...] = ()
         self._own_addresses()  # opens the kernel's socket before the first forward wants it
 
-    def judge(self, identity: Identity, target: Target | Destination) -> Decision:
+    def decide(self, identity: Identity, target: Target | Destination) -> Decision:
         """Judge one forward by the law of this moment (see core.policy.policy.judge)."""
         if self.is_frozen(identity.fingerprint):
             return Decision(
@@ -79,19 +79,19 @@ class Authorizer:
             return replace(verdict, reason=Reason.KEY_REVOKED)
         return verdict
 
-    def moment(self) -> DecisionInputs:
+    def inputs(self) -> DecisionInputs:
         """What is judged by now."""
         return DecisionInputs(self.policy, self.keyring, self.frozen, self._own_addresses(), int(time.time()))
 
-    def is_still(self, moment: DecisionInputs) -> bool:
+    def is_unchanged(self, inputs: DecisionInputs) -> bool:
         """Whether everything is judged now as it was at that moment."""
-        policy, keyring, frozen, own, second = moment
+        policy, keyring, frozen, own, second = inputs
         same = policy is self.policy and keyring is self.keyring and frozen is self.frozen
         return same and second == int(time.time()) and own == self._own_addresses()
 
-    def objection(self, identity: Identity, destination: Destination, zone: Zone | None) -> Revocation | None:
+    def revocation(self, identity: Identity, destination: Destination, zone: Zone | None) -> Revocation | None:
         """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""
-        verdict = self.judge(identity, destination)
+        verdict = self.decide(identity, destination)
         if not verdict.allowed:
             return Revocation(verdict.reason.value, verdict.detail)
         now = self.policy.inventory.zones.get(destination.zone)
@@ -99,7 +99,7 @@ class Authorizer:
             return None
         return Revocation("policy-changed", f"{destination.zone} is reached another way now")
 
-    def key_objection(self, identity: Identity) -> Revocation | None:
+    def key_revocation(self, identity: Identity) -> Revocation | None:
         """Why a connection may not go on whatever it is used for: its key; None while it may."""
         if self.is_frozen(identity.fingerprint):
             return Revocation(Reason.KEY_FROZEN.value, f"the key {identity.fingerprint} is frozen")
@@ -121,7 +121,7 @@ class Authorizer:
         self.frozen = dict(keys)
         self._changed()
 
-    def take(self, message: Message) -> bool:
+    def load(self, message: Message) -> bool:
         """Load one slice of `settings`, `policy` or `keys`; True when something is complete and in force."""
         kind = message["t"]
         if kind == "settings":

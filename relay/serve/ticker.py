@@ -1,40 +1,39 @@
-"""When does a serving process look after things by itself? At the same moments, all of them.
+"""Aligned periodic timers of a serving process.
 
-Whatever comes round for ever wakes the process, and a wake-up costs a tenth of a millisecond, however little there is
-to do: ten tasks that sleep a second each are ten of them, unless they sleep to the same beat. And what is of use to
-nobody while nobody is connected waits for somebody.
+Tasks that sleep until the same instants share their wake-ups: a wake-up costs a tenth of a millisecond, however little
+there is to do, so ten unaligned one-second timers would cost ten of them. `Ticker` stops while the process is idle.
 """
 
 import asyncio
 from collections.abc import Callable
 
 
-def left(now: float, period: float) -> float:
-    """Seconds from `now` to the next multiple of `period`, or to the one behind it where that is all but here."""
+def seconds_to_tick(now: float, period: float) -> float:
+    """Seconds from `now` to the next multiple of `period`, or to the one after it if that is all but reached."""
     rest = period - now % period
     return rest if rest >= period / 10 else rest + period
 
 
 async def run_ticker(period: float) -> None:
-    """Sleep until the next beat."""
-    await asyncio.sleep(left(asyncio.get_running_loop().time(), period))
+    """Sleep until the next multiple of `period`."""
+    await asyncio.sleep(seconds_to_tick(asyncio.get_running_loop().time(), period))
 
 
 class Ticker:
-    """The beat of one process, which stands still while `somebody` says that nobody is there."""
+    """The periodic timer of one process, which stops while `is_busy` is false."""
 
-    def __init__(self, somebody: Callable[[], bool]) -> None:
-        self._somebody = somebody
-        self._stirred = asyncio.Event()
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        self._woken = asyncio.Event()
 
-    def stir(self) -> None:
-        """Somebody has come, or there is something new to look at."""
-        self._stirred.set()
+    def wake(self) -> None:
+        """There is something to do again."""
+        self._woken.set()
 
     async def next(self, period: float, *, busy: bool = False) -> None:
-        """Sleep until the next beat; or, unless `busy`, while nobody is there, until `stir`."""
-        if busy or self._somebody():
+        """Sleep until the next multiple of `period`; while the process is idle until `wake`, unless `busy`."""
+        if busy or self._is_busy():
             await run_ticker(period)
         else:
-            self._stirred.clear()
-            await self._stirred.wait()
+            self._woken.clear()
+            await self._woken.wait()

@@ -404,10 +404,12 @@ def test_the_bastion_cve_2023_45140() -> None:
         "serve/worker/forward/dial.py",
         "serve/worker/process.py",  # to the supervisor's socket
     }
-    from relay.serve.worker.session import Adapter
+    from relay.serve.worker.authentication import Authentication
+    from relay.serve.worker.session import Session
 
     inherited = {"connection_requested", "server_requested", "session_requested", "unix_connection_requested"}
-    assert not inherited & set(vars(Adapter)), "nothing but Connection opens channels"
+    for hooks in (Authentication, Session):
+        assert not inherited & set(vars(hooks)), "nothing but Connection opens channels"
 
 
 def test_the_bastion_cve_2025_59339(one: Relay, echo: int) -> None:

@@ -126,9 +126,9 @@ class Owner(asyncssh.SSHServer):
             ours,
             lambda one, reason: self.ends.setdefault(number, reason),
             readable=True,
-            purse=RateLimiter(),
-            frame=self._frame,
-            patience=self._patience,
+            limiter=RateLimiter(),
+            writer=self._frame,
+            pacer=self._patience,
         )
         self.pipes.append(pipe)
         return pipe
@@ -274,7 +274,7 @@ class Plain:
     def close(self) -> None:
         """Let go of everything."""
         for pipe in self.owner.pipes:
-            pipe.cut("test")
+            pipe.abort("test")
         for target in self.owner.targets:
             target.close()
         for timer in (self.connection._beat, self.connection._rekey_timer, self.connection._login_timer):

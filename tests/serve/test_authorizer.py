@@ -1,5 +1,6 @@
-"""relay.serve.authorizer: what is judged by now, and whether that is still so."""
+"""The authorizer: decisions of one moment, and whether they still hold at a later one."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -13,7 +14,6 @@ from relay.core.keys.keyring import Keyring
 from relay.core.policy import policy as policies
 from relay.core.policy.model import Destination, Identity, Rule, TimeWindow, Zone
 from relay.net.kernel import netlink
-from relay.serve import authorizer as laws
 from relay.serve.authorizer import Authorizer
 
 NOON = 1_790_856_000  # a multiple of a minute: where hours, rules, keys and freezes begin and end
@@ -21,8 +21,8 @@ ZONE = Zone("office", (ip_network("192.168.1.0/24"),), "zt0")
 TO = Destination("office", ip_address("192.168.1.201"), 22)
 
 
-def law(until: int | None = None, expires: int | None = None, hours: int | None = None) -> Authorizer:
-    """One in which alice's one key reaches the office, until the times given."""
+def authorizer(until: int | None = None, expires: int | None = None, hours: int | None = None) -> Authorizer:
+    """An authorizer by which alice's key reaches the office, until the times given."""
     minute = 0 if hours is None else hours % 86400 // 60
     windows = () if hours is None else (TimeWindow(frozenset(range(7)), 0, minute),)
     rule = Rule(
@@ -39,7 +39,7 @@ def law(until: int | None = None, expires: int | None = None, hours: int | None 
 
 @pytest.fixture(autouse=True)
 def own() -> Iterator[None]:
-    """The law has asked the kernel for this machine's addresses; that socket is closed again."""
+    """Close the socket by which the authorizer asks the kernel for this machine's addresses."""
     yield
     netlink.unshare()
 
@@ -56,30 +56,30 @@ CHANGES: dict[str, Callable[[Authorizer], None]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_after_any_change_it_is_judged_again(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as nothing changes a judgement is not repeated; after each of these it is."""
-    monkeypatch.setattr(laws.time, "time", lambda: NOON + 0.2)
-    monkeypatch.setattr(laws.time, "monotonic", lambda: 1000.0)
-    made = law()
-    moment = made.moment()
-    assert made.is_still(moment)
-    monkeypatch.setattr(laws.time, "time", lambda: NOON + 0.999)
-    assert made.is_still(moment)
+def test_a_change_is_noticed(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing changes a decision holds; after each of these changes it has to be made again."""
+    monkeypatch.setattr(time, "time", lambda: NOON + 0.2)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    made = authorizer()
+    inputs = made.inputs()
+    assert made.is_unchanged(inputs)
+    monkeypatch.setattr(time, "time", lambda: NOON + 0.999)
+    assert made.is_unchanged(inputs)
     CHANGES[change](made)
-    assert not made.is_still(moment)
+    assert not made.is_unchanged(inputs)
 
 
 @pytest.mark.parametrize("kind", ["until", "expires", "hours", "frozen"])
 @given(before=st.floats(-1.5, 1.5), after=st.floats(0, 2))
-def test_what_begins_and_ends_by_the_clock_does_so_between_two_moments(kind: str, before: float, after: float) -> None:
-    """At any two times of one moment the answer is one, however near to the end of a rule, a key, hours or a freeze."""
+def test_times_take_effect_between_two_decisions(kind: str, before: float, after: float) -> None:
+    """While the inputs are unchanged so is the decision, however near a rule, key, hours or freeze is to its end."""
     first, second = NOON + before, NOON + before + after
-    made = law(**({} if kind == "frozen" else {kind: NOON}))
+    made = authorizer(**({} if kind == "frozen" else {kind: NOON}))
     if kind == "frozen":
         made.freeze({"SHA256:x": NOON})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laws.time, "time", lambda: first)
-        moment, verdict = made.moment(), made.judge(WHO, TO)
-        patch.setattr(laws.time, "time", lambda: second)
-        assert made.judge(WHO, TO) == verdict or not made.is_still(moment)
-        assert verdict.allowed == ((first < NOON) != (kind == "frozen"))
+        patch.setattr(time, "time", lambda: first)
+        inputs, decision = made.inputs(), made.decide(WHO, TO)
+        patch.setattr(time, "time", lambda: second)
+        assert made.decide(WHO, TO) == decision or not made.is_unchanged(inputs)
+        assert decision.allowed == ((first < NOON) != (kind == "frozen"))

@@ -87,7 +87,7 @@ async def test_what_waits_behind_a_close_has_an_end(fast: bool, why: str, monkey
         taken = one.owner.pipes[0].sent
         match why:
             case "cut" | "cut quietly":
-                one.owner.pipes[0].cut("key-revoked", quiet="quietly" in why)
+                one.owner.pipes[0].abort("key-revoked", quiet="quietly" in why)
             case "time":
                 async with asyncio.timeout(5):
                     while not one.owner.ends:

@@ -66,9 +66,9 @@ async def pipe(
         ours,
         lambda one, reason: None,
         readable=True,
-        purse=RateLimiter(),
-        frame=ClientWriter(),
-        patience=patience or ReadPacer(),
+        limiter=RateLimiter(),
+        writer=ClientWriter(),
+        pacer=patience or ReadPacer(),
     )
     made.connection_made(Sink(name, turns))  # type: ignore[arg-type]  # what a pipe asks of a channel
     return made, theirs
@@ -88,7 +88,7 @@ async def test_a_target_that_floods_gets_its_share_of_a_turn() -> None:
         assert ("keys", 1) in turns
         assert sum(size for name, size in turns if name == "bulk") <= 2 * ALL  # of two turns
     for one, target in ((bulk, bulk_target), (keys, keys_target)):
-        one.cut("test")
+        one.abort("test")
         target.close()
 
 
@@ -106,7 +106,7 @@ async def test_many_streams_share_a_turn() -> None:
     assert {size for _, size in turns} == {FAIR}
     assert patience.share == FAIR
     for one, target in made:
-        one.cut("test")
+        one.abort("test")
         target.close()
     assert patience.share == ALL
 
@@ -147,7 +147,7 @@ async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:
             break
     one._writable()
     assert 0 < one.sent - before <= ALL
-    one.cut("test")
+    one.abort("test")
     target.close()
 
 

@@ -474,7 +474,7 @@ def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) ->
                 target.send(b"too late")
             one.feed(one.packet(OTHERS["global"]))  # an answer that waits too
             await turns()
-            one.owner.pipes[0].cut("key-revoked")
+            one.owner.pipes[0].abort("key-revoked")
             one.connection._kex_complete = True
             one.connection._send_deferred_packets()
             for channel in one.connection._channels.values():

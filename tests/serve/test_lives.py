@@ -196,7 +196,7 @@ async def test_who_is_to_end_in_the_very_moment_it_comes_ends(tmp_path: Path, tu
         worker._received(link, message, ours.detach())
         for _ in range(turns):
             await asyncio.sleep(0)
-        worker.connections["c1"].end("killed", "the administrator has ended this")
+        worker.connections.by_id["c1"].end("killed", "the administrator has ended this")
         async with asyncio.timeout(3):
             while piece := await asyncio.get_running_loop().sock_recv(theirs, 4096):
                 heard += piece
@@ -209,4 +209,4 @@ async def test_who_is_to_end_in_the_very_moment_it_comes_ends(tmp_path: Path, tu
         netlink.unshare()
         await asyncio.sleep(0.05)
     assert b"the administrator has ended this" in heard
-    assert not worker.connections
+    assert not worker.connections.by_id

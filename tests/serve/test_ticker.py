@@ -1,5 +1,4 @@
-"""A relay that nobody is connected to sleeps; what has to be looked at is looked at together
-(relay/serve/ticker.py)."""
+"""Aligned timers of the serving processes, and an idle relay that sleeps."""
 
 import asyncio
 import time
@@ -9,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.serve.ticker import Ticker, left, run_ticker
+from relay.serve.ticker import Ticker, run_ticker, seconds_to_tick
 from tests.relay_process import Relay, relay, wait_for
 from tests.serve.hostile import Client, load_key
 
 
 @given(st.floats(0, 1e7), st.sampled_from([0.05, 0.5, 1.0, 2.0]))
-def test_a_beat_is_never_far_and_never_twice(now: float, period: float) -> None:
+def test_the_next_tick_is_neither_far_nor_at_once(now: float, period: float) -> None:
     """From any moment it is a tenth of a period away at least, eleven tenths at most, and at a multiple of it."""
-    rest = left(now, period)
+    rest = seconds_to_tick(now, period)
     assert period / 10 <= rest <= period * 1.1
     assert abs((now + rest) / period - round((now + rest) / period)) < 1e-6
 
 
-async def test_those_who_began_apart_wake_together() -> None:
-    """Two that began to wait at different times go on in the same turn of the loop."""
+async def test_timers_that_began_apart_fire_together() -> None:
+    """Tasks that began to wait at different times continue in the same turn of the loop."""
     ends: list[float] = []
 
     async def wait(after: float) -> None:
@@ -32,23 +31,23 @@ async def test_those_who_began_apart_wake_together() -> None:
         ends.append(asyncio.get_running_loop().time())
 
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(left(loop.time(), 0.2))
+    await asyncio.sleep(seconds_to_tick(loop.time(), 0.2))
     await asyncio.gather(wait(0.0), wait(0.03), wait(0.06))
     assert {round(end / 0.2) for end in ends} == {round(ends[0] / 0.2)}
     assert max(ends) - min(ends) < 0.02
 
 
-async def test_it_stands_still_while_nobody_is_there() -> None:
-    """Without anybody it waits for `stir`; who is busy, or not alone, goes by the clock."""
+async def test_a_ticker_stops_while_the_process_is_idle() -> None:
+    """Idle, it waits for `wake`; with a connection, or when the caller is busy, it goes by the clock."""
     here: list[str] = []
     one = Ticker(lambda: bool(here))
     waiting = asyncio.ensure_future(one.next(0.01))
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    one.stir()
+    one.wake()
     await asyncio.wait_for(waiting, 1)
     await asyncio.wait_for(one.next(0.01, busy=True), 1)
-    here.append("somebody")
+    here.append("a connection")
     await asyncio.wait_for(one.next(0.01), 1)
 
 

@@ -47,14 +47,14 @@ def law(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Author
     pairs = [str(where).rpartition(":") for where in status.get("listening", ())]
     made = Authorizer(lambda: None)
     listening = [[host.strip("[]"), int(port)] for host, _, port in pairs if port.isdigit()]
-    made.take({"t": "settings", "settings": settings_to_json(settings), "listening": listening})
+    made.load({"t": "settings", "settings": settings_to_json(settings), "listening": listening})
     for kind, lines in (("policy", snapshot.dump(policy)), ("keys", keyrings.dump(keys))):
-        made.take({"t": kind, "lines": list(lines), "first": True, "last": True})
+        made.load({"t": kind, "lines": list(lines), "first": True, "last": True})
     return made
 
 
 def foreseen(found: OpenSessions, judge: Authorizer) -> Iterator[ImpactedItem]:
-    """What would end by that law, as a worker would do it (see Adapter.judge_key and judge_again)."""
+    """What would end by that law, as a worker would do it (see Session.check_key and check_forwards)."""
     try:
         for one in found.connections:
             if one["person"]:
@@ -70,7 +70,7 @@ def _of(one: Row, judge: Authorizer) -> Iterator[ImpactedItem]:
         return  # only the supervisor knows of it: its worker said nothing
     touched, verified = bool(one.get("touched")), bool(one.get("verified"))
     who = Identity(str(one["person"]), str(one["key"]), source, "key", touched, verified)
-    why = judge.key_objection(who)
+    why = judge.key_revocation(who)
     if why is not None:
         yield ImpactedItem(one, None, *why)
         return
@@ -78,7 +78,7 @@ def _of(one: Row, judge: Authorizer) -> Iterator[ImpactedItem]:
         destination = Destination(str(row["zone"]), ip_address(str(row["address"])), int(row["port"]))
         interface, gateway = row.get("interface"), row.get("gateway")
         dialled = Zone(destination.zone, (), str(interface), None if gateway is None else ip_address(str(gateway)))
-        why = judge.objection(who, destination, None if interface is None else dialled)
+        why = judge.revocation(who, destination, None if interface is None else dialled)
         if why is not None:
             yield ImpactedItem(one, row, *why)
 

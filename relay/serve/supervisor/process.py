@@ -178,7 +178,7 @@ class Supervisor:
                 if not isinstance(error.__cause__, BlockingIOError) or self._loop.time() > deadline:
                     raise
             await asyncio.sleep(0.1)
-        event_spool.take(self._site.state / "run", self._record.event, self._record.say)
+        event_spool.replay(self._site.state / "run", self._record.event, self._record.say)
         self._forwards.inherit(unclosed)
         self._governor.recall()
         self._crew.listen()

@@ -1,7 +1,7 @@
-"""Who is out, while no supervisor is there to say so? A worker on its own looks at the key files itself.
+"""Enforces key revocations while the supervisor is down or silent, by polling the key files.
 
-Nobody new gets in by it: what vanished from the files or was revoked is out, nothing else changes. So a revocation
-holds for open connections too while the relay is stopped, restarting or broken.
+It only narrows: a key that has vanished from the files or is revoked there is refused, nothing else changes. So a
+revocation also ends open connections while the relay is stopped, restarting or broken.
 """
 
 import asyncio
@@ -14,35 +14,35 @@ from relay.core.keys.keyring import Keyring
 from relay.serve.authorizer import Authorizer
 from relay.site.key_files import read
 
-LOOK_SECONDS = 1.0  # as often as the supervisor looks
+POLL_SECONDS = 1.0  # as often as the supervisor
 
 assert concurrent.futures.thread  # imported for use after ready: asyncio would import it with the first thread
 
 
 class OfflineRevocation:
-    """The key files, as a worker without a supervisor sees them."""
+    """The key files as a worker without a supervisor reads them."""
 
-    def __init__(self, law: Authorizer, bug: Callable[[BaseException], None]) -> None:
-        self._law = law
+    def __init__(self, authorizer: Authorizer, bug: Callable[[BaseException], None]) -> None:
+        self._authorizer = authorizer
         self._bug = bug
         self._loop = asyncio.get_running_loop()
         self._files: Keyring | None = None
-        self._looked = float("-inf")
-        self.site: Path | None = None  # None: a supervisor that does not say where it is
+        self._polled = float("-inf")
+        self.site: Path | None = None  # None: the supervisor has not named its site
 
-    async def look(self) -> None:
-        """Look again, at most once a second. Raises nothing."""
+    async def poll(self) -> None:
+        """Read the key files, at most once a second, and take out keys that are no longer allowed. Raises nothing."""
         now = self._loop.time()
-        if self.site is None or now - self._looked < LOOK_SECONDS:
+        if self.site is None or now - self._polled < POLL_SECONDS:
             return
-        self._looked = now
-        law = self._law
+        self._polled = now
+        authorizer = self._authorizer
+        offsets, rsa_bits = authorizer.policy.offsets, authorizer.settings.limits.rsa_bits
         try:
-            files = self._files = await asyncio.to_thread(
-                read, self.site, self._files, offsets=law.policy.offsets, rsa_bits=law.settings.limits.rsa_bits
-            )
-        except Exception as error:  # the worker looks for a supervisor all the same
+            files = await asyncio.to_thread(read, self.site, self._files, offsets=offsets, rsa_bits=rsa_bits)
+        except Exception as error:  # the worker goes on: it has to find a supervisor
             self._bug(error)
             return
-        if law.keyring.keys.keys() - keyrings.narrowed(law.keyring, files).keys.keys():
-            law.narrow(files)
+        self._files = files
+        if authorizer.keyring.keys.keys() - keyrings.narrowed(authorizer.keyring, files).keys.keys():
+            authorizer.narrow(files)

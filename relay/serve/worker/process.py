@@ -1,7 +1,7 @@
-"""The worker process: SSH, judging, dialling and relaying for the connections that the supervisor hands over.
+"""The worker process: SSH, authorization, dialling and relaying for the connections that the supervisor hands over.
 
-It imports everything it needs before it says hello, and nothing after: it may live on for a day after an upgrade
-has replaced its files. It starts no program, opens no listener, and writes no file but its own lock.
+It imports everything before it says hello, and nothing after: it may live on for a day after an upgrade has replaced
+its files. It starts no program, opens no listener, and writes no file but its own lock and spool.
 """
 
 from relay.serve import import_stubs
@@ -21,98 +21,95 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import asyncssh
 from asyncssh.logging import SSHLogger
 from asyncssh.packet import SSHPacketLogger
 
 from relay import __version__
 from relay.core.ids import Ids
-from relay.core.policy.model import Identity
 from relay.errors import RelayError
-from relay.serve import event_spool, ssh_algorithms
+from relay.serve import event_spool
 from relay.serve.authorizer import Authorizer
 from relay.serve.ipc import VERSION, IpcLink, Message
 from relay.serve.ticker import Ticker
 from relay.serve.worker import session_listing
 from relay.serve.worker.audit_client import AuditClient
+from relay.serve.worker.authentication import LOGIN_SECONDS, Authentication
+from relay.serve.worker.connections import Connections
+from relay.serve.worker.forward.context import WorkerContext
 from relay.serve.worker.forward.forward import Forward
-from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
+from relay.serve.worker.forward.read_pacing import ReadPacer
 from relay.serve.worker.limit_share import LimitShare
 from relay.serve.worker.offline_revocation import OfflineRevocation
-from relay.serve.worker.preauth_scheduler import PreauthScheduler
 from relay.serve.worker.reauthorization import Reauthorization
-from relay.serve.worker.session import LOGIN_SECONDS, Adapter
+from relay.serve.worker.session import Session
 from relay.serve.worker.ssh import asyncssh_contract
-from relay.serve.worker.ssh.connection import Connection
-from relay.serve.worker.ssh.fastpath.from_client import ClientReader
 from relay.serve.worker.ssh.fastpath.to_client import ClientWriter
 from relay.serve.worker.statistics import WorkerStatistics
 from relay.serve.worker.zone_watch import ZoneWatch
-from relay.store import host_keys
 
 RETRY_SECONDS = 0.2  # between attempts to reach a supervisor
-VERSION_LINE = "relay"  # in SSH-2.0-...: what it is, not which version
 
 assert encodings.idna  # imported for use after ready: codecs load on first use
 
+_HAS_ROUTE_GUARD = sys.platform == "linux"  # elsewhere zones cannot be checked
+
 
 class Worker:
-    """One worker. Its parts: `law` says what is allowed, `reports` what is recorded, adapters serve the clients."""
+    """One worker: its link to the supervisor, its connections, and the parts that these share."""
 
     def __init__(self, state: Path, name: str, first: socket.socket | None = None) -> None:
-        """`first` leads to the supervisor that started us; any later one is reached by its path.
+        """`first` leads to the supervisor that started this process; any later one is reached by its path.
 
-        Raises RelayError where the installed asyncssh is none that a client can be served by.
+        Raises RelayError where the installed asyncssh cannot serve clients.
         """
         asyncssh_contract.demand()
         self.loop = asyncio.get_running_loop()
-        self.name = name
-        self.figures = WorkerStatistics()
-        self.reports = AuditClient(self.make_id, self.now_us)
-        self.connections: dict[str, Adapter] = {}
-        self.forwards: dict[str, Forward] = {}
-        self._judging = Reauthorization(self.connections.values, self.bug)
-        self.law = Authorizer(self._judging.look_now)
-        self.zones = ZoneWatch(self._held, self.bug, lambda: not self.connections)
+        self.audit = AuditClient(self._make_id, _now_us)
+        self._reauthorization = Reauthorization(self._sessions, self.audit.report_bug)
+        self.authorizer = Authorizer(self._reauthorization.check_now)
+        self.zones = ZoneWatch(self._forwards, self.audit.report_bug, lambda: not self.connections.by_id)
+        self.context = WorkerContext(
+            worker=name,
+            authorizer=self.authorizer,
+            audit=self.audit,
+            limits=LimitShare(),
+            statistics=WorkerStatistics(),
+            pacer=ReadPacer(),
+            writer=ClientWriter(),
+            owns_address=self.zones.owns,
+            make_id=self._make_id,
+            now_us=_now_us,
+        )
+        self._name = name
         self._state = state
         self._first = first
-        self._alone = OfflineRevocation(self.law, self.bug)
+        self._offline = OfflineRevocation(self.authorizer, self.audit.report_bug)
         self._slot: int | None = None
         self._ids = Ids(os.getpid())
-        self._options: asyncssh.SSHServerConnectionOptions | None = None
         self._draining = False
-        self.portion = LimitShare()
-        self.frame = ClientWriter()
-        self.patience = ReadPacer()
-        self._intake = ClientReader()
-        self._slow = asyncssh_contract.problem()  # why nothing goes the fast path
-        self.lobby = PreauthScheduler(time.monotonic, self.loop.call_soon)
-        self._told: dict[str, bool] = {}  # connections that a supervisor heard of before its welcome; whether proven
-        self._drain_end: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
-        self._beat = Ticker(lambda: bool(self.connections))
+        self.connections = Connections(
+            self.context, state, authenticated=self._authenticated, ended=self._connection_ended
+        )
+        # connections of which a supervisor heard before its welcome; whether they were authenticated then
+        self._announced: dict[str, bool] = {}
+        self._drain_timer: asyncio.TimerHandle | None = None  # set while it is a lost link that made us drain
+        self._ticker = Ticker(lambda: bool(self.connections.by_id))
         self._over = asyncio.Event()
         self._link_lost = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
         self._lock = _lock(state / "run" / f"{name}.lock")
 
-    # ---- clocks and ids
-
-    def now_us(self) -> int:
-        """UTC microseconds."""
-        return time.time_ns() // 1000
-
-    def now(self) -> int:
-        """Unix seconds."""
-        return int(time.time())
-
-    def make_id(self) -> str:
+    def _make_id(self) -> str:
         """A new id of this worker's slot."""
-        return self._ids.make(self.now_us())
+        return self._ids.make(_now_us())
 
-    def bug(self, error: BaseException) -> None:
-        """Write an exception of ours down."""
-        self.reports.report_bug(error)
+    def _sessions(self) -> Iterator[Session]:
+        return self.connections.sessions()
+
+    def _forwards(self) -> Iterator[Forward]:
+        return self.connections.forwards()
 
     # ---- the life of the process
 
@@ -120,29 +117,62 @@ class Worker:
         """Serve until there is nothing left to serve."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._stop, 5.0)
-        judging = asyncio.create_task(self._judging.run(), name="judge again")
-        looking = asyncio.create_task(self.zones.run(), name="look at the zones") if _GUARDED else None
-        counting = asyncio.create_task(
-            self.figures.run(self._watched, self.forwards.values, self._tell, self._beat), name="tell the figures"
-        )
-        talking = asyncio.create_task(self._talk(), name="talk to the supervisor")
-        using = asyncio.create_task(self.portion.tell(self._tell, self._beat), name="tell what is in use")
+        context = self.context
+        tasks = [
+            asyncio.create_task(self._reauthorization.run(), name="reauthorization"),
+            asyncio.create_task(
+                context.statistics.run(self._is_watched, self.connections.recorded_forwards, self._send, self._ticker),
+                name="statistics",
+            ),
+            asyncio.create_task(context.limits.report(self._send, self._ticker), name="limits"),
+            asyncio.create_task(self._keep_link(), name="link"),
+        ]
+        if _HAS_ROUTE_GUARD:
+            tasks.append(asyncio.create_task(self.zones.run(), name="zones"))
         await self._over.wait()
-        using.cancel()
-        talking.cancel()
-        counting.cancel()
-        judging.cancel()
-        if looking is not None:
-            looking.cancel()
+        for task in tasks:
+            task.cancel()
         run = self._state / "run"
         with contextlib.suppress(OSError):  # a full disk: the next supervisor closes what is open, without its counters
-            if self.reports.unacknowledged:
-                event_spool.leave(run / f"{self.name}{event_spool.SUFFIX}", self.reports.unacknowledged_events())
+            if self.audit.unacknowledged:
+                event_spool.write(run / f"{self._name}{event_spool.SUFFIX}", self.audit.unacknowledged_events())
         with contextlib.suppress(OSError):
-            (run / f"{self.name}.lock").unlink()
+            (run / f"{self._name}.lock").unlink()
 
-    async def _talk(self) -> None:
-        """Keep a link to whichever supervisor listens; without one, open forwards go on and new ones are refused."""
+    def _stop(self, seconds: float) -> None:
+        """End: open forwards have `seconds`, then they are ended with their closing rows."""
+        self._draining = True
+        self._drain_timer = None
+        self.loop.call_later(seconds if self.connections.recorded_forwards() else 0, self._end_all)
+
+    def _drained(self) -> None:
+        """Draining has lasted long enough."""
+        if self._draining:
+            self._drain_timer = None
+            self._end_all("drained", "this relay process is being replaced; please reconnect")
+
+    def _end_all(self, reason: str = "server-stopped", text: str = "stopping") -> None:
+        for connection in tuple(self.connections.by_id.values()):
+            connection.end(reason, text)
+        # closing rows are on their way; the supervisor acknowledges them
+        self.loop.call_later(0.05, self._end_when_acknowledged, self.loop.time() + 5)
+
+    def _end_when_acknowledged(self, deadline: float) -> None:
+        if (self.audit.unacknowledged or self.connections.by_id) and self.loop.time() < deadline:
+            self.loop.call_later(0.05, self._end_when_acknowledged, deadline)
+        else:
+            self._over.set()
+
+    def _end_when_empty(self) -> None:
+        if self._draining and not self.connections.by_id and not self.audit.unacknowledged:
+            self._over.set()
+        elif self._draining and not self.connections.by_id and self.audit.link is not None:
+            self.loop.call_later(0.2, self._end_when_empty)
+
+    # ---- the link to the supervisor
+
+    async def _keep_link(self) -> None:
+        """Keep a link to the supervisor that listens; without one, open forwards go on and new ones are refused."""
         while True:
             try:
                 sock = await self._connect()
@@ -151,28 +181,20 @@ class Worker:
                     self._over.set()
                     return
                 self._end_when_empty()
-                await self._alone.look()
+                await self._offline.poll()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._link_lost.clear()
-            link = IpcLink(sock, self._received, self._lost)
-            hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self.name}
-            link.send({**hello, "slot": self._slot, "can": session_listing.CAN, "slow": self._slow})
-            self._told = {}
-            for adapter in self.connections.values():
-                self._told[adapter.id] = adapter.identity is not None
-                link.send(_have(adapter))
-            for forward in self.forwards.values():
-                link.send({"t": "holding", **forward.slot()})
-            link.send({"t": "joined"})
+            link = IpcLink(sock, self._received, lambda _: self._link_lost.set())
+            self._say_hello(link)
             await self._link_lost.wait()
-            self.reports.disconnected()
+            self.audit.disconnected()
             if not self._draining:  # the next supervisor starts its own workers; this one serves what it has
                 self._draining = True
-                self._drain_end = self.loop.call_later(self.law.settings.limits.drain, self._drained)
+                self._drain_timer = self.loop.call_later(self.authorizer.settings.limits.drain, self._drained)
 
     async def _connect(self) -> socket.socket:
-        """The way to a supervisor. Raises OSError when none listens."""
+        """A socket to a supervisor. Raises OSError when none listens."""
         if self._first is not None:
             sock, self._first = self._first, None
             return sock
@@ -185,8 +207,16 @@ class Worker:
             raise
         return sock
 
-    def _lost(self, link: IpcLink) -> None:
-        self._link_lost.set()
+    def _say_hello(self, link: IpcLink) -> None:
+        hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self._name}
+        link.send({**hello, "slot": self._slot, "can": session_listing.CAN, "slow": self.connections.fast_path_off})
+        self._announced = {}
+        for connection in self.connections.by_id.values():
+            self._announced[connection.id] = isinstance(connection, Session)
+            link.send(_have(connection))
+        for forward in self.connections.recorded_forwards():
+            link.send(forward.slot())
+        link.send({"t": "joined"})
 
     def _received(self, link: IpcLink, message: Message, descriptor: int | None) -> None:
         try:
@@ -195,44 +225,37 @@ class Worker:
             if descriptor is not None:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            self.bug(error)
+            self.audit.report_bug(error)
 
     def _handle(self, link: IpcLink, message: Message, descriptor: int | None) -> None:
         match message.get("t"):
-            case "opened":  # somebody waits for it
-                self.reports.opening_answered(message["f"], "")
+            case "opened":
+                self.audit.opening_answered(message["f"], "")
+            case "busy":
+                self.audit.opening_answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
+            case "ack":
+                self.audit.acknowledged(message["ids"])
             case "welcome":
-                self._take_slot(int(message["slot"]))
-                site = message.get("site")
-                self._alone.site = Path(str(site)) if site else None
-                if message.get("ours") and self._drain_end is not None:
-                    # only the link was lost: the supervisor that sends us clients is there again
-                    self._drain_end.cancel()
-                    self._drain_end = None
-                    self._draining = False
-                self._tell_again(link)
-                self.reports.resend(link)
-                self._beat.stir()
-                self._end_when_empty()
+                self._welcomed(link, message)
             case "settings" | "policy" | "keys":
-                if self.law.take(message) and message["t"] == "settings":
+                if self.authorizer.load(message) and message["t"] == "settings":
                     self._settings_changed()
             case "conn" if descriptor is not None:
-                self._serve(message, descriptor)
-            case "conn":  # no descriptor was free to take it: the client is lost, its place at the door is not
+                if not self.connections.by_id:  # the first one: periodic work begins again
+                    self.zones.begin()
+                    self._ticker.wake()
+                self.connections.serve(message, descriptor)
+            case "conn":  # no descriptor was free to take it: the client is lost, its slot at the supervisor is not
                 link.send({"t": "gone", "c": message["c"]})
-            case "busy":
-                self.reports.opening_answered(message["f"], str(message["reason"]), str(message.get("limit", "")))
-            case "ack":
-                self.reports.acknowledged(message["ids"])
             case "drop":
-                adapter = self.connections.get(message["c"])
-                if adapter is not None:
-                    adapter.end(str(message["why"]), str(message.get("text", "the place is needed, please try again")))
+                connection = self.connections.by_id.get(message["c"])
+                if connection is not None:
+                    text = str(message.get("text", "the place is needed, please try again"))
+                    connection.end(str(message["why"]), text)
             case "share":
-                self.portion.purses.share({str(person): float(part) for person, part in message["parts"].items()})
+                self.context.limits.rates.share({str(person): float(part) for person, part in message["parts"].items()})
             case "frozen":
-                self.law.freeze({str(key): int(until) for key, until in message["keys"].items()})
+                self.authorizer.freeze({str(key): int(until) for key, until in message["keys"].items()})
             case "drain":
                 self._draining = True
                 self.loop.call_later(float(message["seconds"]), self._drained)
@@ -240,19 +263,36 @@ class Worker:
             case "stop":
                 self._stop(float(message["seconds"]))
             case "handover":
-                self.reports.expect_successor(float(message["seconds"]))
+                self.audit.expect_successor(float(message["seconds"]))
             case "list" | "kill":
-                self._keep(self.loop.create_task(self._carry_out(link, message), name=message["t"]))
+                task = self.loop.create_task(self._answer(link, message), name=message["t"])
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             case "ping":
                 link.send({"t": "pong", "n": message.get("n")})
             case _:
                 pass  # of a newer supervisor
 
-    def _settings_changed(self) -> None:
-        self.reports.timeout = self.law.settings.limits.row_timeout
-        self.portion.change(self.law.settings)
-        self._options = None
-        self._beat.stir()
+    def _welcomed(self, link: IpcLink, message: Message) -> None:
+        self._take_slot(int(message["slot"]))
+        site = message.get("site")
+        self._offline.site = Path(str(site)) if site else None
+        if message.get("ours") and self._drain_timer is not None:
+            # only the link was lost: the supervisor that sends us clients is there again
+            self._drain_timer.cancel()
+            self._drain_timer = None
+            self._draining = False
+        # what became of connections between hello and welcome, when no link was known
+        for number, was_authenticated in self._announced.items():
+            connection = self.connections.by_id.get(number)
+            if connection is None:
+                link.send({"t": "gone", "c": number, "why": ""})
+            elif isinstance(connection, Session) and not was_authenticated:
+                link.send(_auth(connection))
+        self._announced = {}
+        self.audit.resend(link)
+        self._ticker.wake()
+        self._end_when_empty()
 
     def _take_slot(self, slot: int) -> None:
         """Make ids of that slot, and leave it in the lock for a supervisor that starts before we join it."""
@@ -261,194 +301,87 @@ class Worker:
         with contextlib.suppress(OSError):  # a full disk: the next supervisor learns it a moment later
             os.pwrite(self._lock, f"slot {slot}\n".encode(), 0)
 
-    def _watched(self) -> bool:
-        return bool(self.law.settings.metrics) and self.reports.link is not None
+    def _settings_changed(self) -> None:
+        self.audit.timeout = self.authorizer.settings.limits.row_timeout
+        self.context.limits.change(self.authorizer.settings)
+        self.connections.settings_changed()
+        self._ticker.wake()
 
-    def _tell(self, message: Message) -> None:
-        if self.reports.link is not None:
-            self.reports.link.send(message)
+    async def _answer(self, link: IpcLink, message: Message) -> None:
+        """Answer `list` or `kill`."""
+        try:
+            answer = session_listing.kill if message["t"] == "kill" else session_listing.listing
+            await answer(link, message, self.connections.by_id, self.audit, self._name)
+        except Exception as error:  # what is open goes on; the supervisor reports that this worker did not answer
+            self.audit.report_bug(error)
 
-    def _stop(self, seconds: float) -> None:
-        """End: open forwards have `seconds`, then they are cut with their closing rows."""
-        self._draining = True
-        self._drain_end = None
-        self.loop.call_later(seconds if self.forwards else 0, self._cut_all)
+    def _is_watched(self) -> bool:
+        return bool(self.authorizer.settings.metrics) and self.audit.link is not None
 
-    def _drained(self) -> None:
-        """Draining has lasted long enough."""
-        if self._draining:
-            self._drain_end = None
-            self._cut_all("drained", "this part of the relay has served its time, please connect again")
-
-    def _cut_all(self, reason: str = "server-stopped", text: str = "stopping") -> None:
-        for adapter in tuple(self.connections.values()):
-            adapter.end(reason, text)
-        # closing rows are on their way; the supervisor acknowledges them
-        self.loop.call_later(0.05, self._end_when_told, self.loop.time() + 5)
-
-    def _end_when_told(self, deadline: float) -> None:
-        if (self.reports.unacknowledged or self.connections) and self.loop.time() < deadline:
-            self.loop.call_later(0.05, self._end_when_told, deadline)
-        else:
-            self._over.set()
-
-    def _end_when_empty(self) -> None:
-        if self._draining and not self.connections and not self.reports.unacknowledged:
-            self._over.set()
-        elif self._draining and not self.connections and self.reports.link is not None:
-            self.loop.call_later(0.2, self._end_when_empty)
+    def _send(self, message: Message, *, delay: float = 0.0) -> None:
+        if self.audit.link is not None:
+            self.audit.link.send(message, delay=delay)
 
     # ---- connections
 
-    def _serve(self, message: Message, descriptor: int) -> None:
-        sock = socket.socket(fileno=descriptor)
-        sock.setblocking(False)
-        adapter = Adapter(self, message["c"], message["source"], message["port"], float(message.get("slow", 0.0)))
-        if not self.connections:  # the first one: what stood still goes on
-            self._judging.look_now()
-            self.zones.begin()
-            self._beat.stir()
-        self.connections[adapter.id] = adapter
-        self.lobby.work(lambda: self._accept(adapter, sock))
+    def _authenticated(self, session: Session) -> None:
+        """A client has proven a key: the supervisor counts it for the person from now on."""
+        self._reauthorization.check_now()
+        self._send(_auth(session), delay=LOGIN_SECONDS)
 
-    def _accept(self, adapter: Adapter, sock: socket.socket) -> None:
-        try:
-            options = self._options or self._make_options()
-            connection = Connection(
-                *(self.loop, options, adapter, self.law.settings.limits),
-                intake=self._intake,
-                reader=PacedSocket(self.patience, sock),
-                fast=not self._slow,
-            )
-            if self._slow:
-                self._keep(self.loop.create_task(self._accept_slowly(adapter, connection, sock), name="accept"))
-            else:  # what that does, without a task and a future, and two turns of the loop (see `contract`)
-                cast(Any, self.loop)._make_socket_transport(sock, connection)
-        except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
-            if not isinstance(error, OSError):
-                self.bug(error)
-            sock.close()
-            adapter.connection_lost(error)
-
-    async def _accept_slowly(self, adapter: Adapter, connection: Connection, sock: socket.socket) -> None:
-        try:
-            await self.loop.connect_accepted_socket(lambda: connection, sock)
-        except OSError as error:  # it is gone already
-            sock.close()
-            adapter.connection_lost(error)
-
-    def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
-        settings = self.law.settings
-        keys = [asyncssh.import_private_key(key.private) for key in host_keys.load(self._state)]
-        self._options = asyncssh.SSHServerConnectionOptions(
-            server_host_keys=keys,
-            server_version=VERSION_LINE,
-            kex_algs=ssh_algorithms.KEX,
-            encryption_algs=ssh_algorithms.ciphers(settings.chacha, ssh_algorithms.cpu_has_aes()),
-            mac_algs=ssh_algorithms.MAC,
-            compression_algs=None,
-            signature_algs=ssh_algorithms.SIGNATURES,
-            login_timeout=settings.limits.login_grace,
-            keepalive_interval=0,
-            gss_host=None,
-            x509_trusted_certs=None,
-            send_server_host_keys=True,
-            allow_pty=False,
-            agent_forwarding=False,
-            x11_forwarding=False,
-            rdns_lookup=False,
-            tcp_keepalive=True,
-        )
-        return self._options
-
-    def _tell_again(self, link: IpcLink) -> None:
-        """What became of connections between our words about them and the welcome, when nobody was told."""
-        for number, proven in self._told.items():
-            adapter = self.connections.get(number)
-            if adapter is None:
-                link.send({"t": "gone", "c": number, "why": ""})
-            elif adapter.identity is not None and not proven:
-                link.send(_auth(adapter.id, adapter.identity))
-        self._told = {}
-
-    def authenticated(self, adapter: Adapter) -> None:
-        """A connection has proven its key: the supervisor no longer counts it among strangers."""
-        who = adapter.identity
-        if who is not None and self.reports.link is not None:
-            self.reports.link.send(_auth(adapter.id, who), delay=LOGIN_SECONDS)
-
-    def gone(self, adapter: Adapter, why: str, exchanged: bool) -> None:
-        """A connection is over; `why` is how, if it proved no key; `exchanged`: it began a key exchange."""
-        self.connections.pop(adapter.id, None)
-        if self.reports.link is not None:
-            self.reports.link.send({"t": "gone", "c": adapter.id, "why": why, "exchanged": exchanged})
+    def _connection_ended(self, connection: str, failure: str, exchanged: bool) -> None:
+        """A connection is over; `failure`: its class, if it was not authenticated."""
+        self._send({"t": "gone", "c": connection, "why": failure, "exchanged": exchanged})
         if self._draining:
             self._end_when_empty()
 
-    # ---- what is open
 
-    async def _carry_out(self, link: IpcLink, message: Message) -> None:
-        """The supervisor asks what is open, or wants something of it to end."""
-        try:
-            answer = session_listing.end if message["t"] == "kill" else session_listing.listing
-            await answer(link, message, self.connections, self.reports, self.name)
-        except Exception as error:  # what is open goes on; the supervisor says that this worker did not answer
-            self.bug(error)
-
-    def _held(self) -> Iterator[Forward]:
-        for adapter in tuple(self.connections.values()):
-            yield from adapter.held()
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        _TASKS.add(task)
-        task.add_done_callback(_TASKS.discard)
+def _now_us() -> int:
+    """UTC microseconds."""
+    return time.time_ns() // 1000
 
 
-_GUARDED = sys.platform == "linux"  # elsewhere zones cannot be looked at
-_TASKS: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
+def _auth(session: Session) -> Message:
+    identity = session.identity
+    return {"t": "auth", "c": session.id, "person": identity.person, "key": identity.fingerprint}
 
 
-def _auth(connection: str, who: Identity) -> Message:
-    """A connection has proven its key."""
-    return {"t": "auth", "c": connection, "person": who.person, "key": who.fingerprint}
-
-
-def _have(adapter: Adapter) -> Message:
+def _have(connection: Authentication | Session) -> Message:
     """What a new supervisor has to know of a connection."""
-    who = adapter.identity
+    identity = connection.identity if isinstance(connection, Session) else None
     return {
         "t": "have",
-        "c": adapter.id,
-        "source": str(adapter.source),
-        "person": who.person if who is not None else "",
-        "key": who.fingerprint if who is not None else "",
-        "proven": who is not None,
+        "c": connection.id,
+        "source": str(connection.client.source),
+        "person": identity.person if identity is not None else "",
+        "key": identity.fingerprint if identity is not None else "",
+        "proven": identity is not None,
     }
 
 
 def _lock(path: Path) -> int:
-    """Hold a lock for as long as this process lives: the next supervisor learns from it who is still there."""
+    """Hold a lock for as long as this process lives: it tells the next supervisor which workers are alive."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):  # a supervisor that starts removes locks that nobody holds
+        with contextlib.suppress(FileNotFoundError):  # a supervisor that starts removes locks that no process holds
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         os.close(descriptor)
 
 
-def _hush() -> None:
-    """Let asyncssh compose no log: a line for each packet, which nobody reads, was a tenth of a log-in's time."""
+def _silence_asyncssh() -> None:
+    """Let asyncssh compose no log: a line for each packet, which is never read, was a tenth of a log-in's time."""
 
     def nothing(*args: object, **kwargs: object) -> None:
-        """What matters is recorded by our own code."""
+        """Our own code records what matters."""
 
     SSHLogger.log = SSHPacketLogger._log_packet = nothing  # type: ignore[method-assign]  # in this process only
 
 
 def main() -> None:
     """`python -m relay.serve.worker STATE NAME [DESCRIPTOR]`: started by the supervisor only."""
-    _hush()
+    _silence_asyncssh()
     gc.collect()
     gc.freeze()
 

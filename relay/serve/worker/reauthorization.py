@@ -1,74 +1,72 @@
-"""Is what a worker carries still allowed? All of it is judged again after each change of the law, and every second.
+"""Periodic re-authorization of everything that a worker has open: after each change, and once a second.
 
-Where nothing is carried there is nothing to judge: `look_now` says when somebody has come.
-
-Keys first, as they are the quickest to ask and the most urgent; then each forward, those being opened too. Whatever
-else the worker does comes between: a turn of the loop takes about a millisecond of it.
+Sleeps while the worker has no sessions; `check_now` wakes it. Keys come first, as they are the quickest to check and
+the most urgent; then each forward, including those that are being opened. Other work of the loop comes between.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
-from relay.serve.ticker import left
-from relay.serve.worker.session import Adapter
+from relay.serve.ticker import seconds_to_tick
+from relay.serve.worker.session import Session
 
-BELT = 1.0  # seconds: hours, until and expiry pass without a message
-TURN = 0.001  # seconds of judging before the others have their turn
+SECONDS = 1.0  # rules' hours, `until` and key expiry pass without a message
+TURN = 0.001  # seconds of checking before other work has its turn
 
 
 class LoopSlices:
-    """Lets others have their turn in a long work."""
+    """Divides a long task into slices, between which other work of the loop is done."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
 
     async def rest(self) -> None:
-        """Called between two pieces of it: nothing, or a turn of everybody else."""
+        """Called between two steps: returns at once, or after a turn of the loop when the slice is used up."""
         if self._loop.time() - self._began >= TURN:
             await asyncio.sleep(0)
             self._began = self._loop.time()
 
 
 class Reauthorization:
-    """Judges again for ever. `connections` gives all connections of the worker."""
+    """Checks all sessions for ever. `sessions` gives those of the worker."""
 
-    def __init__(self, connections: Callable[[], Iterable[Adapter]], bug: Callable[[BaseException], None]) -> None:
-        self._connections = connections
+    def __init__(self, sessions: Callable[[], Iterable[Session]], bug: Callable[[BaseException], None]) -> None:
+        self._sessions = sessions
         self._bug = bug
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def look_now(self) -> None:
-        """The law has changed, or somebody has come."""
+    def check_now(self) -> None:
+        """The configuration has changed, or there is a first session."""
         self._changed.set()
 
     async def run(self) -> None:
         """For ever; ends by being cancelled."""
         while True:
-            somebody = next(iter(self._connections()), None) is not None
+            is_idle = next(iter(self._sessions()), None) is None
             try:
-                async with asyncio.timeout(left(self._loop.time(), BELT) if somebody else None):
+                async with asyncio.timeout(None if is_idle else seconds_to_tick(self._loop.time(), SECONDS)):
                     await self._changed.wait()
             except TimeoutError:
                 pass
             self._changed.clear()
-            await self.judge()
+            await self.check_all()
 
-    async def judge(self) -> None:
-        """Once."""
-        turns = LoopSlices()
-        for question in (_key, Adapter.judge_again):
-            for adapter in tuple(self._connections()):
+    async def check_all(self) -> None:
+        """Check every session once."""
+        slices = LoopSlices()
+        for check in (_check_key, Session.check_forwards):
+            for session in tuple(self._sessions()):
                 try:
-                    for _ in question(adapter):
-                        await turns.rest()
-                except Exception as error:  # one connection's trouble must not keep the others from being judged
+                    for _ in check(session):
+                        await slices.rest()
+                except Exception as error:  # a bug in one session must not keep the others from being checked
                     self._bug(error)
-                    adapter.end("internal-error", "an internal error")
-                await turns.rest()
+                    session.end("internal-error", "an internal error")
+                await slices.rest()
 
 
-def _key(adapter: Adapter) -> Iterator[None]:
-    adapter.judge_key()
+def _check_key(session: Session) -> Iterator[None]:
+    session.check_key()
     yield

@@ -1,6 +1,6 @@
-"""What does this worker carry, and what of it ends because somebody says so?
+"""A worker's answers to `list` and `kill`: what is open, and the end of what an administrator names.
 
-Answers go to the supervisor in slices, each well below the bound of a frame, and only as fast as it takes them.
+Answers go to the supervisor in slices, each well below the bound of a frame, and only as fast as it reads them.
 """
 
 import asyncio
@@ -10,115 +10,118 @@ from typing import Any
 from relay.core.audit.event import Value
 from relay.serve.authorizer import Revocation
 from relay.serve.ipc import IpcLink, Message
+from relay.serve.worker import client_messages
 from relay.serve.worker.audit_client import AuditClient
+from relay.serve.worker.authentication import Authentication
 from relay.serve.worker.forward.forward import Forward
 from relay.serve.worker.reauthorization import LoopSlices
-from relay.serve.worker.session import Adapter
+from relay.serve.worker.session import Session
 
-CAN = ["list", "kill"]  # what of it this release understands; told to the supervisor in `hello`
+CAN = ["list", "kill"]  # the commands of this release, for `hello`
 SLICE = 64  # rows in one message; one has some 600 bytes, 2,000 at most
 KILLED = "killed"  # the reason on record
 
-_Found = tuple[Adapter, tuple[Forward, ...] | None]  # these forwards of it; None: the whole connection
+Connections = Mapping[str, Authentication | Session]
 
 
-async def listing(
-    link: IpcLink, message: Message, connections: Mapping[str, Adapter], reports: AuditClient, worker: str
-) -> None:
-    """Answer `list`: everything that is open, and who is at the door."""
-    out = _Slices(link, "listing", message["n"])
-    turns = LoopSlices()
-    for adapter in tuple(connections.values()):
-        out.connection(adapter.listed())
-        for forward in adapter.held():
-            if forward.id:  # else it is not judged yet
-                out.forward(forward.listed())
-            await out.room()
-        await out.room()
-        await turns.rest()
-    out.last()
+async def listing(link: IpcLink, message: Message, connections: Connections, audit: AuditClient, worker: str) -> None:
+    """Answer `list`: everything that is open, including unauthenticated connections."""
+    answer = _Answer(link, "listing", message["n"])
+    slices = LoopSlices()
+    for connection in tuple(connections.values()):
+        answer.connections.append(connection.listed())
+        for forward in _held(connection):
+            answer.forwards.append(forward.listed())
+            await answer.flush()
+        await answer.flush()
+        await slices.rest()
+    answer.finish()
 
 
-async def end(
-    link: IpcLink, message: Message, connections: Mapping[str, Adapter], reports: AuditClient, worker: str
-) -> None:
-    """Answer `kill`: end what is meant, unless it is only asked what would end."""
-    out = _Slices(link, "killed", message["n"])
-    turns = LoopSlices()
+async def kill(link: IpcLink, message: Message, connections: Connections, audit: AuditClient, worker: str) -> None:
+    """Answer `kill`: end the named connections and forwards, and say what they were; with `dry` only say it."""
+    answer = _Answer(link, "killed", message["n"])
+    slices = LoopSlices()
     by: dict[str, Value] = {
         key: value for key, value in message.get("by", {}).items() if key == "why" or key.startswith("by_")
     }
-    why = Revocation(KILLED, "")
-    for adapter, forwards in tuple(_meant(str(message["kind"]), str(message["what"]), connections)):
-        if adapter.id not in connections:
-            continue  # it ended while others had their turn
-        whole = forwards is None
-        out.connection({**adapter.listed(), "whole": whole})
-        ending = adapter.held() if forwards is None else forwards
-        for forward in ending:
-            if forward.id:
-                out.forward(forward.listed())
+    for connection, forwards in tuple(_matching(str(message["kind"]), str(message["what"]), connections)):
+        if connection.id not in connections:
+            continue  # it ended during an earlier slice
+        answer.connections.append({**connection.listed(), "whole": forwards is None})
+        ending = _held(connection) if forwards is None else forwards
+        answer.forwards.extend(forward.listed() for forward in ending)
         if not message.get("dry"):
-            if whole:
-                who = adapter.facts() if adapter.identity is not None else _stranger(adapter)
-                reports.note("connection.killed", {**who, "forwards": len(ending), "worker": worker, **by})
-                adapter.forbid(why, by)
-            else:
-                adapter.forbid_forwards([(forward, why) for forward in ending], by)
-        await out.room()
-        await turns.rest()
-    out.last()
+            if forwards is None:
+                facts = connection.facts if isinstance(connection, Session) else _facts(connection)
+                audit.note("connection.killed", {**facts, "forwards": len(ending), "worker": worker, **by})
+                _end(connection, by)
+            elif isinstance(connection, Session):
+                connection.revoke_forwards([(forward, Revocation(KILLED, "")) for forward in ending], by)
+        await answer.flush()
+        await slices.rest()
+    answer.finish()
 
 
-def _meant(kind: str, what: str, connections: Mapping[str, Adapter]) -> Iterator[_Found]:
-    for adapter in tuple(connections.values()):
-        who = adapter.identity
-        if kind == "id" and adapter.id == what:
-            yield adapter, None
+def _matching(
+    kind: str, what: str, connections: Connections
+) -> Iterator[tuple[Authentication | Session, tuple[Forward, ...] | None]]:
+    """The connections with that id, person or key, and the forwards with that id; None: the whole connection."""
+    for connection in tuple(connections.values()):
+        if kind == "id" and connection.id == what:
+            yield connection, None
         elif kind == "id":
-            forwards = tuple(forward for forward in adapter.held() if forward.id == what)
+            forwards = tuple(forward for forward in _held(connection) if forward.id == what)
             if forwards:
-                yield adapter, forwards
-        elif who is not None and what == {"person": who.person, "key": who.fingerprint}.get(kind):
-            yield adapter, None
+                yield connection, forwards
+        elif isinstance(connection, Session):
+            identity = connection.identity
+            if what == {"person": identity.person, "key": identity.fingerprint}.get(kind):
+                yield connection, None
 
 
-def _stranger(adapter: Adapter) -> dict[str, Value]:
-    return {"connection": adapter.id, "client": str(adapter.source)}
+def _held(connection: Authentication | Session) -> tuple[Forward, ...]:
+    """Its forwards, from the decision on."""
+    if isinstance(connection, Session):
+        return tuple(forward for forward in connection.held() if forward.id)
+    return ()
 
 
-class _Slices:
-    """The slices of one answer."""
+def _facts(connection: Authentication) -> dict[str, Value]:
+    return {"connection": connection.id, "client": str(connection.client.source)}
+
+
+def _end(connection: Authentication | Session, by: Mapping[str, Value]) -> None:
+    if isinstance(connection, Session):
+        connection.revoke(Revocation(KILLED, ""), by)
+    else:
+        connection.end(KILLED, client_messages.ended(KILLED))
+
+
+class _Answer:
+    """The slices of one answer; the forwards of a connection come behind it."""
 
     def __init__(self, link: IpcLink, kind: str, number: Any) -> None:
         self._link = link
         self._head = {"t": kind, "n": number}
-        self._connections: list[Message] = []
-        self._forwards: list[Message] = []
+        self.connections: list[Message] = []
+        self.forwards: list[Message] = []
 
-    def connection(self, row: Message) -> None:
-        """One more connection; its forwards come behind it."""
-        self._connections.append(row)
-
-    def forward(self, row: Message) -> None:
-        """One more forward."""
-        self._forwards.append(row)
-
-    async def room(self) -> None:
-        """Send what is enough for a slice, and wait until the supervisor has taken it."""
-        while len(self._connections) + len(self._forwards) >= SLICE:
+    async def flush(self) -> None:
+        """Send what fills a slice, and wait until the supervisor has read it."""
+        while len(self.connections) + len(self.forwards) >= SLICE:
             self._send(last=False)
-            while self._link.open and not self._link.idle:  # noqa: ASYNC110 - as crew.flush: a link has no such event
+            while self._link.open and not self._link.idle:  # noqa: ASYNC110 - a link has no event for it
                 await asyncio.sleep(0.005)
 
-    def last(self) -> None:
+    def finish(self) -> None:
         """Send the rest."""
-        while len(self._connections) + len(self._forwards) > SLICE:
+        while len(self.connections) + len(self.forwards) > SLICE:
             self._send(last=False)
         self._send(last=True)
 
     def _send(self, *, last: bool) -> None:
-        connections, self._connections = self._connections[:SLICE], self._connections[SLICE:]
+        connections, self.connections = self.connections[:SLICE], self.connections[SLICE:]
         room = SLICE - len(connections)
-        forwards, self._forwards = self._forwards[:room], self._forwards[room:]
+        forwards, self.forwards = self.forwards[:room], self.forwards[room:]
         self._link.send({**self._head, "connections": connections, "forwards": forwards, "last": last})

@@ -1,50 +1,66 @@
-"""What does a worker count for whoever watches the relay? It tells the supervisor once a second what has increased.
+"""Statistics of one worker: counters that it reports to the supervisor once a second, and throughput of forwards.
 
-Nothing here is on the path of a byte: what flowed is read from the open forwards, some of them per turn of the loop.
+Nothing here is on the path of a byte: the bytes are read from the open forwards, a bounded number per turn of the loop.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from relay.core.histogram import Histogram
 from relay.serve.ipc import Message
 from relay.serve.ticker import Ticker
 
-BEAT_SECONDS = 0.1  # how often the loop's lag is measured
-BEATS = 10  # of these per message
-SLICE = 256  # forwards looked at per turn of the loop
-MOST_ZONES = 64  # told apart in one message
+LAG_SECONDS = 0.1  # how often the loop's lag is measured
+LAGS_PER_REPORT = 10
+SLICE = 256  # forwards read per turn of the loop
+MAX_ZONES = 64  # told apart in one message
+MIN_SECONDS = 0.5  # between two measurements of throughput: a rate over less is chance
 
 
-class ForwardBytes(Protocol):
-    """A forward: how many bytes went to the target and came from it since it was last asked."""
+@dataclass(slots=True)
+class ThroughputMeter:
+    """The throughput of one forward, measured about once a second. Times are the loop's, in seconds."""
 
-    def flowed(self) -> tuple[int, int]: ...
+    measured_at: float
+    sent: int = 0
+    received: int = 0
+    sent_rate: int = 0  # bytes a second
+    received_rate: int = 0
+    last_activity: float = 0.0  # when bytes were last seen to flow, or the beginning
+
+    def __post_init__(self) -> None:
+        self.last_activity = self.measured_at
+
+    def measure(self, now: float, sent: int, received: int) -> None:
+        """Take the totals of this moment."""
+        if (sent, received) != (self.sent, self.received):
+            self.last_activity = now
+        passed = now - self.measured_at
+        if passed < MIN_SECONDS:
+            return
+        self.sent_rate = round((sent - self.sent) / passed)
+        self.received_rate = round((received - self.received) / passed)
+        self.measured_at, self.sent, self.received = now, sent, received
+
+    def idle(self, now: float) -> float:
+        """Seconds since bytes were last seen to flow, or since the beginning."""
+        return max(0.0, now - self.last_activity)
 
 
-class _Dialling:
-    """One dial. No generator: contextlib sets attributes of the exception, and DialFailed is a frozen value."""
+class ByteCounter(Protocol):
+    """A forward."""
 
-    __slots__ = ("_began", "_figures", "_zone")
-
-    def __init__(self, figures: "WorkerStatistics", zone: str) -> None:
-        self._figures = figures
-        self._zone = zone
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, Exception):
-            self._figures.dialled(self._zone, "failed" if kind else "connected", time.monotonic() - self._began)
+    def take_delta(self) -> tuple[int, int]:
+        """Bytes to and from the target since the last call."""
 
 
 class WorkerStatistics:
-    """The counts of one worker since it last told them."""
+    """The growth of one worker's counters since its last report."""
 
     def __init__(self) -> None:
         self._sent = 0
@@ -55,32 +71,39 @@ class WorkerStatistics:
         self._lag = Histogram()
 
     def denied(self, reason: str) -> None:
-        """A forward was denied."""
+        """Count a denied forward."""
         self._denied[reason] += 1
 
     def refused(self, kind: str) -> None:
-        """Something that is no direct-tcpip was refused."""
+        """Count a refused request that is not direct-tcpip."""
         self._refused[kind] += 1
 
-    def dialling(self, zone: str) -> "_Dialling":
-        """Around a dial: how long it took to connect or to fail; one that is given up counts for nothing."""
-        return _Dialling(self, zone)
+    @contextmanager
+    def dialling(self, zone: str) -> Iterator[None]:
+        """Measure a dial until it connects or fails; a cancelled one does not count."""
+        began = time.monotonic()
+        try:
+            yield
+        except Exception:
+            self.dialled(zone, "failed", time.monotonic() - began)
+            raise
+        self.dialled(zone, "connected", time.monotonic() - began)
 
     def dialled(self, zone: str, result: str, seconds: float) -> None:
-        """A dial ended: `connected` or `failed`."""
+        """Count a dial: `connected` or `failed`."""
         key = zone, result
-        if key not in self._dials and len(self._dials) >= MOST_ZONES:
+        if key not in self._dials and len(self._dials) >= MAX_ZONES:
             key = "", result
         self._dials.setdefault(key, Histogram()).observe(seconds)
 
-    def flowed(self, forward: ForwardBytes) -> None:
-        """Count what went through a forward since the last time; at its end too."""
-        sent, received = forward.flowed()
+    def count_bytes(self, forward: ByteCounter) -> None:
+        """Count the bytes of a forward since the last time; also at its end."""
+        sent, received = forward.take_delta()
         self._sent += sent
         self._received += received
 
     def take(self) -> Message:
-        """The message `figures`: all that was counted since the last one."""
+        """The message `figures`, and begin anew."""
         message: Message = {
             "t": "figures",
             "sent": self._sent,
@@ -98,24 +121,24 @@ class WorkerStatistics:
 
     async def run(
         self,
-        wanted: Callable[[], bool],
-        forwards: Callable[[], Iterable[ForwardBytes]],
-        tell: Callable[[Message], None],
-        beat: Ticker,
+        is_wanted: Callable[[], bool],
+        forwards: Callable[[], Iterable[ByteCounter]],
+        send: Callable[[Message], None],
+        ticker: Ticker,
     ) -> None:
-        """Tell for ever, whenever anybody wants it and hears it; until then it is kept."""
+        """Report once a second while reports are wanted; until then the counters grow."""
         loop = asyncio.get_running_loop()
         while True:
-            if not wanted():
-                await beat.next(BEAT_SECONDS * BEATS)
+            if not is_wanted():
+                await ticker.next(LAG_SECONDS * LAGS_PER_REPORT)
                 continue
-            for _ in range(BEATS):
-                due = loop.time() + BEAT_SECONDS
-                await asyncio.sleep(BEAT_SECONDS)
+            for _ in range(LAGS_PER_REPORT):
+                due = loop.time() + LAG_SECONDS
+                await asyncio.sleep(LAG_SECONDS)
                 self._lag.observe(loop.time() - due)
             for index, forward in enumerate(tuple(forwards())):
-                self.flowed(forward)
+                self.count_bytes(forward)
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
-            if wanted():
-                tell(self.take())
+            if is_wanted():
+                send(self.take())

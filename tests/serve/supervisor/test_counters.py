@@ -10,8 +10,7 @@ from relay.core.audit.event import NAMES, Event
 from relay.core.prometheus_text import MetricFamily, render
 from relay.serve.supervisor.counters import MOST_ZONES, OTHER, REST, Counters, LabelledCounter
 from relay.serve.worker.forward.dial import DialFailed
-from relay.serve.worker.statistics import MOST_ZONES as MOST_TOLD
-from relay.serve.worker.statistics import WorkerStatistics
+from relay.serve.worker.statistics import MAX_ZONES, WorkerStatistics
 from tests.prometheus import parse
 
 JSON = st.recursive(
@@ -28,7 +27,7 @@ class Flow:
     def __init__(self, sent: int, received: int) -> None:
         self.now = sent, received
 
-    def flowed(self) -> tuple[int, int]:
+    def take_delta(self) -> tuple[int, int]:
         """Once."""
         flowed, self.now = self.now, (0, 0)
         return flowed
@@ -40,12 +39,12 @@ def test_what_a_worker_counts_arrives_once() -> None:
     forward = Flow(5, 7)
     figures.denied("no-rule")
     figures.refused("channel")
-    figures.flowed(forward)
+    figures.count_bytes(forward)
     with figures.dialling("office"):
         pass
     counts.take(figures.take())
     figures.denied("no-rule")
-    figures.flowed(forward)
+    figures.count_bytes(forward)
     with pytest.raises(DialFailed), figures.dialling("office"):
         raise DialFailed("target-refused", "ECONNREFUSED")
     for _ in range(2):
@@ -70,14 +69,14 @@ def test_a_dial_that_is_given_up_is_not_counted() -> None:
 def test_zones_are_bounded_on_both_sides() -> None:
     """However many zones there are, a message and a page stay small; none of the dials is lost."""
     figures, counts = WorkerStatistics(), Counters()
-    for number in range(MOST_TOLD * 3):
+    for number in range(MAX_ZONES * 3):
         with figures.dialling(f"zone{number}"):
             pass
     counts.take(figures.take())
     for number in range(MOST_ZONES * 3):
         counts.take({"dials": [[f"z{number}", "failed", [[1] + [0] * 13, 0.1]]]})
     assert len(counts.dials) <= 2 * MOST_ZONES + 2
-    assert sum(one.cumulative()[-1] for one in counts.dials.values()) == MOST_TOLD * 3 + MOST_ZONES * 3
+    assert sum(one.cumulative()[-1] for one in counts.dials.values()) == MAX_ZONES * 3 + MOST_ZONES * 3
     assert counts.dials[REST, "failed"].cumulative()[-1] > MOST_ZONES
 
 

@@ -1,33 +1,24 @@
 """What is open is judged again: exactly what is no longer allowed ends, soon, with the reason on record."""
 
 import asyncio
-import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-import asyncssh
-
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
 from relay.core.policy import policy as policies
 from relay.core.policy.model import Destination, Identity, Rule, Zone
-from relay.core.settings import Limits
 from relay.net.kernel import netlink
 from relay.serve.authorizer import Authorizer
-from relay.serve.worker.forward.forward import Forward
-from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
-from relay.serve.worker.process import Worker
 from relay.serve.worker.reauthorization import TURN, LoopSlices, Reauthorization
-from relay.serve.worker.session import Adapter
-from relay.serve.worker.ssh.connection import Connection
-from relay.serve.worker.ssh.fastpath.from_client import ClientReader
 from tests.relay_process import POLICY, Relay, echo_server, make_key, relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key, public_blob
 from tests.serve.test_dialling import asked, silent_target
+from tests.serve.worker import parts
 
 
 def logged_in(one: Relay, person: str = "alice") -> Client:
@@ -122,14 +113,14 @@ def test_a_zone_that_is_reached_another_way_ends_what_went_the_old_one() -> None
     who = Identity("alice", key.fingerprint, ip_address("203.0.113.7"))
     to = Destination("office", ip_address("192.168.1.201"), 22)
     try:
-        assert law.key_objection(who) is None
-        assert law.objection(who, to, zone) is None
-        assert law.objection(who, to, None) is None  # not dialled yet
+        assert law.key_revocation(who) is None
+        assert law.revocation(who, to, zone) is None
+        assert law.revocation(who, to, None) is None  # not dialled yet
         for other in (replace(zone, interface="zt1"), replace(zone, gateway=None)):
-            moved = law.objection(who, to, other)
+            moved = law.revocation(who, to, other)
             assert moved is not None
             assert moved.reason == "policy-changed"
-        beyond = law.objection(who, replace(to, port=23), zone)
+        beyond = law.revocation(who, replace(to, port=23), zone)
         assert beyond is not None
         assert beyond.reason == "no-rule"
     finally:
@@ -215,68 +206,49 @@ async def test_others_have_their_turn_while_much_is_judged() -> None:
     assert 0 < longest < TURN + 0.002
 
 
-async def test_a_connection_with_many_forwards_is_judged_in_slices_too(tmp_path: Path) -> None:
-    """However many forwards one connection has (`forwards_per_connection`), others have their turn between them."""
-    (tmp_path / "run").mkdir()
-    worker = Worker(tmp_path, "w1")
+async def test_a_session_with_many_forwards_is_checked_in_slices() -> None:
+    """However many forwards one session has (`forwards_per_connection`), other work is done between them."""
     zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
-    rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
-    worker.law.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
-    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
-    worker.law.keyring = Keyring({key.fingerprint: key})
-    adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
-    adapter.identity = Identity("alice", key.fingerprint, adapter.source)
-    for number in range(2000):
-        forward = Forward(worker, adapter, b"192.168.1.201", 22)
-        forward.destination = Destination("office", ip_address(f"192.168.1.{number % 200 + 1}"), 22)
-        adapter._forwards[forward] = 0
+    with parts.context(parts.allow(zone), zone=zone) as context, parts.connection() as connection:
+        session = parts.session(context, connection)
+        for number in range(2000):
+            session.forward(b"192.168.1.201", 22, 1 << 16).close()
+            forward = session.held()[-1]
+            forward.destination = Destination("office", ip_address(f"192.168.1.{number % 200 + 1}"), 22)
+        bugs: list[BaseException] = []
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        beating = asyncio.create_task(others())
+        reauthorization = Reauthorization(lambda: [session], bugs.append)
+        try:
+            began = time.thread_time()
+            await reauthorization.check_all()
+            took = time.thread_time() - began
+            assert not bugs
+            assert turns >= took / (TURN + 0.002), f"{turns} turns in {took:.3f} s"
+            assert all(forward.revocation() is None for forward in session.held())
+            assert not any(forward._end for forward in session.held())
+            context.authorizer.policy = replace(context.authorizer.policy, version="")  # nothing is allowed any more
+            await reauthorization.check_all()
+            assert not bugs
+            assert all(forward._end for forward in session.held())
+        finally:
+            beating.cancel()
+
+
+async def test_a_bug_in_one_session_ends_that_session_alone() -> None:
+    """The others are checked all the same, and the bug is reported."""
     bugs: list[BaseException] = []
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    beating = asyncio.create_task(others())
-    try:
-        began = time.thread_time()
-        await Reauthorization(lambda: [adapter], bugs.append).judge()
-        took = time.thread_time() - began
-        assert not bugs
-        assert turns >= took / (TURN + 0.002), f"{turns} turns in {took:.3f} s"
-        worker.law.policy = replace(worker.law.policy, version="")  # nothing is allowed any more
-        await Reauthorization(lambda: [adapter], bugs.append).judge()
-        assert not bugs
-        assert all(forward.objection() is None for forward in adapter.held())  # each is told to end
-    finally:
-        beating.cancel()
-        netlink.unshare()
-
-
-async def test_a_key_that_is_out_when_the_log_in_completes_gets_no_further(tmp_path: Path) -> None:
-    """The law changed between signature and success: the connection ends at once, not with the next look at all."""
-    (tmp_path / "run").mkdir()
-    worker = Worker(tmp_path, "w1")
-    key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
-    for listed in (True, False):
-        worker.law.keyring = Keyring({key.fingerprint: key} if listed else {})
-        adapter = Adapter(worker, "c1", "203.0.113.7", 4242)
-        options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
-        ours, theirs = socket.socketpair()
-        connection = Connection(
-            asyncio.get_running_loop(),
-            options,
-            adapter,
-            Limits(keepalive_interval=0),
-            intake=ClientReader(),
-            reader=PacedSocket(ReadPacer(), ours),
-            fast=True,
-        )
-        adapter.connection_made(connection)
-        adapter._proven = key, False, False
-        adapter.auth_completed()
-        assert adapter._end == ("" if listed else "key-unlisted")
-        ours.close()
-        theirs.close()
+    with parts.context(parts.allow(parts.HERE)) as context, parts.connection() as connection:
+        broken, other = parts.session(context, connection), parts.session(context, connection)
+        broken.identity = None  # type: ignore[assignment]  # a state that cannot be
+        context.authorizer.keyring = Keyring()
+        await Reauthorization(lambda: [broken, other], bugs.append).check_all()
+        assert [type(bug) for bug in bugs] == [AttributeError]
+        assert (broken._end, other._end) == ("internal-error", "key-unlisted")

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import socket
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_address
 
 from relay.core.policy.model import Address, Destination, Zone
@@ -39,20 +39,21 @@ _OBSTACLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class DialFailed(Exception):
-    """The target could not be reached.
+    """The target could not be reached."""
 
-    `reason` and `obstacle` (what is wrong with the zone, "" if nothing is known to be) are stable words of the audit
-    log, `detail` is for the operator.
-    """
+    def __init__(self, reason: str, detail: str, obstacle: str = "") -> None:
+        """`reason` and `obstacle` (what is wrong with the zone, "" if not known) are stable words of the audit log.
 
-    reason: str
-    detail: str
-    obstacle: str = ""
+        `detail` is for the operator.
+        """
+        super().__init__(reason, detail, obstacle)
+        self.reason = reason
+        self.detail = detail
+        self.obstacle = obstacle
 
 
-def find(zone: Zone, destination: Destination) -> EgressPath:
+def find_path(zone: Zone, destination: Destination) -> EgressPath:
     """The way into the zone at this moment. Costs two netlink questions. Raises DialFailed when it is closed."""
     guard = ways.look(zone, destination.address, port=destination.port)
     if guard.reason is not None:

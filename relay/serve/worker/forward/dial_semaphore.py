@@ -1,73 +1,81 @@
-"""Whose turn is it to dial? So many dials at once in one worker, and each person in turn.
+"""A fair semaphore for dials: a bounded number at once in one worker, and each person in turn.
 
-A network that does not answer holds every dial for its whole time-out. So that the hosts of others are still dialled
-at once, the number is bounded, and one person has half of it at most. Who waits longer than a dial may take is told.
+A network that does not answer holds every dial for its whole timeout. So that the hosts of other people are still
+dialled at once, the number is bounded, and one person gets half of it at most.
 """
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from relay.serve.worker.forward.dial import DialFailed
 
 
 class DialSemaphore:
-    """The dials that are under way in this worker, and those that wait."""
+    """The dials in progress in this worker, and those that wait."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most  # may be changed at any time
-        self.under_way = 0
+    def __init__(self, limit: int) -> None:
+        self.limit = limit  # may be changed at any time
+        self.in_progress = 0
         self._per_person: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next person comes first
 
-    async def enter(self, person: str, seconds: float) -> None:
-        """Take one of the places, waiting for it for so long at most. Raises DialFailed when none was free in time."""
-        if not self._free(person) or person in self._waiting:
-            await self._wait(person, seconds)
-        else:
-            self._take(person)
-
-    async def _wait(self, person: str, seconds: float) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(person, deque()).append(place)
+    @asynccontextmanager
+    async def slot(self, person: str, timeout: float) -> AsyncIterator[None]:
+        """Hold one slot while dialling. Raises DialFailed when none is free within `timeout` seconds."""
+        await self._acquire(person, timeout)
         try:
-            async with asyncio.timeout(seconds):
-                await place
+            yield
+        finally:
+            self._release(person)
+
+    async def _acquire(self, person: str, timeout: float) -> None:
+        if self._is_free(person) and person not in self._waiting:
+            self._take(person)
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(person, deque()).append(granted)
+        try:
+            async with asyncio.timeout(timeout):
+                await granted
         except BaseException as error:
-            if place.done() and not place.cancelled():  # it was given the place in the same moment
-                self.leave(person)
+            if granted.done() and not granted.cancelled():  # it was granted in the same moment
+                self._release(person)
             else:
-                self._forget(person, place)
+                self._forget(person, granted)
             if isinstance(error, TimeoutError):
-                raise DialFailed("busy", f"no place to dial within {seconds:g} s: {self.under_way} are taken") from None
+                detail = f"no place to dial within {timeout:g} s: {self.in_progress} are taken"
+                raise DialFailed("busy", detail) from None
             raise
 
-    def _free(self, person: str) -> bool:
-        return self.under_way < self.most and self._per_person[person] < max(self.most // 2, 1)
+    def _is_free(self, person: str) -> bool:
+        return self.in_progress < self.limit and self._per_person[person] < max(self.limit // 2, 1)
 
     def _take(self, person: str) -> None:
-        self.under_way += 1
+        self.in_progress += 1
         self._per_person[person] += 1
 
-    def leave(self, person: str) -> None:
-        """Give the place to whoever is next."""
-        self.under_way -= 1
+    def _release(self, person: str) -> None:
+        """Give the slot to the next dial."""
+        self.in_progress -= 1
         self._per_person[person] -= 1
         if not self._per_person[person]:
             del self._per_person[person]
         for other in tuple(self._waiting):
-            while other in self._waiting and self._free(other):
-                place = self._waiting[other].popleft()
+            while other in self._waiting and self._is_free(other):
+                granted = self._waiting[other].popleft()
                 self._waiting.move_to_end(other)
                 if not self._waiting[other]:
                     del self._waiting[other]
-                if not place.done():
+                if not granted.done():
                     self._take(other)
-                    place.set_result(None)
+                    granted.set_result(None)
                     break
 
-    def _forget(self, person: str, place: "asyncio.Future[None]") -> None:
+    def _forget(self, person: str, granted: "asyncio.Future[None]") -> None:
         waiting = self._waiting.get(person)
-        if waiting is not None and place in waiting:
-            waiting.remove(place)
+        if waiting is not None and granted in waiting:
+            waiting.remove(granted)
             if not waiting:
                 del self._waiting[person]

@@ -1,13 +1,14 @@
-"""How one forward is opened and closed: the path of DESIGN.md, in one place, read from top to bottom.
+"""The path of one forward, from the request to its closing row, in the order in which it is read.
 
-parse the target -> judge -> in parallel: opening row and slot at the supervisor, dial of the judged address
--> both done, snapshot unchanged or judged again -> the channel is confirmed -> pipe -> closing row
+`open` is the whole of it: parse the target and decide; send the opening row and dial the authorized address in
+parallel; wait for both; check that it is still allowed; give the pipe, whose channel asyncssh then confirms.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from relay.core.audit.event import Value
 from relay.core.escape import escape
@@ -16,20 +17,43 @@ from relay.core.policy.model import Decision, Destination, Identity, Reason, Zon
 from relay.errors import InputRejected
 from relay.net.kernel.egress_path import EgressPath, why
 from relay.net.kernel.route_guard import Obstacle
-from relay.serve.authorizer import Revocation
+from relay.serve.authorizer import DecisionInputs, Revocation
 from relay.serve.worker import client_messages
 from relay.serve.worker.audit_client import Busy
-from relay.serve.worker.forward.dial import DialFailed, dial, find
+from relay.serve.worker.forward.context import WorkerContext
+from relay.serve.worker.forward.dial import DialFailed, dial, find_path
 from relay.serve.worker.forward.pipe import Pipe
-from relay.serve.worker.forward_meter import ForwardMeter
+from relay.serve.worker.statistics import ThroughputMeter
 
-if TYPE_CHECKING:
-    from relay.serve.worker.process import Worker
-    from relay.serve.worker.session import Adapter
+
+class ForwardOwner(Protocol):
+    """What a forward needs of its session."""
+
+    @property
+    def id(self) -> str:
+        """The connection's id."""
+
+    @property
+    def identity(self) -> Identity:
+        """The person, key and source, fixed at log-in."""
+
+    @property
+    def facts(self) -> Mapping[str, Value]:
+        """The fields that every row of the session carries."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client's TCP connection has room."""
+
+    def record_denied(self, asked: str, decision: Decision) -> str:
+        """Record a denied forward; the id for the client."""
+
+    def forward_ended(self, forward: "Forward", pipe: Pipe) -> None:
+        """An open forward has ended, and its closing row is on its way."""
 
 
 class NotOpened(Exception):
-    """The channel is not to be confirmed: `text` for the person, `prohibited` for a denial (RFC 4254 5.1)."""
+    """The channel must not be confirmed: `text` for the client, `prohibited` for a denial (RFC 4254 5.1)."""
 
     def __init__(self, text: str, *, prohibited: bool = False) -> None:
         super().__init__(text)
@@ -37,49 +61,93 @@ class NotOpened(Exception):
         self.prohibited = prohibited
 
 
-class Forward:
-    """One direct-tcpip channel, from the request to its closing row."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why a forward is ended from outside; `told`: while it is being opened the client gets the reason."""
 
-    def __init__(self, worker: "Worker", owner: "Adapter", host: bytes, port: int) -> None:
-        self._worker = worker
-        self._owner = owner
+    reason: str
+    detail: str = ""
+    obstacle: str = ""  # what is wrong with the zone
+    by: Mapping[str, Value] = field(default_factory=dict)  # the administrator's part of the closing row
+    told: bool = False
+
+
+class Forward:
+    """One direct-tcpip channel and its TCP connection to a target."""
+
+    def __init__(self, context: WorkerContext, session: ForwardOwner, host: bytes, port: int) -> None:
+        self._context = context
+        self._session = session
         self._host = host
         self._port = port
-        self._task: asyncio.Task[socket.socket] | None = None
+        self._dialling: asyncio.Task[socket.socket] | None = None
         self._pipe: Pipe | None = None
-        self._ended: Callable[[Forward, Pipe], None] | None = None
-        self._cut = ""
-        self._obstacle = ""  # what is wrong with the zone, and in full
-        self._trouble = ""
-        self._forbidden = False  # cut because it is no longer allowed, or because somebody wants it to end
-        self._by: Mapping[str, Value] = {}  # who wants that
-        self._meter = ForwardMeter(worker.loop.time())
-        self._rowed = False
-        self._fields: dict[str, Value] = {}
+        self._end: _End | None = None
+        self._has_row = False  # the opening row may exist, and has no closing row yet
+        self._fields: dict[str, Value] = {}  # of both rows
         self._since = 0
-        self._flowed = (0, 0)  # bytes that were told already
+        self._meter = ThroughputMeter(asyncio.get_running_loop().time())
+        self._reported = (0, 0)  # bytes that the statistics have
+        self._zone: Zone | None = None  # as it was when the target was dialled
         self.id = ""
         self.destination: Destination | None = None
-        self._zone: Zone | None = None  # as it was when the target was dialled
-        self.way: EgressPath | None = None  # by which it was dialled, from the moment that it is
+        self.path: EgressPath | None = None  # from the dial until the end
+        self.recorded = False  # the opening row is durable, and the closing row is not sent yet
 
-    async def open(self, writable: Callable[[], bool], ended: Callable[["Forward", Pipe], None]) -> Pipe:
-        """The session of the channel, once its opening row is durable and the target connected.
+    async def open(self) -> Pipe:
+        """The session of the channel, once its opening row is durable and the target is connected.
 
-        Raises NotOpened for a denial or failure; then no byte has flowed, and a row that was written is closed.
+        Raises NotOpened for a denial or failure, CancelledError if the client has gone. Then no byte has flowed, and a
+        row that may have been written is closed.
         """
-        worker, identity = self._worker, self._owner.identity
-        if identity is None:  # cannot happen: the protocol layer refuses channels before log-in
-            raise NotOpened(client_messages.BUSY)
-        moment = worker.law.moment()
-        verdict, asked = self._judge(identity)
-        if not verdict.allowed or verdict.destination is None:
-            raise NotOpened(client_messages.refused(verdict, self._owner.denied(asked, verdict)), prohibited=True)
-        self.destination = destination = verdict.destination
-        rule = verdict.rule
-        self.id = worker.make_id()
-        self._since = worker.now_us()
-        own: dict[str, Value] = {
+        inputs = self._context.authorizer.inputs()
+        decision, asked = self._decide()
+        if not decision.allowed or decision.destination is None:
+            reference = self._session.record_denied(asked, decision)
+            raise NotOpened(client_messages.refused(decision, reference), prohibited=True)
+        self._allowed(decision, decision.destination, asked)
+        try:
+            row = self._context.audit.send_opening(self.id, self._fields)  # before anything else is done
+            self._has_row = True
+            self._dialling = asyncio.create_task(self._dial(decision.destination), name=f"dial {self.id}")
+            await row.durable()  # no row, no bytes
+            self.recorded = True
+            sock = await self._dialling
+            self._check_still_allowed(inputs, asked)
+            limiter = self._context.limits.rates.acquire(self._session.identity.person)
+            self._pipe = Pipe(
+                sock,
+                self._pipe_ended,
+                readable=self._session.writable,
+                limiter=limiter,
+                writer=self._context.writer,
+                pacer=self._context.pacer,
+            )
+            return self._pipe
+        except (Exception, asyncio.CancelledError) as error:
+            raise self._not_opened(error) from None
+        finally:
+            if self._pipe is None and self._dialling is not None:
+                _abandon(self._dialling)
+
+    # ---- the steps of opening
+
+    def _decide(self) -> tuple[Decision, str]:
+        """Parse the target and decide; the second value is the target for the audit log."""
+        try:
+            target = targets.parse(self._host, self._port)
+        except InputRejected as error:
+            asked = f"{escape(self._host, 80)}:{self._port}"
+            return Decision(reason=Reason.BAD_TARGET, detail=error.what), asked
+        return self._context.authorizer.decide(self._session.identity, target), str(target)
+
+    def _allowed(self, decision: Decision, destination: Destination, asked: str) -> None:
+        rule = decision.rule
+        self.id = self._context.make_id()
+        self._since = self._context.now_us()
+        self.destination = destination
+        self._fields = {
+            **self._session.facts,
             "forward": self.id,
             "asked": asked,
             "zone": destination.zone,
@@ -87,79 +155,167 @@ class Forward:
             "port": destination.port,
             "rule": rule.name if rule else "",
             "rule_at": f"{rule.file}:{rule.line}" if rule else "",
-            "policy": worker.law.policy.version,
+            "policy": self._context.authorizer.policy.version,
         }
-        self._fields = {**self._owner.facts(), **own}
-        sock: socket.socket | None = None
-        dialling: asyncio.Task[socket.socket] | None = None
-        try:
-            self._rowed = True  # from here on the row may exist, so it will be closed
-            # on its way before anything else is done
-            row = worker.reports.send_opening(self.id, self._fields)
-            dialling = self._task = asyncio.create_task(self._dial(destination), name=f"dial {self.id}")
-            await row.durable()
-            worker.forwards[self.id] = self  # a new supervisor is told of it, also while it is dialled
-            if self._is_cut():
-                raise asyncio.CancelledError
-            sock = await dialling
-        except Busy as busy:
-            self._rowed = not busy.refused
-            raise self._failed("busy", str(busy), limit=busy.limit) from None
-        except DialFailed as failure:
-            raise self._failed(failure.reason, failure.detail, failure.obstacle) from None
-        except asyncio.CancelledError:
-            raise self._interrupted() from None
-        except Exception as error:  # a bug of ours: it gets its closing row, and keeps no slot
-            worker.bug(error)
-            raise self._failed("internal-error", repr(error)) from None
-        finally:
-            if sock is None and dialling is not None:
-                _abandon(dialling)
-        # the law may be another one, or the hour: if they are, it is asked again at the last moment
-        if not worker.law.is_still(moment):
-            self._judge_again(identity, destination, asked)
-        if self._is_cut():
-            sock.close()
-            raise self._interrupted()
-        self._ended = ended
-        purse = worker.portion.purses.take(identity.person)
-        self._pipe = Pipe(
-            sock,
-            self._finished,
-            readable=writable(),
-            purse=purse,
-            frame=worker.frame,
-            patience=worker.patience,
-        )
-        return self._pipe
 
-    def flowed(self) -> tuple[int, int]:
-        """Bytes sent and received since this was last asked (see figures)."""
-        before = self._flowed
-        self._flowed = (self._pipe.sent, self._pipe.received) if self._pipe is not None else before
-        return self._flowed[0] - before[0], self._flowed[1] - before[1]
+    async def _dial(self, destination: Destination) -> socket.socket:
+        """Connect to the authorized address through its zone's interface. Raises DialFailed."""
+        authorizer, limits = self._context.authorizer, self._context.limits
+        zone = self._zone = authorizer.policy.inventory.zones.get(destination.zone)
+        if zone is None:
+            raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
+        self.path = find_path(zone, destination)
+        timeout = authorizer.settings.limits.dial_timeout
+        async with limits.dials.slot(self._session.identity.person, timeout):
+            with self._context.statistics.dialling(zone.name):
+                sock, self.path = await dial(self.path, destination.port, timeout, self._context.owns_address)
+        return sock
+
+    def _check_still_allowed(self, inputs: DecisionInputs, asked: str) -> None:
+        """Decide again if anything has changed that the decision depended on. Raises CancelledError when it is over."""
+        if self._end is None and not self._context.authorizer.is_unchanged(inputs):
+            decision, _ = self._decide()
+            revocation = self.revocation()
+            if revocation is None and decision.destination != self.destination:
+                detail = f"{asked} means {decision.destination or 'nothing'} now"
+                revocation = Revocation("policy-changed", detail)
+            if revocation is not None:
+                self.revoke(revocation)
+        if self._end is not None:
+            raise asyncio.CancelledError
+
+    def _not_opened(self, error: BaseException) -> NotOpened | asyncio.CancelledError:
+        """Close the row, and turn `error` into the client's answer: nothing if the client itself has gone."""
+        match error:
+            case Busy():
+                self._has_row = self._has_row and not error.refused
+                self._close("busy", str(error))
+                if error.limit:
+                    return NotOpened(client_messages.limited(error.limit, self.id), prohibited=True)
+                return NotOpened(client_messages.failed("busy", self.id))
+            case DialFailed():
+                self._close(error.reason, error.detail, error.obstacle)
+                return NotOpened(client_messages.failed(error.reason, self.id))
+            case asyncio.CancelledError():
+                end = self._end or _End("connection-lost")
+                self._close(end.reason, end.detail or "while it was being opened", end.obstacle, end.by)
+                if end.told:
+                    return NotOpened(f"relay: {client_messages.ended(end.reason)} (id {self.id})", prohibited=True)
+                if end.obstacle:
+                    return NotOpened(client_messages.failed(end.reason, self.id))
+                return asyncio.CancelledError()
+            case _:  # a bug: the row is closed, and no slot is kept
+                self._context.audit.report_bug(error)
+                self._close("internal-error", repr(error))
+                return NotOpened(client_messages.failed("internal-error", self.id))
+
+    # ---- ending it from outside
+
+    def revocation(self) -> Revocation | None:
+        """The reason why it must not continue or be opened; None while it is allowed."""
+        if self._end is not None or self.destination is None:
+            return None
+        return self._context.authorizer.revocation(self._session.identity, self.destination, self._zone)
+
+    def revoke(self, reason: Revocation, by: Mapping[str, Value] | None = None, *, quiet: bool = False) -> None:
+        """End it because it is no longer allowed, or an administrator ends it; while it opens the client is told.
+
+        `by`: the fields that name the administrator. `quiet`: the whole connection ends, and says why.
+        """
+        self._end_now(_End(reason.reason, reason.detail, by=by or {}, told=True), quiet=quiet)
+
+    def zone_failed(self, obstacle: Obstacle, detail: str) -> None:
+        """End it because its zone is no longer what it was; the obstacle stands in the closing row."""
+        self._end_now(_End("overlay-down", detail, obstacle))
+
+    def abort(self, reason: str, *, quiet: bool = False) -> None:
+        """End it with its connection or process."""
+        self._end_now(_End(reason), quiet=quiet)
+
+    def _end_now(self, end: _End, *, quiet: bool = False) -> None:
+        if self._end is None:
+            self._end = end
+        if self._pipe is not None:
+            self._pipe.abort(self._end.reason, quiet=quiet)
+        elif self._dialling is not None:
+            self._dialling.cancel()
+
+    # ---- the end
+
+    def _pipe_ended(self, pipe: Pipe, reason: str) -> None:
+        self._context.limits.rates.release(self._session.identity.person)
+        if self._end is not None and reason == self._end.reason:
+            self._close(reason, self._end.detail, self._end.obstacle, self._end.by)
+        elif self.path is not None:  # it ended by itself, maybe a moment before it was ended: is it the zone's fault?
+            self._close(*why(self.path, reason, ""))
+        else:
+            self._close(reason, "")
+        self._session.forward_ended(self, pipe)
+
+    def _close(self, reason: str, detail: str, obstacle: str = "", by: Mapping[str, Value] | None = None) -> None:
+        """Send the closing row, if there may be an opening row that has none."""
+        self.path = None
+        self.recorded = False
+        if not self._has_row:
+            return
+        self._has_row = False
+        self._context.statistics.count_bytes(self)
+        sent, received = self.total_bytes()
+        fields = {key: value for key, value in self._fields.items() if value not in ("", None)}
+        fields |= {
+            "sent": sent,
+            "received": received,
+            "duration": self._context.now_us() - self._since,
+            "reason": reason,
+            "detail": detail,
+        }
+        fields |= {key: value for key, value in (by or {}).items() if value is not None}
+        if obstacle:
+            fields["obstacle"] = obstacle
+        self._context.audit.note("forward.closed", fields)
+
+    # ---- what is shown of it
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its channel was confirmed, so that bytes may flow."""
+        return self._pipe is not None
+
+    def total_bytes(self) -> tuple[int, int]:
+        """Bytes to and from the target so far."""
+        return (self._pipe.sent, self._pipe.received) if self._pipe is not None else (0, 0)
+
+    def take_delta(self) -> tuple[int, int]:
+        """Bytes to and from the target since the last call (for the statistics)."""
+        before, self._reported = self._reported, self.total_bytes()
+        return self._reported[0] - before[0], self._reported[1] - before[1]
+
+    def measure(self, now: float) -> None:
+        """Measure its throughput; called about once a second. `now` is the loop's time."""
+        self._meter.measure(now, *self.total_bytes())
 
     def slot(self) -> dict[str, str]:
-        """What a new supervisor has to know of it (the message `holding`)."""
+        """The message `holding`: what a new supervisor needs to know of it."""
         fields = self._fields
         return {
+            "t": "holding",
             "f": self.id,
-            "c": self._owner.id,
+            "c": self._session.id,
             "person": str(fields["person"]),
             "key": str(fields["fingerprint"]),
             "target": f"{fields['zone']} {fields['address']}:{fields['port']}",
         }
 
     def listed(self) -> dict[str, Value]:
-        """What it is and how it flows, for `relayctl connections` (the message `listing`)."""
-        fields, zone, now = self._fields, self._zone, self._worker.loop.time()
-        sent, received = self.flown()
-        self._meter.look(now, sent, received)
+        """Its row of the message `listing`, for `relayctl connections`."""
+        now, zone = asyncio.get_running_loop().time(), self._zone
+        self.measure(now)
+        sent, received = self.total_bytes()
         return {
             "f": self.id,
-            "c": self._owner.id,
+            "c": self._session.id,
             "state": "open" if self.is_open else "opening",
-            **{key: fields.get(key) for key in ("asked", "zone", "address", "port", "rule", "rule_at")},
+            **{key: self._fields.get(key) for key in ("asked", "zone", "address", "port", "rule", "rule_at")},
             "since": self._since,
             "sent": sent,
             "received": received,
@@ -170,134 +326,9 @@ class Forward:
             "gateway": str(zone.gateway) if zone is not None and zone.gateway is not None else None,
         }
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its channel was confirmed, so that bytes may flow."""
-        return self._pipe is not None
-
-    def flown(self) -> tuple[int, int]:
-        """Bytes to and from the target so far."""
-        return (self._pipe.sent, self._pipe.received) if self._pipe is not None else (0, 0)
-
-    def look(self, now: float) -> None:
-        """Measure how it flows; called about once a second. `now` is the loop's time."""
-        self._meter.look(now, *self.flown())
-
-    def objection(self) -> Revocation | None:
-        """Why it may not go on, or not be opened any more; None while it may."""
-        if self._cut or self._owner.identity is None or self.destination is None:
-            return None
-        return self._worker.law.objection(self._owner.identity, self.destination, self._zone)
-
-    def forbid(self, why: Revocation, by: Mapping[str, Value] | None = None, *, quiet: bool = False) -> None:
-        """End it because it may not go on; while it is being opened the client is told. `by`: fields of who says so.
-
-        `quiet`: the whole connection ends and says why.
-        """
-        if not self._cut:
-            self._trouble, self._forbidden, self._by = why.detail, True, by or {}
-            self.cut(why.reason, quiet=quiet)
-
-    def cut(self, reason: str, *, quiet: bool = False) -> None:
-        """End it now; during a dial the dial is cancelled."""
-        self._cut = self._cut or reason
-        if self._pipe is not None:
-            self._pipe.cut(reason, quiet=quiet)
-        elif self._task is not None:
-            self._task.cancel()
-
-    def obstruct(self, obstacle: Obstacle, detail: str) -> None:
-        """End it because its zone is not what it was; the obstacle stands in the closing row."""
-        if not self._cut:
-            self._obstacle, self._trouble = obstacle, detail
-            self.cut("overlay-down")
-
-    def _is_cut(self) -> bool:
-        return bool(self._cut)
-
-    def _judge(self, identity: Identity) -> tuple[Decision, str]:
-        try:
-            target = targets.parse(self._host, self._port)
-        except InputRejected as error:
-            asked = f"{escape(self._host, 80)}:{self._port}"
-            return Decision(reason=Reason.BAD_TARGET, detail=error.what), asked
-        return self._worker.law.judge(identity, target), str(target)
-
-    def _judge_again(self, identity: Identity, destination: Destination, asked: str) -> None:
-        if self._is_cut():
-            return
-        again, _ = self._judge(identity)
-        why = self.objection()
-        if why is None and again.destination != destination:
-            why = Revocation("policy-changed", f"{asked} means {again.destination or 'nothing'} now")
-        if why is not None:
-            self.forbid(why)
-
-    async def _dial(self, destination: Destination) -> socket.socket:
-        zone = self._zone = self._worker.law.policy.inventory.zones.get(destination.zone)
-        if zone is None:
-            raise DialFailed("policy-changed", f"there is no zone {destination.zone} any more")
-        self.way = find(zone, destination)
-        timeout = self._worker.law.settings.limits.dial_timeout
-        dials, person = self._worker.portion.dials, str(self._fields["person"])
-        await dials.enter(person, timeout)
-        try:
-            with self._worker.figures.dialling(zone.name):
-                sock, self.way = await dial(self.way, destination.port, timeout, self._worker.zones.owns)
-        finally:
-            dials.leave(person)
-        return sock
-
-    def _failed(self, reason: str, detail: str, obstacle: str = "", limit: str = "") -> NotOpened:
-        self._obstacle = self._obstacle or obstacle
-        self._close(reason, detail)
-        if limit:
-            return NotOpened(client_messages.limited(limit, self.id), prohibited=True)
-        return NotOpened(client_messages.failed(reason, self.id))
-
-    def _interrupted(self) -> NotOpened | asyncio.CancelledError:
-        """Cut while it was being opened: who lost the zone or the permission is told so, who is gone hears nothing."""
-        refusal = self._failed(self._cut or "connection-lost", self._trouble or "while it was being opened")
-        if self._forbidden:
-            return NotOpened(f"relay: {client_messages.ended(self._cut)} (id {self.id})", prohibited=True)
-        return refusal if self._obstacle else asyncio.CancelledError()
-
-    def _finished(self, pipe: Pipe, reason: str) -> None:
-        if self._owner.identity is not None:
-            self._worker.portion.purses.give_back(self._owner.identity.person)
-        detail = self._trouble
-        if reason != self._cut:  # it ended by itself, maybe a moment before it was cut
-            detail = self._obstacle = ""
-            self._by = {}
-            if self.way is not None:
-                reason, detail, self._obstacle = why(self.way, reason, "")
-        self._close(reason, detail)
-        if self._ended is not None:
-            self._ended(self, pipe)
-
-    def _close(self, reason: str, detail: str) -> None:
-        self.way = None  # nothing to look at any more
-        if not self._rowed:
-            return
-        self._rowed = False
-        self._worker.forwards.pop(self.id, None)
-        self._worker.figures.flowed(self)
-        fields = {key: value for key, value in self._fields.items() if value not in ("", None)}
-        fields |= {
-            "sent": self._pipe.sent if self._pipe else 0,
-            "received": self._pipe.received if self._pipe else 0,
-            "duration": self._worker.now_us() - self._since,
-            "reason": reason,
-            "detail": detail,
-        }
-        fields |= {key: value for key, value in self._by.items() if value is not None}
-        if self._obstacle:
-            fields["obstacle"] = self._obstacle
-        self._worker.reports.note("forward.closed", fields)
-
 
 def _abandon(dialling: "asyncio.Task[socket.socket]") -> None:
-    """Cancel a dial that nobody waits for any more; a socket that it still gives is closed, never left open."""
+    """Cancel a dial that is no longer wanted; if it still gives a socket, the socket is closed."""
 
     def close(task: "asyncio.Task[socket.socket]") -> None:
         if not task.cancelled() and task.exception() is None:

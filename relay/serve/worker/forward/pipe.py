@@ -64,18 +64,18 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         ended: Callable[["Pipe", str], None],
         *,
         readable: bool,
-        purse: RateLimiter,
-        frame: ClientWriter,
-        patience: ReadPacer,
+        limiter: RateLimiter,
+        writer: ClientWriter,
+        pacer: ReadPacer,
     ) -> None:
-        """`sock` is connected; `readable` False while the client's TCP connection is full; `purse` pays for bytes.
+        """`sock` is connected; `readable` False while the client's TCP connection is full; `limiter` is the person's.
 
-        `frame` is the worker's memory to read to, `patience` says how much at once.
+        `writer` has the worker's memory to read to; `pacer` says how much at once.
         """
         self._loop = asyncio.get_running_loop()
         self._sock = sock
-        self._frame = frame
-        self._reader = PacedSocket(patience, sock)
+        self._writer = writer
+        self._reader = PacedSocket(pacer, sock)
         self._fd = sock.fileno()
         self._ended = ended
         self._chan: PipeChannel | None = None
@@ -86,7 +86,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._window_open = True
         self._connection_open = readable
         self._reading = False
-        self._purse = purse
+        self._limiter = limiter
         self._affordable = True
         self._full = False  # much waits for the target
         self._high = HIGH
@@ -105,10 +105,10 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._high = min(HIGH, chan.get_recv_window() // PART)
         if self._over:
             chan.close()
-        elif self._purse.spend(self, 0):
+        elif self._limiter.charge(self, 0):
             self._update()
         else:  # what the person's other forwards have carried is not paid for yet: this one is in line behind them
-            self._afford(False)
+            self._set_affordable(False)
 
     def data_received(self, data: bytes, datatype: object = None) -> None:
         """The client sent `data`, on the inherited path."""
@@ -122,8 +122,8 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._over or self._shut:
             return
         self._reader.interrupt()
-        if not self._purse.spend(self, total):
-            self._afford(False)
+        if not self._limiter.charge(self, total):
+            self._set_affordable(False)
         taken = 0
         if not self._out:
             try:
@@ -186,13 +186,13 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._chan = None
         self._finish(self._reason or ("client-gone" if exc is not None else "client-closed"))
 
-    # the purse's side
+    # the rate limiter's side
 
-    def afford(self) -> None:
+    def resume(self) -> None:
         """The person's rate allows more now."""
-        self._afford(True)
+        self._set_affordable(True)
 
-    def _afford(self, affordable: bool) -> None:
+    def _set_affordable(self, affordable: bool) -> None:
         self._affordable = affordable
         self._hold()
         self._update()
@@ -214,7 +214,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._connection_open = readable
         self._update()
 
-    def cut(self, reason: str, *, quiet: bool = False) -> None:
+    def abort(self, reason: str, *, quiet: bool = False) -> None:
         """End this forward now, for `reason` (it stands in the closing row).
 
         `quiet`: the client is not told by this channel, because the whole connection ends, and says why.
@@ -253,15 +253,15 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         chan = self._chan
         if chan is None:
             return
-        carried = chan.carry(self._frame, self._sock, self._reader.share)
+        carried = chan.carry(self._writer, self._sock, self._reader.share)
         if carried is None:
             carried = self._pass_on(chan)
         else:
             self.received += carried.amount
         amount, over, error = carried
         self._reader.note(amount, answer=True)
-        if amount and not self._over and not self._purse.spend(self, amount):
-            self._afford(False)
+        if amount and not self._over and not self._limiter.charge(self, amount):
+            self._set_affordable(False)
         if error is not None:
             self._fail(error)
         elif over:
@@ -368,7 +368,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return
         self._over = True
         self._release()
-        self._purse.leave(self)
+        self._limiter.leave(self)
         self._ended(self, reason)
 
 

@@ -142,6 +142,10 @@ class Connection(KeyExchangeLayer, asyncio.BufferedProtocol):
         """The adapter of this connection."""
         return cast(SessionHandler, self._owner)
 
+    def begin_session(self, session: asyncssh.SSHServer) -> None:
+        """A key is proven: from now on the session is asked, and no longer the authentication."""
+        self._owner = session
+
     # ---- what is read
 
     def get_buffer(self, sizehint: int) -> memoryview:

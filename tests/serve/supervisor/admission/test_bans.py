@@ -1,6 +1,5 @@
 """Penalised sources at a real relay: slowed down, told so, never dark, forgiven."""
 
-import asyncio
 import json
 import re
 import socket
@@ -8,16 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import asyncssh
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from relay.core.settings import Limits
-from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
-from relay.serve.worker.process import Worker
-from relay.serve.worker.session import Adapter
-from relay.serve.worker.ssh.connection import Connection
-from relay.serve.worker.ssh.fastpath.from_client import ClientReader
 from tests.relay_process import Relay, relay, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key
@@ -111,24 +103,6 @@ def test_one_at_a_time_and_five_seconds_for_a_known_key(strict: Relay) -> None:
             second._ours = b"SSH-2.0-hostile"  # what it said before it had to wait
             second.exchange()
             second.login("alice", load_key(strict.key))
-
-
-async def test_the_five_seconds_begin_when_it_is_worked_for(tmp_path: Path) -> None:
-    """A client of a penalised source that waits for its turn in the worker loses none of its time."""
-    (tmp_path / "run").mkdir()
-    worker, loop = Worker(tmp_path, "w1"), asyncio.get_running_loop()
-    adapter = Adapter(worker, "c1", "203.0.113.7", 4242, slow=0.01)
-    await asyncio.sleep(0.05)
-    assert adapter._end == ""
-    options = asyncssh.SSHServerConnectionOptions(server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")])
-    with socket.socket() as sock:
-        reader = PacedSocket(ReadPacer(), sock)
-        adapter.connection_made(
-            Connection(loop, options, adapter, Limits(), intake=ClientReader(), reader=reader, fast=True)
-        )
-        async with asyncio.timeout(5):
-            while adapter._end != "too-slow":
-                await asyncio.sleep(0)
 
 
 def test_who_is_turned_away_is_told_and_the_reference_leads_to_it(strict: Relay) -> None:

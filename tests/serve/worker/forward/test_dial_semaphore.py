@@ -1,4 +1,4 @@
-"""So many dials at once, each person in turn, and nobody waits for ever."""
+"""The fair semaphore for dials: bounded, each person in turn, and no wait without end."""
 
 import asyncio
 
@@ -22,12 +22,9 @@ class Dialler:
         self.over[name] = asyncio.Event()
 
         async def dial() -> None:
-            await self.dials.enter(person, seconds)
-            try:
+            async with self.dials.slot(person, seconds):
                 self.begun.append(name)
                 await self.over[name].wait()
-            finally:
-                self.dials.leave(person)
 
         self.tasks[name] = asyncio.create_task(dial())
         await asyncio.sleep(0)
@@ -40,8 +37,8 @@ class Dialler:
         await asyncio.sleep(0)
 
 
-async def test_so_many_at_once_and_half_of_them_for_one_person() -> None:
-    """Of four places one person gets two, whatever waits; another one is not held up."""
+async def test_one_person_gets_half_of_the_slots() -> None:
+    """Of four slots one person gets two, however many dials wait; another person is not delayed."""
     dialler = Dialler(4)
     for name in ("a1", "a2", "a3", "a4"):
         await dialler.start("alice", name)
@@ -49,16 +46,16 @@ async def test_so_many_at_once_and_half_of_them_for_one_person() -> None:
     assert dialler.begun == ["a1", "a2", "b1"]
     await dialler.end("a1")
     assert dialler.begun == ["a1", "a2", "b1", "a3"]
-    assert dialler.dials.under_way == 3
+    assert dialler.dials.in_progress == 3
     for name in ("a2", "b1", "a3", "a4"):
         await dialler.end(name)
-    assert dialler.dials.under_way == 0
+    assert dialler.dials.in_progress == 0
     assert dialler.dials._per_person == {}
     assert dialler.dials._waiting == {}
 
 
 async def test_persons_take_turns() -> None:
-    """Many of one person that came first do not keep the one of another waiting behind all of them."""
+    """A dial does not wait behind all dials of another person that came first."""
     dialler = Dialler(2)
     for name in ("a1", "c1", "a2", "a3", "a4"):
         await dialler.start(name[0], name)
@@ -70,8 +67,8 @@ async def test_persons_take_turns() -> None:
         await dialler.end(name)
 
 
-async def test_who_waits_too_long_is_told() -> None:
-    """No place in time: busy, with the reason for the operator; the place is not lost."""
+async def test_a_dial_that_waits_too_long_fails_as_busy() -> None:
+    """Without a slot in time the reason is for the operator, and no slot is lost."""
     dialler = Dialler(2)
     await dialler.start("alice", "a1")
     await dialler.start("alice", "a2", seconds=0.01)
@@ -85,18 +82,18 @@ async def test_who_waits_too_long_is_told() -> None:
     await dialler.end("a3")
 
 
-async def test_who_gives_up_leaves_no_place_taken() -> None:
-    """A client that goes away while its dial waits, or in the moment in which it gets its place, takes none."""
+async def test_a_cancelled_dial_keeps_no_slot() -> None:
+    """A client may go while its dial waits, or in the moment in which it gets its slot."""
     dialler = Dialler(2)
     for name in ("a1", "a2", "a3"):
         await dialler.start("alice", name)
     dialler.tasks["a2"].cancel()
     await asyncio.sleep(0)
     dialler.over["a1"].set()
-    await dialler.tasks["a1"]  # a3 has been given the place, and has not run yet
+    await dialler.tasks["a1"]  # a3 has been given the slot, and has not run yet
     dialler.tasks["a3"].cancel()
     with pytest.raises(asyncio.CancelledError):
         await dialler.tasks["a3"]
     await asyncio.sleep(0)
-    assert dialler.dials.under_way == 0
+    assert dialler.dials.in_progress == 0
     assert dialler.dials._waiting == {}

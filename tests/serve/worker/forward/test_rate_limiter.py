@@ -1,10 +1,10 @@
-"""A person's rate: exact in the long run, each forward in turn, nothing held up without one."""
+"""The rate of a person: exact in the long run, each forward in turn, and free without a limit."""
 
 import asyncio
 
 import pytest
 
-from relay.serve.worker.forward.rate_limiter import LEAST_BURST, RateLimiter, RateLimiters
+from relay.serve.worker.forward.rate_limiter import MIN_BURST, RateLimiter, RateLimiters
 
 CHUNK = 1 << 16
 
@@ -40,11 +40,11 @@ class Clock:
 class Bulk:
     """A forward that carries whatever it may, a chunk at a time."""
 
-    def __init__(self, purse: RateLimiter, chunk: int = CHUNK) -> None:
-        self.purse, self.chunk = purse, chunk
+    def __init__(self, limiter: RateLimiter, chunk: int = CHUNK) -> None:
+        self.limiter, self.chunk = limiter, chunk
         self.carried = 0
 
-    def afford(self) -> None:
+    def resume(self) -> None:
         """Carry on until told to wait."""
         while self.step():
             pass
@@ -52,7 +52,7 @@ class Bulk:
     def step(self) -> bool:
         """One chunk; whether another may follow."""
         self.carried += self.chunk
-        return self.purse.spend(self, self.chunk)
+        return self.limiter.charge(self, self.chunk)
 
 
 @pytest.fixture
@@ -70,21 +70,21 @@ async def test_without_a_rate_nothing_waits(clock: Clock) -> None:
 
 async def test_one_forward_carries_the_rate(clock: Clock) -> None:
     """A mebibyte a second, over twenty seconds, within one chunk and the burst."""
-    purse = RateLimiter()
-    purse.change(1 << 20)
-    bulk = Bulk(purse)
-    bulk.afford()
+    limiter = RateLimiter()
+    limiter.change(1 << 20)
+    bulk = Bulk(limiter)
+    bulk.resume()
     clock.run(20)
     assert 20 << 20 <= bulk.carried <= (20 << 20) + (1 << 18) + 2 * CHUNK
 
 
 async def test_many_forwards_carry_the_rate_together_and_alike(clock: Clock) -> None:
     """Five of them get a fifth each; what all carry is what one alone would."""
-    purse = RateLimiter()
-    purse.change(1 << 20)
-    crowd = [Bulk(purse) for _ in range(5)]
+    limiter = RateLimiter()
+    limiter.change(1 << 20)
+    crowd = [Bulk(limiter) for _ in range(5)]
     for bulk in crowd:
-        bulk.afford()
+        bulk.resume()
     clock.run(20)
     assert 20 << 20 <= sum(bulk.carried for bulk in crowd) <= (21 << 20)
     assert max(bulk.carried for bulk in crowd) - min(bulk.carried for bulk in crowd) <= 5 * CHUNK
@@ -92,12 +92,12 @@ async def test_many_forwards_carry_the_rate_together_and_alike(clock: Clock) -> 
 
 async def test_small_ones_wait_no_longer_than_the_others_chunks(clock: Clock) -> None:
     """A terminal beside four bulk streams of the same person goes on several times a second."""
-    purse = RateLimiter()
-    purse.change(1 << 20)
-    crowd = [Bulk(purse) for _ in range(4)]
-    keys = Bulk(purse, 100)
+    limiter = RateLimiter()
+    limiter.change(1 << 20)
+    crowd = [Bulk(limiter) for _ in range(4)]
+    keys = Bulk(limiter, 100)
     for bulk in crowd:
-        bulk.afford()
+        bulk.resume()
     turns = []
     for _ in range(50):
         before = keys.carried
@@ -109,69 +109,69 @@ async def test_small_ones_wait_no_longer_than_the_others_chunks(clock: Clock) ->
 
 async def test_who_ends_frees_what_was_paid_for_it(clock: Clock) -> None:
     """A forward that ends while it waits, or after it was let go on, takes nothing with it."""
-    purse = RateLimiter()
-    purse.change(1 << 20)
-    one, two = Bulk(purse), Bulk(purse)
+    limiter = RateLimiter()
+    limiter.change(1 << 20)
+    one, two = Bulk(limiter), Bulk(limiter)
     while one.step():
         pass
     two.step()
-    purse.leave(one)
+    limiter.leave(one)
     clock.run(10)
-    purse.leave(two)
-    assert len(purse._waiting) == 0
+    limiter.leave(two)
+    assert len(limiter._waiting) == 0
     clock.run(10)
     assert clock.timers == []
 
 
 async def test_a_rate_that_is_taken_away_lets_all_go_on(clock: Clock) -> None:
     """After a reload without it nobody waits any more."""
-    purse = RateLimiter()
-    purse.change(LEAST_BURST)
-    bulk = Bulk(purse, 10 * CHUNK)
+    limiter = RateLimiter()
+    limiter.change(MIN_BURST)
+    bulk = Bulk(limiter, 10 * CHUNK)
     assert not bulk.step()
     bulk.chunk = 1
     called = []
-    bulk.afford = lambda: called.append(True)  # type: ignore[method-assign]  # to see it called
-    purse.change(0)
+    bulk.resume = lambda: called.append(True)  # type: ignore[method-assign]  # to see it called
+    limiter.change(0)
     assert called == [True]
     assert bulk.step()
 
 
 async def test_persons_are_apart_and_parts_are_of_the_rate(clock: Clock) -> None:
-    """Each person has a purse of its own; a part given by the supervisor is a part of the rate."""
-    purses = RateLimiters()
-    purses.change(1 << 20)
-    alice, bob = purses.take("alice"), purses.take("bob")
+    """Each person has an own limiter; a part given by the supervisor is a part of the rate."""
+    limiters = RateLimiters()
+    limiters.change(1 << 20)
+    alice, bob = limiters.acquire("alice"), limiters.acquire("bob")
     assert alice is not bob
-    assert purses.take("alice") is alice
-    purses.share({"alice": 0.25})
+    assert limiters.acquire("alice") is alice
+    limiters.share({"alice": 0.25})
     assert (alice.rate, bob.rate) == (1 << 18, 1 << 20)
     bulk = Bulk(alice)
     bulk.step()
     alice.leave(bulk)
-    assert purses.rates(1.0) == {"alice": CHUNK}
-    assert purses.rates(1.0) == {}
+    assert limiters.rates(1.0) == {"alice": CHUNK}
+    assert limiters.rates(1.0) == {}
     for person in ("alice", "alice", "bob"):
-        purses.give_back(person)
+        limiters.release(person)
     clock.run(1)
-    purses.rates(1.0)
-    assert purses._purses == {}
+    limiters.rates(1.0)
+    assert limiters._limiters == {}
 
 
 async def test_a_debt_outlives_the_forwards_that_made_it(clock: Clock) -> None:
     """Forwards that are opened and closed again and again carry no more than one that stays; then it is forgotten."""
-    purses = RateLimiters()
-    purses.change(1 << 20)
+    limiters = RateLimiters()
+    limiters.change(1 << 20)
     carried = 0
     for _ in range(1000):  # what a pipe does that is closed after its first chunk
-        bulk = Bulk(purses.take("alice"))
-        if bulk.purse.spend(bulk, 0):
+        bulk = Bulk(limiters.acquire("alice"))
+        if bulk.limiter.charge(bulk, 0):
             bulk.step()
             carried += CHUNK
-        bulk.purse.leave(bulk)
-        purses.give_back("alice")
+        bulk.limiter.leave(bulk)
+        limiters.release("alice")
         clock.run(0.01)
     assert carried <= 11 << 20
     clock.run(1)
-    purses.rates(1.0)
-    assert purses._purses == {}
+    limiters.rates(1.0)
+    assert limiters._limiters == {}

@@ -22,7 +22,7 @@ from asyncssh.public_key import SSHKey
 
 from relay.errors import RelayError
 from relay.serve import ssh_algorithms
-from relay.serve.worker.session import Adapter
+from relay.serve.worker.authentication import Authentication
 from relay.serve.worker.ssh import asyncssh_contract, channel, connection, key_exchange, preauth
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile
@@ -197,8 +197,8 @@ def test_which_path_is_taken_is_told(tmp_path: Path, fast: bool) -> None:
 @pytest.mark.parametrize("name", ["root", "", "alice", "\0", "x" * 1000])
 def test_begin_auth_is_always_true(one: Relay, name: str) -> None:
     """asyncssh logs a client in without a credential when begin_auth is not true: "none" is refused for all."""
-    assert inspect.signature(Adapter.begin_auth).return_annotation is bool
-    assert not inspect.iscoroutinefunction(Adapter.begin_auth)
+    assert inspect.signature(Authentication.begin_auth).return_annotation is bool
+    assert not inspect.iscoroutinefunction(Authentication.begin_auth)
     with Client(one.port) as client:
         client.service()
         try:
