@@ -1,4 +1,4 @@
-"""docs/tutorial/network.md: its commands run as written on the machines that it names; both languages say the same."""
+"""The network tutorial: its commands run as written on the machines that it names; both languages agree."""
 
 import importlib.util
 import re
@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 ENGLISH = (CHECKOUT / "docs/tutorial/network.md").read_text()
 CHINESE = (CHECKOUT / "docs/tutorial/network.zh-CN.md").read_text()
 BLOCK = re.compile(r"^<!-- on: (?P<where>[^\n]+) -->\n```sh\n(?P<text>.*?)^```$", re.M | re.S)
-# ZeroTier's own program is not on these machines: this says that the machine has joined, as it does when all is well
+# Stands in for ZeroTier's program, which reports that the machine has joined
 _ZEROTIER = """\
 #!/bin/sh
 case $1 in
@@ -29,12 +29,12 @@ _WORK = "/run/work"
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """(machine, commands) of each block that is run."""
+    """(machine, commands) of each block of commands."""
     return [(match["where"], match["text"]) for match in BLOCK.finditer(text)]
 
 
 def test_both_languages_have_the_same_commands() -> None:
-    """network.zh-CN.md differs from network.md in its words only."""
+    """The Chinese page has the commands, tables, lists and pictures of the English one."""
     assert blocks(CHINESE) == blocks(ENGLISH)
     for mark in ("\n## ", "\n|", "\n```", "\n- ", "](../img/"):
         assert CHINESE.count(mark) == ENGLISH.count(mark), mark
@@ -42,14 +42,14 @@ def test_both_languages_have_the_same_commands() -> None:
 
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["en", "zh"])
 def test_what_it_names_is_there(text: str) -> None:
-    """Links lead to files of this repository, every subcommand of `net` is told of, and none that does not exist."""
+    """Links lead to files of this repository; every subcommand of `net` is mentioned, and no other."""
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (CHECKOUT / "docs/tutorial" / link).exists()] == []
     assert set(re.findall(r"relayctl net ([a-z]+)", text)) == set(_COMMANDS)
 
 
 def test_the_pictures_are_current() -> None:
-    """docs/img holds what tools/pictures.py draws."""
+    """The drawings in docs/img are what tools/pictures.py draws now."""
     spec = importlib.util.spec_from_file_location("pictures", CHECKOUT / "tools/pictures.py")
     assert spec is not None
     assert spec.loader is not None
@@ -61,7 +61,7 @@ def test_the_pictures_are_current() -> None:
 
 
 def _equip(machine: Machine, address: str) -> None:
-    """What the page takes for granted: sudo, relayctl, ZeroTier, and a directory to work in."""
+    """Install what the page presumes: sudo, relayctl, ZeroTier and a working directory."""
     for name, text in {
         "sudo": '#!/bin/sh\nexec "$@"\n',
         "relayctl": f'#!/bin/sh\nexec {sys.executable} -P -m relay "$@"\n',
@@ -107,7 +107,7 @@ def test_the_page_from_two_bare_machines_to_the_jump(tmp_path: Path) -> None:
 
 
 def _carry(relay: Machine, machine: Machine) -> None:
-    """The scripts that were printed on the relay are copied to the machine's working directory."""
+    """Copy the scripts that were printed on the relay to the machine's working directory."""
     plan = relay.path(f"{_WORK}/plan")
     if machine is not relay and plan.exists():
         for script in plan.iterdir():
@@ -115,7 +115,7 @@ def _carry(relay: Machine, machine: Machine) -> None:
 
 
 def _join(lab: Lab) -> None:
-    """The client's own interface in the overlay, as ZeroTier makes it."""
+    """Make the client's interface in the overlay, as ZeroTier does."""
     if "zt0" not in lab.client.run("ip", "-o", "link"):
         lab.client.cable("zt0", lab.air, "office-client", MTU)
         lab.client.ip("address add 172.18.0.11/24 dev zt0")
@@ -123,7 +123,7 @@ def _join(lab: Lab) -> None:
 
 
 def _trust(lab: Lab) -> None:
-    """The host's key is known, as after a first answer of yes."""
+    """Make the host's key known, as after a first answer of yes."""
     known = lab.client.path(f"{HOME}/root/.ssh/known_hosts")
     host = " ".join(lab.remote.path("/etc/ssh/lab_host_key.pub").read_text().split()[:2])
     lines = known.read_text() if known.exists() else ""
