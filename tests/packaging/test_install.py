@@ -57,7 +57,7 @@ def test_the_wheel_is_an_ordinary_package(
 def test_make_install_never_touches_what_is_in_place(
     sources: Path, from_wheels: dict[str, str], tmp_path: Path
 ) -> None:
-    """Two installations stand side by side, the link says which one runs, and a step back is the link."""
+    """Two installations stand side by side, the link selects one, and none is removed while a process runs from it."""
     sources = shutil.copytree(sources, tmp_path / "checkout")
     places = {"PREFIX": str(tmp_path / "opt"), "BIN": str(tmp_path / "bin"), **from_wheels}
     install = ("make", "--no-print-directory", "-C", sources, "install")
@@ -66,7 +66,7 @@ def test_make_install_never_touches_what_is_in_place(
     run(*install, **places)
     first = os.readlink(link)
     assert run(relayctl, "--version") == f"relayctl, version {first}\n"
-    assert "exactly this already" in run(*install, **places)
+    assert "exactly these contents already" in run(*install, **places)
 
     (sources / "relay/__init__.py").write_text((sources / "relay/__init__.py").read_text() + "# a change\n")
     said = run(*install, **places)
@@ -78,7 +78,12 @@ def test_make_install_never_touches_what_is_in_place(
     assert os.readlink(link) == first
     assert run(relayctl, "--version")
 
-    run("make", "--no-print-directory", "-C", sources, "uninstall", **places)
+    uninstall = ("make", "--no-print-directory", "-C", sources, "uninstall")
+    with subprocess.Popen([link / "bin/python", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        done = subprocess.run(uninstall, env={**os.environ, **places}, capture_output=True, text=True)
+        assert "1 processes still run from" in done.stderr
+        process.communicate(b"\n")
+    run(*uninstall, **places)
     assert not relayctl.is_symlink()
     assert not (tmp_path / "opt").exists()
 
@@ -94,5 +99,5 @@ def test_make_install_leaves_the_relayctl_of_somebody_else(tmp_path: Path) -> No
         text=True,
     )
     assert done.returncode == 1
-    assert "is there and not ours" in done.stderr
+    assert "exists and is not a link of ours" in done.stderr
     assert (tmp_path / "bin/relayctl").read_text() == "#!/bin/sh\n"

@@ -13,6 +13,8 @@ CHECKOUT = Path(__file__).parents[2]
 ENGLISH = (CHECKOUT / "README.md").read_text()
 CHINESE = (CHECKOUT / "README.zh-CN.md").read_text()
 TUTORIAL = (CHECKOUT / "docs" / "tutorial" / "first-host.md").read_text()
+UNINSTALL = (CHECKOUT / "docs" / "how-to" / "uninstall.md").read_text()
+STOP = "sudo systemctl disable --now relay.service relay.socket\n"
 BLOCK = re.compile(r"^(<!-- not run: (?P<why>[^\n]+) -->\n)?```sh\n(?P<text>.*?)^```$", re.M | re.S)
 
 
@@ -68,7 +70,7 @@ def machine(
             printf 'Defaults env_keep += "PIP_*"\\nadmin ALL=(ALL) NOPASSWD: ALL\\n' > /etc/sudoers.d/admin
             cp -r {sources} /tmp/relay
             cp -r {wheels} /tmp/wheels && chmod -R a+rX /tmp/wheels
-            printf '127.0.0.1 localhost relay.example.com\\n' > /etc/hosts
+            echo "127.0.0.1 localhost relay.example.com $(hostname)" > /etc/hosts
             # a person answers "yes" once for a host key
             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n  ConnectTimeout 20\\n' > /etc/ssh/ssh_config
             rm -rf /etc/ssh/ssh_config.d /etc/ssh/sshd_config.d
@@ -158,3 +160,11 @@ def test_the_commands_of_the_tutorial_run_as_written(machine: Machine) -> None:
     assert "systemctl restart relay.service" in upgraded
     assert "goes on until it is empty: 1 connection with 1 forward" in upgraded
     assert "relay: Accepted publickey for alice" in machine.run("journalctl --no-pager -o cat -u relay.service")
+
+    # uninstalling is refused until the network is undone, then works as its page says and leaves nothing
+    uninstall = [block for why, block in blocks(UNINSTALL) if "gateway" not in why]
+    as_admin(machine, f"{STOP}! sudo make uninstall 2> refused; grep 'net apply --undo' refused")
+    for block in uninstall:
+        as_admin(machine, block)
+    left = "ls -d /opt/relay /etc/relay* /var/lib/relay /usr/local/bin/relayctl /etc/systemd/system/relay*"
+    assert machine.run(f"{left} 2>/dev/null || :; nft list tables; id relay 2>&1 || :") == "id: ‘relay’: no such user\n"
