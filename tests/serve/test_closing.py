@@ -30,7 +30,7 @@ async def filled(one: Plain) -> int:
         one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string(bytes([sent >> 15 & 0xFF]) * part)))
         sent, room = sent + part, room - part
         room += sum(int.from_bytes(said[5:9], "big") for said in one.heard() if said[0] == hostile.WINDOW_ADJUST)
-    assert len(one.owner.pipes[0]._out) > pipe.HIGH // pipe.PART
+    assert len(one.owner.pipes[0]._unsent) > pipe.HIGH // pipe.PART
     assert one.connection._channels[0]._recv_buf
     return sent
 

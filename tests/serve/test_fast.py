@@ -446,7 +446,7 @@ def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None
                 one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string(bytes(part))))
                 room, sent = room - part + granted(), sent + part
             assert not one.connection.gone
-            assert len(pipe._out) + sum(len(data) for data, _ in channel._recv_buf) <= window + window // 4
+            assert len(pipe._unsent) + sum(len(data) for data, _ in channel._recv_buf) <= window + window // 4
             got = 0
             for _ in range(200):
                 got += len(one.taken(0))

@@ -1,14 +1,14 @@
-"""How bytes flow between one direct-tcpip channel and its target (the hot path).
+"""The pipe between one direct-tcpip channel and its target (the hot path).
 
-The channel side speaks asyncssh's session interface; the target side is a raw non-blocking socket, written at
-once when nothing waits, read only when both the channel's window (RFC 4254 5.2) and the client's TCP
-connection have room. Nothing here waits and nothing may escape: an exception from a session's callback would
-end the whole connection with all its forwards.
+The channel calls it as asyncssh's session. The target's socket is non-blocking: written at once while nothing is
+buffered, read only while the channel's window (RFC 4254 5.2) and the client's TCP connection have room. No exception
+may escape: one in a session's callback would end the whole connection with all its forwards.
 """
 
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import asyncssh
@@ -18,45 +18,30 @@ from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
 from relay.serve.worker.forward.write_buffer import WriteBuffer
 from relay.serve.worker.ssh.fastpath.to_client import ClientWriter, ReadResult
 
-CHUNK = 1 << 16  # bytes read from the target at once; also what one forward may do per turn of the loop
-HIGH = 1 << 18  # bytes waiting for the target before the client's window is no longer refilled
-LEAVE_SECONDS = 300.0  # for what a client that has closed sent before: the largest window at 9 kB/s
-PART = 4  # of the window, if that is less: a small window is small so that little waits; refilled at that part of HIGH
+CHUNK = 1 << 16  # bytes read from the target at once on the inherited path
+HIGH = 1 << 18  # bytes buffered for the target from which on the client's window is not refilled
+PART = 4  # HIGH is at most this part of the window: a small one buffers little; refilled at this part of HIGH
+LEAVE_SECONDS = 300.0  # to deliver the data of a client that has closed: the largest window at 9 kB/s
 
 
 class PipeChannel(Protocol):
-    """What a forward asks of its channel (serve.worker.ssh.channel)."""
+    """What a pipe needs of its channel. Sending raises OSError when the channel is closing."""
 
     def carry(self, frame: ClientWriter, source: socket.socket, most: int) -> ReadResult | None:
-        """Send the client what `source` has to say, at most `most` bytes; None: that path is not for it now."""
+        """Read at most `most` bytes of `source` and send them to the client; None: the fast path is off now."""
 
-    def pass_on(self, data: bytes) -> None:
-        """Send the client what its target said. Raises OSError when the channel is closing."""
-
-    def write_eof(self) -> None:
-        """The target will send no more. Raises OSError when the channel is closing."""
-
-    def get_recv_window(self) -> int:
-        """Bytes that the client may send ahead."""
-
-    def pause_reading(self) -> None:
-        """Keep what the client sends, and do not refill its window."""
-
-    def resume_reading(self) -> None:
-        """Give it, and refill it."""
-
-    def close(self) -> None:
-        """Close when what waits has been sent."""
-
-    def abort(self) -> None:
-        """Close now."""
-
-    def silence(self) -> None:
-        """Send nothing more, not even that it is closed."""
+    def pass_on(self, data: bytes) -> None: ...  # send data of the target to the client
+    def write_eof(self) -> None: ...  # tell the client that the target has sent EOF
+    def get_recv_window(self) -> int: ...  # bytes that the client may send ahead
+    def pause_reading(self) -> None: ...  # keep the client's data, and do not refill its window
+    def resume_reading(self) -> None: ...  # deliver it, and refill the window
+    def close(self) -> None: ...  # close when all data is sent
+    def abort(self) -> None: ...  # close now, and drop unsent data
+    def silence(self) -> None: ...  # send nothing more, not even the close
 
 
 class Pipe(asyncssh.SSHTCPSession[bytes]):
-    """One open forward. `ended` is called exactly once, with the reason of the end."""
+    """The data of one open forward. `ended` is called exactly once, with the reason of the end."""
 
     def __init__(
         self,
@@ -68,10 +53,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         writer: ClientWriter,
         pacer: ReadPacer,
     ) -> None:
-        """`sock` is connected; `readable` False while the client's TCP connection is full; `limiter` is the person's.
-
-        `writer` has the worker's memory to read to; `pacer` says how much at once.
-        """
+        """`readable`: the client's TCP connection has room; `writer` has memory to read into, `pacer` says how much."""
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._writer = writer
@@ -79,25 +61,25 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._fd = sock.fileno()
         self._ended = ended
         self._chan: PipeChannel | None = None
-        self._out = WriteBuffer()  # client -> target, what the target's socket did not take
+        self._unsent = WriteBuffer()  # client -> target, not yet accepted by the target's socket
         self._client_eof = False
         self._target_eof = False
-        self._shut = False  # the client's EOF was passed on
+        self._shut = False  # nothing more can be sent to the target: EOF was passed on, or it failed
         self._window_open = True
         self._connection_open = readable
         self._reading = False
         self._limiter = limiter
-        self._affordable = True
-        self._full = False  # much waits for the target
+        self._within_rate = True
+        self._full = False  # much is buffered for the target
         self._high = HIGH
         self._paused = False  # the client's window is not refilled
         self._over = False
-        self._leaving: asyncio.TimerHandle | None = None  # the client has closed, and the target has not taken all
+        self._leaving: asyncio.TimerHandle | None = None  # the client has closed, the target has not accepted all yet
         self._reason = ""
-        self.sent = 0  # bytes taken by the target
-        self.received = 0  # bytes taken from the target
+        self.sent = 0  # bytes accepted by the target's socket
+        self.received = 0  # bytes read from the target
 
-    # the channel's side
+    # ---- called by the channel
 
     def connection_made(self, chan: Any) -> None:
         """The channel is confirmed: from now on bytes may flow."""
@@ -107,68 +89,68 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             chan.close()
         elif self._limiter.charge(self, 0):
             self._update()
-        else:  # what the person's other forwards have carried is not paid for yet: this one is in line behind them
-            self._set_affordable(False)
+        else:  # the person's other forwards have overdrawn the rate: this one queues behind them
+            self._set_within_rate(False)
 
     def data_received(self, data: bytes, datatype: object = None) -> None:
         """The client sent `data`, on the inherited path."""
-        self.take([memoryview(data)], len(data))
+        self.send_to_target([memoryview(data)], len(data))
 
-    def take(self, pieces: Sequence[memoryview], total: int) -> None:
-        """The client sent `total` bytes; give them to the target at once, or keep them and stop refilling the window.
+    def send_to_target(self, pieces: Sequence[memoryview], total: int) -> None:
+        """The client sent `total` bytes: send them, or buffer them and possibly stop refilling the client's window.
 
-        The memory of the pieces is somebody else's afterwards.
+        The memory of the pieces is reused afterwards.
         """
         if self._over or self._shut:
             return
         self._reader.interrupt()
         if not self._limiter.charge(self, total):
-            self._set_affordable(False)
-        taken = 0
-        if not self._out:
+            self._set_within_rate(False)
+        accepted = 0
+        if not self._unsent:
             try:
-                taken = self._sock.sendmsg(pieces) if len(pieces) > 1 else self._sock.send(pieces[0])
+                accepted = self._sock.sendmsg(pieces) if len(pieces) > 1 else self._sock.send(pieces[0])
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as error:
                 self._unsendable(error)
                 return
-            self.sent += taken
-            if taken == total:
+            self.sent += accepted
+            if accepted == total:
                 return
             self._loop.add_writer(self._fd, self._writable)
         for piece in pieces:
-            if taken < len(piece):
-                self._out.add(piece[taken:])
-            taken = max(taken - len(piece), 0)
-        if len(self._out) > self._high:
+            if accepted < len(piece):
+                self._unsent.add(piece[accepted:])
+            accepted = max(accepted - len(piece), 0)
+        if len(self._unsent) > self._high:
             self._full = True
             self._hold()
 
     def eof_received(self) -> bool:
         """The client will send no more. The other direction stays open (half-close)."""
         self._client_eof = True
-        if not self._out:
+        if not self._unsent:
             self._pass_eof()
         return True
 
     @property
-    def waits(self) -> bool:
-        """Whether something that the client sent waits for the target."""
-        return bool(self._out)
+    def has_unsent(self) -> bool:
+        """Whether data of the client is buffered for the target."""
+        return bool(self._unsent)
 
-    def leave(self, kept: list[memoryview]) -> None:
-        """The client has closed: the target gets what it sent before, `kept` last, and then the channel is closed.
+    def client_closed(self, kept: list[memoryview]) -> None:
+        """The client has closed: deliver the data that it sent before, `kept` last, then close the channel.
 
-        As sshd does it, but not for ever. What the target says meanwhile is read and dropped: else one that wants to
-        be rid of an answer first would take no more, and a socket closed with something unread loses what it has sent.
+        As sshd does it, but for a limited time. Data of the target is read and dropped meanwhile: a target that must
+        send first would accept no more, and a socket that is closed with unread data loses the data that it has sent.
         """
         self._client_eof = self._window_open = True
         self._update()
         self._leaving = self._loop.call_later(LEAVE_SECONDS, self._close, "target-silent")
         if kept:
-            self.take(kept, sum(map(len, kept)))
-        if not self._out:
+            self.send_to_target(kept, sum(map(len, kept)))
+        if not self._unsent:
             self._pass_eof()
 
     def pause_writing(self) -> None:
@@ -186,20 +168,20 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._chan = None
         self._finish(self._reason or ("client-gone" if exc is not None else "client-closed"))
 
-    # the rate limiter's side
+    # ---- called by the rate limiter
 
     def resume(self) -> None:
         """The person's rate allows more now."""
-        self._set_affordable(True)
+        self._set_within_rate(True)
 
-    def _set_affordable(self, affordable: bool) -> None:
-        self._affordable = affordable
+    def _set_within_rate(self, within_rate: bool) -> None:
+        self._within_rate = within_rate
         self._hold()
         self._update()
 
     def _hold(self) -> None:
-        """Refill the client's window or not."""
-        hold = self._full or not self._affordable
+        """Stop or resume refilling the client's window."""
+        hold = self._full or not self._within_rate
         if hold != self._paused and self._chan is not None:
             self._paused = hold
             if hold:
@@ -207,39 +189,30 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             else:
                 self._chan.resume_reading()
 
-    # the connection's side
+    # ---- called by the connection and the forward
 
-    def allow(self, readable: bool) -> None:
-        """Whether the client's TCP connection has room; False also while keys are exchanged anew."""
-        self._connection_open = readable
+    def set_client_writable(self, writable: bool) -> None:
+        """Whether the client's TCP connection has room; False also during a key re-exchange."""
+        self._connection_open = writable
         self._update()
 
     def abort(self, reason: str, *, quiet: bool = False) -> None:
-        """End this forward now, for `reason` (it stands in the closing row).
+        """End now, for `reason` (it stands in the closing row).
 
-        `quiet`: the client is not told by this channel, because the whole connection ends, and says why.
+        `quiet`: nothing is sent on this channel, because the whole connection ends, and says why.
         """
         self._reason = self._reason or reason
-        if self._chan is not None:
-            chan, self._chan = self._chan, None
-            # what waits unsent is dropped in both cases: the decision is that no more bytes flow
-            if quiet:
-                chan.silence()
-            else:
-                chan.abort()
+        chan, self._chan = self._chan, None
+        if chan is not None:  # unsent data is dropped in both cases: the decision is that no more bytes flow
+            (chan.silence if quiet else chan.abort)()
         self._finish(self._reason)
 
-    # the target's side
+    # ---- the target's socket
 
     def _update(self) -> None:
-        want = (
-            self._window_open
-            and self._connection_open
-            and self._affordable
-            and not self._target_eof
-            and not self._over
-            and self._chan is not None
-        )
+        """Read the target exactly while there is room for its data."""
+        has_room = self._window_open and self._connection_open and self._within_rate
+        want = has_room and not self._target_eof and not self._over and self._chan is not None
         if want == self._reading:
             return
         self._reading = want
@@ -249,26 +222,25 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
-        """One turn of the loop."""
         chan = self._chan
         if chan is None:
             return
-        carried = chan.carry(self._writer, self._sock, self._reader.share)
-        if carried is None:
-            carried = self._pass_on(chan)
+        result = chan.carry(self._writer, self._sock, self._reader.share)
+        if result is None:
+            result = self._read(chan)
         else:
-            self.received += carried.amount
-        amount, over, error = carried
+            self.received += result.amount
+        amount, over, error = result
         self._reader.note(amount, answer=True)
         if amount and not self._over and not self._limiter.charge(self, amount):
-            self._set_affordable(False)
+            self._set_within_rate(False)
         if error is not None:
-            self._fail(error)
+            self._close(_reason(error))
         elif over:
             self._target_ended(chan)
 
-    def _pass_on(self, chan: PipeChannel) -> ReadResult:
-        """Read the target once, for the inherited path."""
+    def _read(self, chan: PipeChannel) -> ReadResult:
+        """Read the target once and send its data on the inherited path."""
         try:
             data = self._sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -277,11 +249,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             return ReadResult(0, error=error)
         if data:
             self.received += len(data)
-            try:
-                chan.pass_on(data)
-            except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
-                if self._leaving is None:
-                    self._close("client-closed")
+            self._try_to_send(partial(chan.pass_on, data))
         return ReadResult(len(data), over=not data)
 
     def _target_ended(self, chan: PipeChannel) -> None:
@@ -290,26 +258,29 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         if self._shut:
             self._close("target-closed")
             return
+        self._try_to_send(chan.write_eof)
+
+    def _try_to_send(self, send: Callable[[], None]) -> None:
         try:
-            chan.write_eof()
-        except OSError:
+            send()
+        except OSError:  # asyncssh: the channel is no longer open for sending (BrokenPipeError)
             if self._leaving is None:
                 self._close("client-closed")
 
     def _writable(self) -> None:
         try:
-            taken = self._sock.sendmsg(self._out.head(self._reader.share))
+            accepted = self._sock.sendmsg(self._unsent.head(self._reader.share))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._unsendable(error)
             return
-        self.sent += taken
-        self._out.drop(taken)
-        if self._full and len(self._out) < self._high // PART:
+        self.sent += accepted
+        self._unsent.drop(accepted)
+        if self._full and len(self._unsent) < self._high // PART:
             self._full = False
             self._hold()
-        if not self._out and self._fd >= 0:  # what was just delivered may have ended it
+        if not self._unsent and self._fd >= 0:  # resume_reading may have delivered more, and ended it
             self._loop.remove_writer(self._fd)
             if self._client_eof:
                 self._pass_eof()
@@ -327,21 +298,18 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
             self._close("client-closed")
 
     def _unsendable(self, error: OSError) -> None:
-        """The target takes no more; what it said before it went is still given to the client."""
+        """The target accepts no more; its data that was not read yet is still sent to the client."""
         self._reason = self._reason or _reason(error)
         self._shut = True
-        self._out.clear()
+        self._unsent.clear()
         self._loop.remove_writer(self._fd)
-        self._full, self._affordable = False, True
-        self._hold()  # what the client still sends is dropped, as a TCP stack would
+        self._full, self._within_rate = False, True
+        self._hold()  # later data of the client is dropped, as a TCP stack would
         if self._target_eof or self._leaving is not None:
             self._close(self._reason)
 
-    def _fail(self, error: OSError) -> None:
-        self._close(_reason(error))
-
     def _close(self, reason: str) -> None:
-        """Both directions are done, or the target is gone: close the channel, keeping what is still to be sent."""
+        """Both directions are done, or the target is gone: close the channel when its data is sent."""
         self._reason = self._reason or reason
         self._release()
         if self._chan is not None:
@@ -361,7 +329,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         self._reading = False
         self._target_eof = True
         self._shut = True
-        self._out.clear()
+        self._unsent.clear()
 
     def _finish(self, reason: str) -> None:
         if self._over:
@@ -373,7 +341,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
 
 
 def _reason(error: OSError) -> str:
-    """The stable word of the closing row for a target that went in an unusual way."""
+    """The stable word of the closing row for an error of the target's socket."""
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "target-reset"
     if isinstance(error, TimeoutError):

@@ -41,14 +41,14 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
     def _process_close(self, _type: int, _id: int, packet: SSHPacket) -> None:
         """The client has closed. What it sent before goes to the target first, as in sshd; only then we close too."""
         pipe, states = self._session, (self._recv_state, self._send_state)
-        if not isinstance(pipe, Pipe) or not {*states} <= {*OPEN} or not (self._recv_buf or pipe.waits):
+        if not isinstance(pipe, Pipe) or not {*states} <= {*OPEN} or not (self._recv_buf or pipe.has_unsent):
             super()._process_close(_type, _id, packet)
             return
         packet.check_end()
         kept, self._recv_buf = [memoryview(data) for data, _ in self._recv_buf], []
         self._send_buf, self._send_buf_len = [], 0  # it reads no more
         self._recv_state, self._send_state = LEAVING
-        pipe.leave(kept)
+        pipe.client_closed(kept)
 
     def close(self) -> None:
         """Close when what waits has been sent, or now if the client has closed."""
@@ -147,7 +147,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
             self._keep(b"".join(pieces))
             return
         if isinstance(self._session, Pipe):
-            self._session.take(pieces, total)
+            self._session.send_to_target(pieces, total)
         # behind the data: telling the client wakes it, and on a busy machine it runs before we do again; and not while
         # the target takes no more, or two windows would wait for it
         if self._recv_window < self._init_recv_window / 2 and not self._recv_paused:

@@ -388,7 +388,7 @@ class Connection(KeyExchangeLayer, asyncio.BufferedProtocol):
 
     def _allow(self, pipes: Iterable[Pipe]) -> None:
         for pipe in tuple(pipes):
-            pipe.allow(self.writable)
+            pipe.set_client_writable(self.writable)
 
     def choke(self) -> None:
         """Read nothing more of this client for now."""
