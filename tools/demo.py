@@ -1,11 +1,10 @@
-"""`make demo`: a relay, a LAN host behind it and a person, all on this machine; what works, what is refused,
-what is on record.
+"""`make demo`: a relay, a LAN host and a person on this machine; shows a jump, refusals and the audit log.
 
     python tools/demo.py [--keep] [--stand-in] | --stop [NUMBER...]
 
-Everything lies in .demo/NUMBER and goes with it. Nothing is dialled but 127.0.0.0/8. `--keep` leaves it running,
-`--stop` ends what was left running, `--stand-in` does without the machine's sshd. Standard library only:
-`make demo-stop` works without the virtual environment.
+Everything is in .demo/NUMBER and is removed with it. Only addresses in 127.0.0.0/8 are dialled. `--keep` leaves the
+demo running, `--stop` ends demos that run, `--stand-in` works without the machine's sshd. Only the standard library is
+used, so `make demo-stop` works without the virtual environment.
 """
 
 import contextlib
@@ -23,9 +22,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOME = CHECKOUT / ".demo"
-PATIENCE = 20.0  # s until something that was started must answer; a loaded CI machine is slow
-LAN_HOST = "127.0.0.201"  # all of 127.0.0.0/8 is this machine: it plays the LAN 192.168.1.0/24
-RECORDER = "127.0.0.50"  # the host nobody may reach
+PATIENCE = 20.0  # seconds for a started process to answer; a loaded CI machine is slow
+LAN_HOST = "127.0.0.201"  # in 127.0.0.0/8, which is this machine; it stands for the LAN 192.168.1.0/24
+RECORDER = "127.0.0.50"  # a host that a rule denies to everyone
 
 RELAY_YAML = """\
 listen: ["127.0.0.1:{port}"]
@@ -79,21 +78,21 @@ KbdInteractiveAuthentication no
 
 
 class Failure(Exception):
-    """A step did not do what the demo promises."""
+    """A step of the demo did not have the expected result."""
 
 
 def say(text: str = "") -> None:
-    """One line to the reader, at once."""
+    """Print a line without buffering."""
     print(text, flush=True)
 
 
 def step(number: int, text: str) -> None:
-    """The heading of a step."""
+    """Print the heading of a step."""
     say(f"\n{number}. {text}")
 
 
 def run(command: str, *, good: bool = True, silent: bool = False, shown: str = "") -> str:
-    """Show a command as it would be typed, run it, show what it says; Failure when that is not as `good` says."""
+    """Print a command as typed, run it, print its output. Raises Failure if its success is not `good`."""
     if not silent:
         say(f"   $ {shown or command}")
     done = subprocess.run(
@@ -112,19 +111,19 @@ def run(command: str, *, good: bool = True, silent: bool = False, shown: str = "
     if (done.returncode == 0) != good:
         if silent:
             say(done.stdout)
-        raise Failure(f"that ended with status {done.returncode}, and should {'have worked' if good else 'not have'}")
+        raise Failure(f"exit status {done.returncode}, expected {'0' if good else 'a failure'}")
     return done.stdout
 
 
 def free_port(address: str) -> int:
-    """A TCP port that nobody listens on now, so that demos side by side do not meet."""
+    """A free TCP port, so that several demos can run side by side."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
 def started_at(pid: int) -> str:
-    """When a process began, in ticks since boot ("": it is gone): a number may come again, the pair does not."""
+    """Start time of a process in ticks since boot, "" if it has ended; with it a pid is unique."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -133,7 +132,7 @@ def started_at(pid: int) -> str:
 
 
 class Demo:
-    """One run: its directory, and the processes that belong to it."""
+    """One run of the demo: its directory and its processes."""
 
     def __init__(self) -> None:
         HOME.mkdir(exist_ok=True)
@@ -144,7 +143,7 @@ class Demo:
         self.user = pwd.getpwuid(os.getuid()).pw_name
 
     def start(self, log: str, *command: str | Path) -> subprocess.Popen[bytes]:
-        """Start a process that outlives us if it must; what it says goes to a file."""
+        """Start a process that can outlive this one; its output goes to a file."""
         with (self.here / log).open("wb") as out:
             process = subprocess.Popen(
                 command,
@@ -159,17 +158,19 @@ class Demo:
         return process
 
     def wait_for(self, address: str, port: int, process: subprocess.Popen[bytes], log: str) -> None:
-        """Until an SSH server greets there."""
+        """Wait until an SSH server answers. Raises Failure on a timeout."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection((address, port), 2) as probe:
                 if probe.recv(4) == b"SSH-":
                     return
             time.sleep(0.05)
-        raise Failure(f"nothing greets at {address}:{port}:\n{(self.here / log).read_text(errors='replace')[-3000:]}")
+        raise Failure(
+            f"no SSH server answers at {address}:{port}:\n{(self.here / log).read_text(errors='replace')[-3000:]}"
+        )
 
     def lan_host(self) -> int:
-        """A host to reach: a real sshd where there is one and it lets us in, else tools/standin.py. Its port."""
+        """Start the LAN host, a real sshd if it works, otherwise tools/standin.py; returns its port."""
         port = free_port(LAN_HOST)
         key = self.here / "lan_host_key"
         run(f"ssh-keygen -q -t ed25519 -N '' -C lan-host -f {key}", silent=True)
@@ -178,7 +179,7 @@ class Demo:
         if sshd and "--stand-in" not in sys.argv:
             config = self.here / "sshd_config"
             config.write_text(SSHD_CONFIG.format(lan_host=LAN_HOST, port=port, here=self.here))
-            if os.getuid() == 0:  # what Debian's own start script does; sshd refuses to start as root without it
+            if os.getuid() == 0:  # as Debian's start script does; sshd refuses to start as root without it
                 Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
             process = self.start("lan_host.log", sshd, "-D", "-e", "-f", config)
             with contextlib.suppress(Failure):
@@ -192,27 +193,27 @@ class Demo:
         process = self.start("lan_host.log", sys.executable, standin, LAN_HOST, str(port), key, self.here / "alice.pub")
         self.wait_for(LAN_HOST, port, process, "lan_host.log")
         why = (
-            "the sshd of this machine is not asked, or would not let us in"
+            "the sshd of this machine is not used, or refused the log-in"
             if sshd
             else "there is no sshd on this machine"
         )
-        say(f"   {why}: a stand-in of ours listens on {LAN_HOST}:{port}")
+        say(f"   {why}: tools/standin.py listens on {LAN_HOST}:{port}")
         return port
 
     def ssh(self, *options: str) -> str:
-        """ssh that reads nothing of this user's own, for what the demo does besides the relay."""
+        """An ssh command without the user's own configuration, to test the LAN host directly."""
         known, key = self.here / "lan_known_hosts", self.here / "alice"
         return shlex.join(
             ["ssh", "-F", "none", "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-i", str(key), *options]
         )
 
     def relayctl(self, arguments: str, **more: bool) -> str:
-        """Run the relayctl of this checkout for this demo's site; shown without the long path."""
+        """Run relayctl of this checkout on the demo's site; printed without the long path."""
         program = Path(sys.executable).parent / "relayctl"
         return run(f"{program} --site {self.site} {arguments}", shown=f"relayctl {arguments}", **more)
 
     def make_site(self, relay_port: int, lan_port: int) -> None:
-        """The site's files, as an operator would write them."""
+        """Write and print the site's files, as an administrator would write them."""
         for directory in (self.site, self.site / "policies", self.site / "keys"):
             directory.mkdir(mode=0o750)
         values = {"lan_host": LAN_HOST, "recorder": RECORDER, "user": self.user, "port": lan_port}
@@ -226,7 +227,7 @@ class Demo:
                 say(f"     {line}")
 
     def client_config(self, relay_port: int, lan_port: int) -> Path:
-        """Alice's ~/.ssh/config, kept out of this user's own; the relay's host key is pinned in her known_hosts."""
+        """Write Alice's ssh configuration and known_hosts, separate from the user's own."""
         host_keys = (self.site / "state").rglob("*.pub")
         known = [f"[127.0.0.1]:{relay_port} {' '.join(path.read_text().split()[:2])}" for path in host_keys]
         (self.here / "known_hosts").write_text("\n".join([*known, (self.here / "lan_known_hosts").read_text()]))
@@ -239,7 +240,7 @@ class Demo:
         return config
 
     def recorded(self, closed: int, denied: int, refused: int) -> None:
-        """Until the log holds the closing rows of what was just done: they follow the end by a moment."""
+        """Wait until the log has the closing rows, which follow shortly after the end."""
         deadline = time.monotonic() + PATIENCE
         wanted = {"forward.closed": closed, "forward.denied": denied, "request.refused": refused}
         while time.monotonic() < deadline:
@@ -251,48 +252,48 @@ class Demo:
         raise Failure(f"the audit log lacks some of {wanted}: {names}")
 
     def play(self) -> None:
-        """The whole story; raises Failure where it does not go as promised."""
+        """Run all steps. Raises Failure on an unexpected result."""
         relay_port = free_port("127.0.0.1")
-        step(1, "a key for alice, and a LAN host that knows it")
+        step(1, "Make a key for alice, and start a LAN host that accepts it")
         run(f"ssh-keygen -q -t ed25519 -N '' -C alice@laptop -f {self.here / 'alice'}", silent=True)
         lan_port = self.lan_host()
 
-        step(2, "a site: the office network is reached by the interface lo, and alice may reach one host in it")
+        step(2, "Write a site: the network `office` is reached through lo; alice may reach one host in it")
         self.make_site(relay_port, lan_port)
         self.relayctl(f"add-key alice {self.here / 'alice.pub'}")
         self.relayctl("check")
 
-        step(3, "the relay")
+        step(3, "Start the relay")
         relay = self.start("relay.log", Path(sys.executable).parent / "relayctl", "--site", self.site, "serve")
         self.wait_for("127.0.0.1", relay_port, relay, "relay.log")
         say(f"   relayctl serve: listens on 127.0.0.1:{relay_port}")
         ssh = f"ssh -F {self.client_config(relay_port, lan_port)}"
         typed = f"ssh -F {(self.here / 'ssh_config').relative_to(CHECKOUT)}"
 
-        step(4, "what it is for: alice reaches the LAN host through it")
+        step(4, "Jump: alice reaches the LAN host through the relay")
         hello = "echo hello from the LAN host, your connection comes from ${SSH_CONNECTION%% *}"
         run(f"{ssh} -J relay remote {shlex.quote(hello)}", shown=f"ssh -J relay remote '{hello}'")
 
-        step(5, "what it does not do: a shell on the relay, another host")
+        step(5, "Refused: a shell on the relay, and a host that the policy denies")
         said = run(f"{ssh} relay", good=False, shown="ssh relay")
         if "no shell" not in said:
-            raise Failure("the refusal of a shell does not say what this host is")
+            raise Failure("the refusal of a shell does not explain itself")
         said = run(f"{ssh} -J relay recorder", good=False, shown="ssh -J relay recorder")
         if "may not reach" not in said:
-            raise Failure("the refusal of the target does not say so")
+            raise Failure("the refusal of the target does not explain itself")
 
-        step(6, "what is on record: exactly that")
+        step(6, "Read the audit log: exactly these events")
         self.recorded(closed=1, denied=1, refused=1)
         self.relayctl("audit search")
         if KEEP:
             self.say_what_to_type(typed, lan_port)
 
     def say_what_to_type(self, ssh: str, lan_port: int) -> None:
-        """It is left running."""
+        """Print commands to try while the demo keeps running."""
         relayctl = (
             f"{Path(sys.executable).parent.relative_to(CHECKOUT)}/relayctl --site {self.site.relative_to(CHECKOUT)}"
         )
-        say("\nIt is left running. From this directory:")
+        say("\nThe demo is still running. Try, in this directory:")
         for line in (
             f"{ssh} -J relay remote",
             f"{relayctl} audit tail -f",
@@ -302,12 +303,14 @@ class Demo:
         say("To end it:\n  make demo-stop")
 
     def clear(self) -> None:
-        """End what we started and remove the directory."""
+        """End all processes of the demo and remove its directory."""
         with contextlib.suppress(FileNotFoundError):
             for line in reversed((self.here / "processes").read_text().splitlines()):
                 number, _, since = line.partition(" ")
                 end(int(number), since)
-        for entry in Path("/proc").glob("[0-9]*"):  # a worker whose supervisor was killed: it names our directory
+        for entry in Path("/proc").glob(
+            "[0-9]*"
+        ):  # a worker whose supervisor was killed; its command line names the directory
             with contextlib.suppress(OSError):
                 if f"{self.site}/".encode() in (entry / "cmdline").read_bytes() + b"/":
                     end(int(entry.name), started_at(int(entry.name)))
@@ -315,7 +318,7 @@ class Demo:
 
 
 def end(pid: int, since: str) -> None:
-    """End one process that we started, by its number and birth; hard when it does not go."""
+    """Terminate a process, identified by pid and start time, and kill it if it does not end."""
     for kind, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 2.0)):
         deadline = time.monotonic() + patience
         with contextlib.suppress(ProcessLookupError):
@@ -328,7 +331,7 @@ def end(pid: int, since: str) -> None:
 
 
 def stop() -> None:
-    """End the demos that were left running here, or those of the numbers given."""
+    """End the demos that are still running here, or those with the given numbers."""
     numbers = [argument for argument in sys.argv if argument.isdigit()]
     for directory in sorted(HOME.glob("[0-9]*")):
         if numbers and directory.name not in numbers:
@@ -340,7 +343,7 @@ def stop() -> None:
 
 
 def main() -> int:
-    """The demo; 0 when all went as promised."""
+    """Run the demo; returns the exit status."""
     began = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
@@ -349,7 +352,7 @@ def main() -> int:
     try:
         demo.play()
         kept = KEEP
-    except BrokenPipeError:  # whoever read us has gone
+    except BrokenPipeError:  # the reader of the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (Failure, subprocess.TimeoutExpired, OSError) as error:
@@ -363,7 +366,8 @@ def main() -> int:
     finally:
         if not kept:
             demo.clear()
-    say(f"\nAll as promised, in {time.monotonic() - began:.1f} s." + ("" if kept else " Nothing is left behind."))
+    removed = "" if kept else " The relay and its files were removed; .venv stays (make clean)."
+    say(f"\nEverything worked, in {time.monotonic() - began:.1f} s.{removed}")
     return 0
 
 

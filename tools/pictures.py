@@ -66,7 +66,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A machine: where it stands, what it is called, and what is written below its name."""
+    """A machine: position, name, and the lines below the name."""
 
     x: int
     y: int
@@ -74,7 +74,7 @@ class Box:
     lines: tuple[tuple[str, str], ...]  # (class, text)
 
     def svg(self) -> str:
-        """The box with its lines; 170 wide."""
+        """The SVG of the box, 170 wide."""
         height = 42 + 20 * len(self.lines)
         parts = [
             f'<rect x="{self.x}" y="{self.y}" width="170" height="{height}" rx="8" fill="#f5f7fa" '
@@ -95,7 +95,7 @@ def text(x: int, y: int, words: str, style: str = "", *, colour: str = "") -> st
 
 
 def arrow(points: str, colour: str, *, dashed: bool = False, width: float = 3) -> str:
-    """A line with a head at its end."""
+    """An arrow."""
     dash = ' stroke-dasharray="7 6"' if dashed else ""
     head = {_GREEN: "green", _RED: "red", _BLUE: "blue"}[colour]
     return (
@@ -197,7 +197,7 @@ def full(words: dict[str, str]) -> str:
 
 
 def pictures() -> dict[str, str]:
-    """Every picture: file name -> its text."""
+    """All pictures, by file name."""
     found = {}
     for language, words in WORDS.items():
         tail = "" if language == "en" else f".{language}"

@@ -19,7 +19,7 @@ Every command with its options, as `relayctl COMMAND --help` prints it. Written 
 def commands(
     command: click.Command, path: tuple[str, ...], parent: click.Context | None = None
 ) -> Iterator[tuple[tuple[str, ...], click.Command, click.Context]]:
-    """The command and all below it, each with its path and context."""
+    """The command and its subcommands, each with its path and context."""
     context = click.Context(command, info_name=path[-1], parent=parent, **command.context_settings)
     context.terminal_width = 100
     yield path, command, context
@@ -31,7 +31,7 @@ def commands(
 
 
 def text() -> str:
-    """The whole document."""
+    """The text of the document."""
     sections = [_HEAD]
     for path, command, context in commands(group, ("relayctl",)):
         mark = "##" if len(path) < 3 else "###"

@@ -57,4 +57,4 @@ def test_a_shell() -> None:
         "got them from the relay",
     ):
         assert text in said, (text, said)
-    assert said.endswith("All of it is taken away again.")
+    assert said.endswith("The lab has been removed.")

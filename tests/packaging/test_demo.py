@@ -1,4 +1,4 @@
-"""`make demo`: what a newcomer sees first goes as promised, and leaves nothing behind."""
+"""`make demo` works as described, and leaves no process and no file behind."""
 
 import os
 import re
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 def demo(*options: str) -> str:
-    """What the demo said; it ended with 0."""
+    """The output of the demo, after its success."""
     done = subprocess.run(
         [sys.executable, CHECKOUT / "tools/demo.py", *options],
         stdin=subprocess.DEVNULL,
@@ -25,8 +25,8 @@ def demo(*options: str) -> str:
     return done.stdout
 
 
-def left() -> set[str]:
-    """The processes whose command line names a demo's directory."""
+def named_demos() -> set[str]:
+    """The directories of demos that command lines of processes name."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -39,7 +39,7 @@ def left() -> set[str]:
 
 @pytest.mark.parametrize("options", [(), ("--stand-in",)], ids=["sshd", "stand-in"])
 def test_the_demo_shows_what_works_and_what_is_refused(options: tuple[str, ...]) -> None:
-    """A jump, a refused shell, a refused target, and the audit trail of exactly that; with and without an sshd."""
+    """The demo shows a jump, a refused shell, a refused target and exactly their events, with and without sshd."""
     said = demo(*options)
     assert ("a real sshd" in said) == (not options)
     assert re.search(r"^ +hello from the .*LAN host", said, re.M)
@@ -53,11 +53,11 @@ def test_the_demo_shows_what_works_and_what_is_refused(options: tuple[str, ...])
     directory = re.search(r"\.demo/\d+", said)
     assert directory is not None
     assert not (CHECKOUT / directory[0]).exists()
-    assert str(CHECKOUT / directory[0]) not in left()
+    assert str(CHECKOUT / directory[0]) not in named_demos()
 
 
 def test_a_kept_demo_answers_to_what_it_says_to_type() -> None:
-    """With KEEP=1 the printed ssh command works as printed, and demo-stop ends that demo."""
+    """With --keep the printed ssh command works, and --stop ends that demo."""
     said = demo("--keep")
     ssh = re.search(r"^  (ssh -F (\.demo/\d+)/ssh_config -J relay remote)$", said, re.M)
     assert ssh is not None
@@ -70,4 +70,4 @@ def test_a_kept_demo_answers_to_what_it_says_to_type() -> None:
             [sys.executable, CHECKOUT / "tools/demo.py", "--stop", directory.name], check=True, capture_output=True
         )
     assert not directory.exists()
-    assert str(directory) not in left()
+    assert str(directory) not in named_demos()

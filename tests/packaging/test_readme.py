@@ -105,7 +105,7 @@ def test_the_commands_of_the_tutorial_run_as_written(machine: Machine) -> None:
     """From `make demo` to the first jump, its audit row and the guard, in order, on a machine with systemd."""
     output = [as_admin(machine, block) for why, block in blocks(TUTORIAL) if not why]
     whole = "\n".join(output)
-    assert "All as promised" in whole
+    assert "Everything worked" in whole
     assert "Host remote" in whole
     assert re.search(r"alice +127\.0\.0\.1 +forward ", whole)
 
