@@ -13,9 +13,10 @@ CHECKOUT = Path(__file__).parents[2]
 ENGLISH = (CHECKOUT / "README.md").read_text()
 CHINESE = (CHECKOUT / "README.zh-CN.md").read_text()
 TUTORIAL = (CHECKOUT / "docs" / "tutorial" / "first-host.md").read_text()
+RESTORE = (CHECKOUT / "docs" / "how-to" / "restore-on-a-new-server.md").read_text()
 UNINSTALL = (CHECKOUT / "docs" / "how-to" / "uninstall.md").read_text()
 STOP = "sudo systemctl disable --now relay.service relay.socket\n"
-BLOCK = re.compile(r"^(<!-- not run: (?P<why>[^\n]+) -->\n)?```sh\n(?P<text>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^ *(?:<!-- not run: (?P<why>[^\n]+) -->\n)?^ *```sh\n(?P<text>.*?)^ *```$", re.M | re.S)
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -161,6 +162,10 @@ def test_the_commands_of_the_tutorial_run_as_written(machine: Machine) -> None:
     assert "goes on until it is empty: 1 connection with 1 forward" in upgraded
     assert "relay: Accepted publickey for alice" in machine.run("journalctl --no-pager -o cat -u relay.service")
 
+    # a backup, before everything is removed
+    backup, restore = (block for why, block in blocks(RESTORE)[:2])
+    as_admin(machine, backup)
+
     # uninstalling is refused until the network is undone, then works as its page says and leaves nothing
     uninstall = [block for why, block in blocks(UNINSTALL) if "gateway" not in why]
     as_admin(machine, f"{STOP}! sudo make uninstall 2> refused; grep 'net apply --undo' refused")
@@ -168,3 +173,8 @@ def test_the_commands_of_the_tutorial_run_as_written(machine: Machine) -> None:
         as_admin(machine, block)
     left = "ls -d /opt/relay /etc/relay* /var/lib/relay /usr/local/bin/relayctl /etc/systemd/system/relay*"
     assert machine.run(f"{left} 2>/dev/null || :; nft list tables; id relay 2>&1 || :") == "id: ‘relay’: no such user\n"
+
+    # restored, the relay has its old host keys and its old log
+    as_admin(machine, restore.replace("sudo relayctl doctor", "sudo relayctl doctor || test $? = 1"))
+    jump = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -J alice@relay.example.com ubuntu@192.168.1.201 true"
+    as_admin(machine, f"{jump}; sudo relayctl audit search --person alice > found; test $(wc -l < found) -ge 5")
