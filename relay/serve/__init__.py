@@ -1,8 +1,10 @@
-"""The serving processes: supervisor and workers. No decision is made here that core does not define.
+"""The serving processes. Two programs that import nothing of each other, and what both share.
 
-Read in this order: `supervisor` (the door), `worker`, `connection` (SSH, stricter), `adapter` (who and what),
-`forward` (the path of one forward), `dial`, `pipe` and `channel` (its two ends), `frame` and `intake` (the hot path,
-see docs/performance.md); beside it `protocol` and `reports` (worker to supervisor), `law` and `applied` (what is
-allowed, in a worker and in the supervisor), `recorder` (the audit rows).
-Before log-in: `entrance`, `line` (whose turn it is), `lobby` (how much of a worker's turn).
+- `supervisor/` accepts clients, admits them, writes the audit log, and distributes the running configuration.
+- `worker/` speaks SSH, decides about forwards, dials and relays.
+
+Shared: `ipc` (the protocol between them), `authorizer` (the decision; the command line uses it too), `ticker`,
+`event_spool`, `memory_limit`, `ssh_algorithms`, `import_stubs`; `control_client` is the command line's end of the
+control socket. Of `relay.net` only `relay.net.kernel` may be imported; of `relay.store` a worker imports the host keys
+only. docs/design/processes.md has the picture, docs/design/path-of-a-forward.md the files to read first.
 """

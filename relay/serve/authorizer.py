@@ -1,7 +1,7 @@
-"""What is allowed now: the applied policy, keys and settings of a worker, replaced whole and never half.
+"""The policy decision point: whether a key may reach a target now, by the running configuration.
 
-Slices arrive from the supervisor and are loaded one by one (each well under 2 ms), so a new policy of 10,000
-rules never stalls a stream; the switch is one assignment, and the old policy is taken apart in slices too.
+Policy, keys and settings arrive from the supervisor in parts, each loaded in well under 2 ms, so a policy of 10,000
+rules never stalls a stream. The switch to a new one is one assignment: it is in force completely or not at all.
 """
 
 import gc
@@ -11,35 +11,31 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from relay.core import settings as settings_module
-from relay.core.keys import authorized_keys as key_rules
-from relay.core.keys import keyring as keyrings
-from relay.core.keys.authorized_keys import Key
-from relay.core.keys.keyring import Keyring
-from relay.core.policy import policy as policies
-from relay.core.policy import snapshot
+from relay.core.keys.authorized_keys import Key, login_refusal
+from relay.core.keys.keyring import Keyring, KeyringLoader, narrowed
 from relay.core.policy.model import Address, Decision, Destination, Identity, Reason, Zone
-from relay.core.policy.policy import Policy
+from relay.core.policy.policy import EMPTY, Policy
+from relay.core.policy.snapshot import SnapshotLoader
 from relay.core.policy.target import Target
-from relay.core.settings import Settings
+from relay.core.settings import Settings, settings_from_json
 from relay.errors import RelayError
 from relay.net.kernel import interfaces
 from relay.serve.ipc import Message
 
-OWN_SECONDS = 5.0  # how long the list of this machine's addresses is believed
+OWN_ADDRESSES_SECONDS = 5.0  # how long the list of this machine's addresses is reused
 
 
 class Revocation(NamedTuple):
-    """Why something that is open may not go on: a stable word of the audit log, and the rest for the operator."""
+    """Why something that is open must end: a stable word of the audit log, and a detail for the operator."""
 
     reason: str
     detail: str
 
 
 class DecisionInputs(NamedTuple):
-    """All that a judgement depends on beside who asks for what (see Law.is_still).
+    """Everything that a decision depends on besides identity and target (see `is_unchanged`).
 
-    The values themselves and no count of their changes, so nobody can forget to count. Each is replaced, not changed.
+    The values themselves, not a version number that a change might forget to increase. Each is replaced as a whole.
     """
 
     policy: Policy
@@ -50,23 +46,23 @@ class DecisionInputs(NamedTuple):
 
 
 class Authorizer:
-    """The one place of a worker that answers "may this key reach that, now?"."""
+    """The running configuration of a worker, and the decisions by it."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.settings = Settings()
-        self.policy: Policy = policies.EMPTY
+        self.policy: Policy = EMPTY
         self.keyring = Keyring()
         self.frozen: dict[str, int] = {}  # fingerprint -> until, Unix seconds
         self._changed = changed
-        self._policy_loader = snapshot.SnapshotLoader()
-        self._key_loader = keyrings.KeyringLoader()
+        self._policy_loader = SnapshotLoader()
+        self._key_loader = KeyringLoader()
         self._own: frozenset[Address] = frozenset()
         self._own_at = float("-inf")
         self._listening: tuple[tuple[Address, int], ...] = ()
         self._own_addresses()  # opens the kernel's socket before the first forward wants it
 
     def decide(self, identity: Identity, target: Target | Destination) -> Decision:
-        """Judge one forward by the law of this moment (see core.policy.policy.judge)."""
+        """Decide about one forward, by the running configuration (see core.policy.policy)."""
         if self.is_frozen(identity.fingerprint):
             return Decision(
                 reason=Reason.KEY_FROZEN, detail=f"the key is frozen until {self.frozen[identity.fingerprint]}"
@@ -74,33 +70,33 @@ class Authorizer:
         key: Key | None = self.keyring.keys.get(identity.fingerprint)
         if key is not None and key.person != identity.person:
             key = None  # the key changed hands since this connection proved it
-        verdict = self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
-        if verdict.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
-            return replace(verdict, reason=Reason.KEY_REVOKED)
-        return verdict
+        decision = self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
+        if decision.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
+            return replace(decision, reason=Reason.KEY_REVOKED)
+        return decision
 
     def inputs(self) -> DecisionInputs:
-        """What is judged by now."""
+        """What decisions depend on now."""
         return DecisionInputs(self.policy, self.keyring, self.frozen, self._own_addresses(), int(time.time()))
 
     def is_unchanged(self, inputs: DecisionInputs) -> bool:
-        """Whether everything is judged now as it was at that moment."""
+        """Whether a decision made with these inputs would be the same now."""
         policy, keyring, frozen, own, second = inputs
         same = policy is self.policy and keyring is self.keyring and frozen is self.frozen
         return same and second == int(time.time()) and own == self._own_addresses()
 
     def revocation(self, identity: Identity, destination: Destination, zone: Zone | None) -> Revocation | None:
-        """Why a forward may not go on; None while it may. `zone` is as it was at the dial, None before that."""
-        verdict = self.decide(identity, destination)
-        if not verdict.allowed:
-            return Revocation(verdict.reason.value, verdict.detail)
+        """Why a forward must end; None while it is allowed. `zone` is as it was at the dial, None before the dial."""
+        decision = self.decide(identity, destination)
+        if not decision.allowed:
+            return Revocation(decision.reason.value, decision.detail)
         now = self.policy.inventory.zones.get(destination.zone)
         if zone is None or (now is not None and (zone.interface, zone.gateway) == (now.interface, now.gateway)):
             return None
         return Revocation("policy-changed", f"{destination.zone} is reached another way now")
 
     def key_revocation(self, identity: Identity) -> Revocation | None:
-        """Why a connection may not go on whatever it is used for: its key; None while it may."""
+        """Why a whole connection must end: its key may no longer be used; None while it may."""
         if self.is_frozen(identity.fingerprint):
             return Revocation(Reason.KEY_FROZEN.value, f"the key {identity.fingerprint} is frozen")
         key = self.keyring.keys.get(identity.fingerprint)
@@ -109,11 +105,11 @@ class Authorizer:
         if key is None or key.person != identity.person:
             text = f"the key {identity.fingerprint} is not listed for {identity.person} any more"
             return Revocation(Reason.KEY_UNLISTED.value, text)
-        refusal = key_rules.login_refusal(key, identity, int(time.time()))
+        refusal = login_refusal(key, identity, int(time.time()))
         return None if refusal is None else Revocation(refusal[0].value, refusal[1])
 
     def is_frozen(self, fingerprint: str) -> bool:
-        """Whether that key is shut out for a while."""
+        """Whether that key is frozen now."""
         return self.frozen.get(fingerprint, 0) > time.time()
 
     def freeze(self, keys: Mapping[str, int]) -> None:
@@ -122,55 +118,55 @@ class Authorizer:
         self._changed()
 
     def load(self, message: Message) -> bool:
-        """Load one slice of `settings`, `policy` or `keys`; True when something is complete and in force."""
+        """Load one part of `settings`, `policy` or `keys`; True when one is complete and in force."""
         kind = message["t"]
         if kind == "settings":
-            self.settings = settings_module.settings_from_json(message["settings"])
+            self.settings = settings_from_json(message["settings"])
             self._listening = tuple((ip_address(address), int(port)) for address, port in message["listening"])
             self.policy = self._with_listeners(self.policy)
             return True
         if kind == "policy":
             if message.get("first"):
-                self._policy_loader = snapshot.SnapshotLoader()
+                self._policy_loader = SnapshotLoader()
             for line in message["lines"]:
                 self._policy_loader.feed(line)
             if not message.get("last"):
                 return False
             self.policy = self._with_listeners(self._policy_loader.finish())
-            self._policy_loader = snapshot.SnapshotLoader()
+            self._policy_loader = SnapshotLoader()
         else:
             if message.get("first"):
-                self._key_loader = keyrings.KeyringLoader()
+                self._key_loader = KeyringLoader()
             for line in message["lines"]:
                 self._key_loader.feed(line)
             if not message.get("last"):
                 return False
             self.keyring = self._key_loader.finish()
-            self._key_loader = keyrings.KeyringLoader()
-        gc.freeze()  # what lives for days is not looked through by every collection
+            self._key_loader = KeyringLoader()
+        gc.freeze()  # collections need not visit objects that live for days
         self._changed()
         return True
 
     def narrow(self, files: Keyring) -> None:
-        """Take out the keys that are not in the files any more, or revoked there."""
-        self.keyring = keyrings.narrowed(self.keyring, files)
+        """Take out the keys that are no longer in the files, or are revoked there."""
+        self.keyring = narrowed(self.keyring, files)
         self._changed()
 
     def _with_listeners(self, policy: Policy) -> Policy:
-        """The policy with the sockets that are really listened at, whatever `listen` says (systemd's may differ)."""
+        """The policy with the sockets that are really listened on: systemd's may differ from `listen`."""
         extra = tuple((None if address.is_unspecified else address, port) for address, port in self._listening)
         known = policy.forbidden.listeners
-        listeners = known + tuple(one for one in extra if one not in known)
+        listeners = known + tuple(listener for listener in extra if listener not in known)
         return replace(policy, forbidden=replace(policy.forbidden, listeners=listeners))
 
     def _own_addresses(self) -> frozenset[Address]:
         now = time.monotonic()
-        if now - self._own_at > OWN_SECONDS:
+        if now - self._own_at > OWN_ADDRESSES_SECONDS:
             self._own_at = now
             try:
                 self._own = interfaces.own_addresses()
             except (OSError, RelayError):
-                # not Linux, or the kernel is short of memory: the last answer stays. Should there be none yet, the
-                # route guard refuses this machine's own addresses all the same (their routes are of type local)
+                # not Linux, or the kernel is short of memory: the last answer stays. If there is none yet, the route
+                # guard still refuses this machine's own addresses (their routes are of type local)
                 return self._own
         return self._own

@@ -86,13 +86,13 @@ def test_too_many_unknown_keys(lan: Lan, tmp_path: Path) -> None:
 
 
 def test_ssh_to_the_relay_says_what_it_is(lan: Lan) -> None:
-    """`ssh relay`: what this host is, who you are, until when, what you may reach, and the line to type."""
+    """`ssh relay` shows what this host is, the person, the key's end, the reachable targets and the line to type."""
     done = lan.ssh("relay")
     said = done.stderr.decode().replace("\r", "")
     assert (done.returncode, done.stdout) == (255, b"")
     for words in (
         "this is a jump relay: it opens no shell",
-        "you are alice, your key is good without end",
+        "you are logged in as alice; your key does not expire",
         "you may reach: remote:",
         "ssh -J ",
     ):

@@ -1,10 +1,11 @@
-"""What a person is told: coarse reasons with an id; the rest is for the operator (`relayctl audit show ID`)."""
+"""Texts shown to the client: short reasons with an id. The details are for the operator (`relayctl audit show ID`)."""
 
+import datetime
 from collections.abc import Sequence
 
 from relay.core.policy.model import Decision, Reason
 
-SHOWN = 12  # places that `ssh relay` names
+MAX_TARGETS = 12  # that `ssh relay` names
 BUSY = "the relay cannot take this now, please try again"
 _REFUSED = {
     Reason.BAD_TARGET: "that is not a host and port",
@@ -35,12 +36,12 @@ _DIAL = {
 }
 
 
-def refused(verdict: Decision, reference: str) -> str:
+def refused(decision: Decision, reference: str) -> str:
     """The text of the channel-open failure for a denied forward (RFC 4254 5.1)."""
-    if verdict.choices:
-        text = f"that name means several hosts, say which: {', '.join(verdict.choices[:8])}"
+    if decision.choices:
+        text = f"that name means several hosts, say which: {', '.join(decision.choices[:8])}"
     else:
-        text = _REFUSED.get(verdict.reason, "you may not reach that")
+        text = _REFUSED.get(decision.reason, "you may not reach that")
     return f"relay: {text} (id {reference})"
 
 
@@ -49,12 +50,12 @@ LIMITS = {
     "key": "your key has as many forwards open as one key may",
     "target": "that host has as many forwards open as one target may",
     "connection": "you have as many connections open as one person may",
-    "dials": "too many hosts that do not answer are being called, please try again",
+    "dials": "too many pending connection attempts, please try again",
 }
 
 
 def limited(limit: str, reference: str) -> str:
-    """The text of the channel-open failure for a forward that a limit forbids."""
+    """The text of the channel-open failure for a forward beyond a limit."""
     return f"relay: {LIMITS.get(limit, BUSY)} (id {reference})"
 
 
@@ -64,29 +65,33 @@ def failed(reason: str, reference: str) -> str:
 
 
 def ended(reason: str) -> str:
-    """Why a connection ended, or a forward that was being opened is not, although it had been allowed."""
+    """The reason of a revocation, for a connection or for a forward that is being opened."""
     return _ENDED.get(reason) or _REFUSED.get(Reason(reason) if reason in _REASONS else Reason.NO_RULE) or _NO_MORE
 
 
-def no_shell(person: str, expires: str, reach: Sequence[str], public: str, reference: str) -> str:
-    """What `ssh relay` shows: what this host is, who you are, until when, and what you may reach."""
+def no_shell(person: str, expires: int | None, targets: Sequence[str], public: str, reference: str) -> str:
+    """The text of `ssh relay`: what this host is, the person, the key's end (Unix seconds), the reachable targets."""
+    validity = "does not expire"
+    if expires is not None:
+        validity = f"is valid until {datetime.datetime.fromtimestamp(expires, datetime.UTC):%Y-%m-%d %H:%M} UTC"
     jump = public or "THIS-RELAY"
     host, _, port = jump.rpartition(":")
     jump = f"{person}@{host}" + ("" if port == "22" else f":{port}") if host else f"{person}@{jump}"
     lines = [
         "this is a jump relay: it opens no shell, it only passes connections on",
-        f"you are {person}, your key is good {expires}",
+        f"you are logged in as {person}; your key {validity}",
     ]
-    if reach:
-        lines.append("you may reach: " + ", ".join(reach) + (" and more" if len(reach) >= SHOWN else ""))
-        lines.append(f"  ssh -J {jump} USER@{reach[0].split(':')[0]}")
+    if targets:
+        more = " and more" if len(targets) >= MAX_TARGETS else ""
+        lines.append(f"you may reach: {', '.join(targets)}{more}")
+        lines.append(f"  ssh -J {jump} USER@{targets[0].split(':')[0]}")
     else:
-        lines.append("you may reach nothing now; ask the administrator")
+        lines.append("no rule lets you reach anything at the moment; ask the administrator")
     return "\n".join([*lines, f"(id {reference})"])
 
 
 def unknown_key(fingerprints: Sequence[str], reference: str) -> str:
-    """Told once, without prompts, when no offered key was known (RFC 4256 allows a round with zero prompts)."""
+    """Shown once if no offered key is known, in a round without prompts (RFC 4256 3.2)."""
     shown = "\n".join(f"  {fingerprint}" for fingerprint in fingerprints[:4])
     more = f"\n  and {len(fingerprints) - 4} more" if fingerprints[4:] else ""
     return (
@@ -96,12 +101,12 @@ def unknown_key(fingerprints: Sequence[str], reference: str) -> str:
 
 
 def unusable_key(text: str, reference: str) -> str:
-    """Told once to somebody who proved a known key that may not log in now."""
+    """Shown once if a known key has signed, but may not log in now."""
     return f"This relay knows your key, but {text} (id {reference})."
 
 
 def too_slow(reference: str) -> str:
-    """Told to somebody in the slow lane of a penalised source who offered no known key."""
+    """Shown to a client of a penalised source that has offered no known key in time."""
     return f"relay: too many failed log-ins from your address; no known key was offered in time (id {reference})"
 
 

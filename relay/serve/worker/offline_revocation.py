@@ -9,8 +9,7 @@ import concurrent.futures.thread
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.core.keys import keyring as keyrings
-from relay.core.keys.keyring import Keyring
+from relay.core.keys.keyring import Keyring, narrowed
 from relay.serve.authorizer import Authorizer
 from relay.site.key_files import read
 
@@ -44,5 +43,5 @@ class OfflineRevocation:
             self._bug(error)
             return
         self._files = files
-        if authorizer.keyring.keys.keys() - keyrings.narrowed(authorizer.keyring, files).keys.keys():
+        if authorizer.keyring.keys.keys() - narrowed(authorizer.keyring, files).keys.keys():
             authorizer.narrow(files)

@@ -5,7 +5,6 @@ would end the whole connection.
 """
 
 import asyncio
-import datetime
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -197,12 +196,11 @@ class Session(asyncssh.SSHServer):
     def _no_shell(self, reference: str) -> str:
         """What `ssh relay` shows: the person, the key's end, and what may be reached now."""
         authorizer = self._context.authorizer
-        expires = "without end"
-        if self.key.expires is not None:
-            expires = f"until {datetime.datetime.fromtimestamp(self.key.expires, datetime.UTC):%Y-%m-%d %H:%M} UTC"
-        places = reach(authorizer.policy, self.identity.person, self.identity.source, self._context.now())
-        shown = [str(place) for place in itertools.islice(places, client_messages.SHOWN)]
-        return client_messages.no_shell(self.identity.person, expires, shown, authorizer.settings.public, reference)
+        targets = reach(authorizer.policy, self.identity.person, self.identity.source, self._context.now())
+        shown = [str(target) for target in itertools.islice(targets, client_messages.MAX_TARGETS)]
+        return client_messages.no_shell(
+            self.identity.person, self.key.expires, shown, authorizer.settings.public, reference
+        )
 
     # ---- whether it may continue
 

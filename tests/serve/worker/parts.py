@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -16,6 +16,7 @@ from relay.core.policy.model import Identity, Rule, Zone
 from relay.core.settings import Limits
 from relay.net.kernel import netlink
 from relay.serve.authorizer import Authorizer
+from relay.serve.ipc import IpcLink, Message
 from relay.serve.worker.audit_client import AuditClient
 from relay.serve.worker.forward.context import WorkerContext
 from relay.serve.worker.forward.read_pacing import PacedSocket, ReadPacer
@@ -97,3 +98,47 @@ def session(made: WorkerContext, over: Connection, ended: list[str] | None = Non
             ended.append(number)
 
     return Session(made, CLIENT, over, identity=ALICE, key=KEY, login="alice", ended=end)
+
+
+class Supervisor:
+    """The supervisor's end of a link: keeps the messages and answers opening rows."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.messages: list[Message] = []
+        self.answer: Callable[[str], Message | None] = lambda forward: {"t": "opened", "f": forward}
+        self.link = IpcLink(sock, self._received, lambda _: None)
+
+    def _received(self, link: IpcLink, message: Message, descriptor: int | None) -> None:
+        self.messages.append(message)
+        if message["t"] == "open" and (answer := self.answer(message["e"][0])) is not None:
+            link.send(answer)
+
+    def of(self, kind: str) -> list[Message]:
+        """The messages of that kind."""
+        return [message for message in self.messages if message["t"] == kind]
+
+
+@asynccontextmanager
+async def supervisor(made: WorkerContext) -> AsyncIterator[Supervisor]:
+    """Connect the context's audit client to a supervisor."""
+    ours, theirs = socket.socketpair()
+    other = Supervisor(theirs)
+
+    def received(link: IpcLink, message: Message, descriptor: int | None) -> None:
+        if message["t"] in ("opened", "busy"):
+            made.audit.opening_answered(message["f"], message.get("reason", ""), message.get("limit", ""))
+
+    made.audit.link = IpcLink(ours, received, lambda _: None)
+    try:
+        yield other
+    finally:
+        made.audit.link.close()
+        other.link.close()
+        await asyncio.sleep(0)
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait until that is true, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)

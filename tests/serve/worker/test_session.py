@@ -52,7 +52,7 @@ async def test_a_shell_request_is_answered_with_what_may_be_reached() -> None:
     """`ssh relay` shows the person and the targets, not just a refusal."""
     with parts.context(parts.allow(parts.HERE)) as context, parts.connection() as connection:
         text = parts.session(context, connection).refused("channel", b"session")
-        assert "you are alice" in text
+        assert "you are logged in as alice" in text
         assert "you may reach: " in text
 
 

@@ -1,4 +1,4 @@
-"""How a target is reached: exactly the judged address, through the zone's interface, with a deadline."""
+"""The dial of a target: exactly the authorized address, through the zone's interface, with a deadline."""
 
 import asyncio
 import errno
@@ -9,12 +9,11 @@ from ipaddress import ip_address
 
 from relay.core.policy.model import Address, Destination, Zone
 from relay.errors import RelayError
-from relay.net.kernel import egress_path as ways
-from relay.net.kernel import interfaces, route_guard
+from relay.net.kernel import egress_path, interfaces, route_guard
 from relay.net.kernel.egress_path import EgressPath, Owns
 from relay.net.kernel.route_guard import Obstacle
 
-USER_TIMEOUT_MS = 30_000  # unacknowledged data this old means the path is gone (a bound flow hangs otherwise)
+USER_TIMEOUT_MS = 30_000  # data unacknowledged for so long: the path is gone (a bound socket would hang)
 KEEPALIVE = (60, 15, 3)  # idle s, interval s, probes: a silent dead target is noticed after about 105 s
 
 _REASONS = {
@@ -30,7 +29,7 @@ _REASONS = {
     errno.ENOBUFS: "busy",
     errno.ENOMEM: "busy",
 }
-# What such an error alone says, where the kernel's tables are well again when it is asked
+# The obstacle of such an error, if the kernel's tables are in order again when they are asked
 _OBSTACLES = {
     errno.ENETUNREACH: Obstacle.ROUTE_MISSING,
     errno.ENODEV: Obstacle.INTERFACE_MISSING,
@@ -54,53 +53,53 @@ class DialFailed(Exception):
 
 
 def find_path(zone: Zone, destination: Destination) -> EgressPath:
-    """The way into the zone at this moment. Costs two netlink questions. Raises DialFailed when it is closed."""
-    guard = ways.look(zone, destination.address, port=destination.port)
+    """The path to the destination now, after two netlink questions. Raises DialFailed when the guard refuses it."""
+    guard = egress_path.look(zone, destination.address, port=destination.port)
     if guard.reason is not None:
         raise DialFailed("overlay-down", guard.detail, guard.reason)
     return EgressPath(zone, destination.address, guard, port=destination.port)
 
 
-async def dial(way: EgressPath, port: int, timeout: float, owns: Owns) -> tuple[socket.socket, EgressPath]:
-    """A connected, non-blocking socket to the judged address, bound to the zone's interface, and its way with source.
+async def dial(path: EgressPath, port: int, timeout: float, owns: Owns) -> tuple[socket.socket, EgressPath]:
+    """A connected, non-blocking socket to the authorized address, bound to the zone's interface, and its path.
 
-    The kernel is asked before (`find`) and after connecting which way packets of that socket go, and whether its
-    own address is one of the interface's: so a vanished route or another gateway refuses instead of leaking.
-    `timeout` in seconds. Raises DialFailed.
+    Before (`find_path`) and after connecting the kernel is asked by which interface and gateway packets of that socket
+    leave, and whether its own address is one of the interface's: a vanished route or another gateway refuses instead of
+    leaking. `timeout` in seconds. Raises DialFailed.
     """
-    family = socket.AF_INET if way.address.version == 4 else socket.AF_INET6
+    family = socket.AF_INET if path.address.version == 4 else socket.AF_INET6
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise _failure(way, error) from None
+        raise _failure(path, error) from None
     try:
         sock.setblocking(False)
-        _prepare(sock, way)
+        _prepare(sock, path)
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.get_running_loop().sock_connect(sock, (str(way.address), port))
+                await asyncio.get_running_loop().sock_connect(sock, (str(path.address), port))
         except TimeoutError:
-            raise DialFailed(*ways.why(way, "target-silent", f"no answer within {timeout:g} s")) from None
+            raise DialFailed(*egress_path.why(path, "target-silent", f"no answer within {timeout:g} s")) from None
         except OSError as error:
-            raise _failure(way, error) from None
-        if way.guard.interface:
-            way = replace(way, source=_source(sock))
-            # by name, not by the zone's pattern: another interface that fits it as well is seen by the next look
-            now = route_guard.guard(
-                way.guard.interface, way.address, way.zone.gateway, port=way.port, source=way.source
+            raise _failure(path, error) from None
+        if path.guard.interface:
+            path = replace(path, source=_source(sock))
+            # by name, not by the zone's pattern: the next zone check finds another interface that fits it
+            answer = route_guard.guard(
+                path.guard.interface, path.address, path.zone.gateway, port=path.port, source=path.source
             )
-            if now.reason is not None:  # also when the kernel cannot be asked: nothing has flowed yet
-                raise DialFailed("overlay-down", now.detail, now.reason)
+            if answer.reason is not None:  # also when the kernel cannot be asked: nothing has flowed yet
+                raise DialFailed("overlay-down", answer.detail, answer.reason)
             try:
-                found = way.obstacle(now, owns)
+                obstacle = path.obstacle(answer, owns)
             except (OSError, RelayError) as error:
                 raise DialFailed("overlay-down", str(error), Obstacle.KERNEL_SILENT) from None
-            if found is not None:
-                raise DialFailed("overlay-down", found[1], found[0])
+            if obstacle is not None:
+                raise DialFailed("overlay-down", obstacle[1], obstacle[0])
     except BaseException:
         sock.close()
         raise
-    return sock, way
+    return sock, path
 
 
 def _source(sock: socket.socket) -> Address:
@@ -108,30 +107,30 @@ def _source(sock: socket.socket) -> Address:
     return ip_address(str(sock.getsockname()[0]).partition("%")[0])
 
 
-def _failure(way: EgressPath, error: OSError) -> DialFailed:
+def _failure(path: EgressPath, error: OSError) -> DialFailed:
     number = error.errno or 0
     detail = f"{errno.errorcode.get(number, '?')}: {error.strerror}"
-    cause = ways.why(way, _REASONS.get(number, "target-failed"), detail)
+    cause = egress_path.why(path, _REASONS.get(number, "target-failed"), detail)
     if cause.reason == "overlay-down" and not cause.obstacle:
-        if number == errno.EADDRNOTAVAIL and _has_address(way):
-            return DialFailed("busy", f"{detail}; no port of ours is free towards {way.address}")
+        if number == errno.EADDRNOTAVAIL and _has_address(path):
+            return DialFailed("busy", f"{detail}; no port of ours is free towards {path.address}")
         return DialFailed(cause.reason, cause.detail, _OBSTACLES.get(number, ""))
     return DialFailed(*cause)
 
 
-def _has_address(way: EgressPath) -> bool:
+def _has_address(path: EgressPath) -> bool:
     try:
-        return any(one.version == way.address.version for one in interfaces.addresses(way.guard.index))
+        return any(address.version == path.address.version for address in interfaces.addresses(path.guard.index))
     except (OSError, RelayError):
         return False
 
 
-def _prepare(sock: socket.socket, way: EgressPath) -> None:
+def _prepare(sock: socket.socket, path: EgressPath) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform != "linux":
         return  # without SO_BINDTODEVICE there is no route guard: `serve` says so at start
-    interface = way.guard.interface
+    interface = path.guard.interface
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     except OSError as error:
