@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/decision.py [--rules 10,1000,10000] [--decisions 20000]
 
-For each number of rules (1,000 people, 1,000 hosts, a third of the rules with conditions): the time of one judgement
+For each number of rules (1,000 people, 1,000 hosts, a third of the rules with conditions): the time of one decision
 from parsing the target to the verdict; the longest slice of loading a snapshot while the old one is in use, the
-switch to it and the freeing of the old one. Goals: a decision under 50 us, no slice over 2 ms.
+switch to it and the freeing of the old one. A decision should take under 50 us, a slice under 2 ms.
 """
 
 import argparse
@@ -69,15 +69,15 @@ def _rule(  # noqa: PLR0917
         to = ((zone.name, IPv4Network(f"{base}.{dice.randint(0, 3)}.0/24")),)
     else:
         to = ((zone.name, zone.networks[0]),)
-    who = dice.random()
-    persons = frozenset(dice.sample(people, 2)) if who < 0.7 else dice.choice(list(groups.values()))
+    subject = dice.random()
+    persons = frozenset(dice.sample(people, 2)) if subject < 0.7 else dice.choice(list(groups.values()))
     allow = dice.random() < 0.95
     conditional = dice.random()
     return Rule(
         name=f"rule number {number}",
         allow=allow,
-        persons=persons if who < 0.98 else frozenset(),
-        everyone=who >= 0.98,
+        persons=persons if subject < 0.98 else frozenset(),
+        everyone=subject >= 0.98,
         excepted=frozenset() if allow else frozenset(dice.sample(people, 3)),
         to=to,
         ports=dice.choice([((22, 22),), ((22, 22), (80, 80), (443, 443)), ((1, 65535),), ((8000, 8999),)]),

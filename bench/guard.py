@@ -2,10 +2,9 @@
 
     python bench/guard.py [--calls 20000]
 
-Two questions to the running kernel (before and after connecting) and one about the socket's own address, as
-`relay.serve.worker.forward.dial` asks them, about 127.0.0.1 by lo: any machine, no root, no packet leaves. Then a
-look at forwards
-that are open (`relay.serve.worker.zone_watch`), which comes after each change of the kernel's tables.
+Two route queries to the running kernel (before and after connecting) and one check of the socket's own address, as in
+`relay.serve.worker.forward.dial`, for 127.0.0.1 on lo: on any machine, without root, no packet leaves. Then the check of
+open forwards (`relay.serve.worker.zone_watch`) that follows each change of the kernel's tables.
 """
 
 import argparse

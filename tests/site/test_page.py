@@ -1,4 +1,4 @@
-"""docs/reference/site.md: what it shows is valid, and its defaults are the program's."""
+"""docs/reference/site.md: its examples are valid, and its defaults are those of the program."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs" / "reference" / "si
 
 
 def site(tmp_path: Path, settings: str, policy: str) -> Path:
-    """A site with these two files."""
+    """Write a site with these settings and this policy."""
     for part in ("policies", "keys"):
         (tmp_path / part).mkdir()
     (tmp_path / "relay.yaml").write_text(settings)
@@ -20,7 +20,7 @@ def site(tmp_path: Path, settings: str, policy: str) -> Path:
 
 
 def test_the_page_shows_a_valid_site_with_the_real_defaults(tmp_path: Path) -> None:
-    """The settings block is what an empty file means, and the policy block can be applied as it stands."""
+    """The settings block equals the defaults, and the policy block can be applied."""
     settings, policy = BLOCKS
     compiled = compiler.load(site(tmp_path, settings, policy), now=1_780_000_000)
     assert compiled.settings == Settings()
@@ -28,7 +28,7 @@ def test_the_page_shows_a_valid_site_with_the_real_defaults(tmp_path: Path) -> N
 
 
 def test_every_setting_is_on_the_page() -> None:
-    """A new setting cannot be forgotten on the page."""
+    """Every setting is documented."""
     from dataclasses import fields
 
     from relay.core.settings import Limits
