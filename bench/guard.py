@@ -3,8 +3,8 @@
     python bench/guard.py [--calls 20000]
 
 Two route queries to the running kernel (before and after connecting) and one check of the socket's own address, as in
-`relay.serve.worker.forward.dial`, for 127.0.0.1 on lo: on any machine, without root, no packet leaves. Then the check of
-open forwards (`relay.serve.worker.zone_watch`) that follows each change of the kernel's tables.
+`relay.serve.worker.forward.dial`, for 127.0.0.1 on lo: on any machine, without root, and no packet leaves. Then the
+check of open forwards (`relay.serve.worker.zone_watch`) that follows each change of the kernel's tables.
 """
 
 import argparse
