@@ -39,7 +39,7 @@ class DigestItem:
         return words(self.sentence).format_map({key: escape(value, 120) for key, value in self.gaps.items()})
 
 
-def news(
+def digest_items(
     account: ActivitySummary, past: SeenItems, holdings: Iterable[SiteItem] = (), faults: Sequence[DigestItem] = ()
 ) -> tuple[DigestItem, ...]:
     """The news of a window, the grave ones first. `past` empty: the log is as young as the window, nothing is new."""
@@ -128,6 +128,15 @@ _SENTENCES = {
 }
 
 
+_LIMITS = {  # one sentence for each limit, because the name of a limit is translated with it
+    "connections": "{person} reached the limit of connections (minutes: {count})",
+    "forwards_per_connection": "{person} reached the limit of forwards per connection (minutes: {count})",
+    "forwards_per_person": "{person} reached the limit of forwards per person (minutes: {count})",
+    "forwards_per_target": "{person} reached the limit of forwards per target (minutes: {count})",
+    "": "{person} reached the limit {what} (minutes: {count})",
+}
+
+
 def _told(account: ActivitySummary) -> Iterator[DigestItem]:
     for row in account.notable:
         first_of_all = row.event.name == "audit.key" and row.event.fields.get("reason") == "init"
@@ -152,9 +161,7 @@ def _told(account: ActivitySummary) -> Iterator[DigestItem]:
     for (kind, person), count in limits.items():
         gaps = {"what": kind, "person": person or "-", "count": str(count)}
         command = _search(account, "--event", "limit.reached")
-        yield DigestItem(
-            "limit.reached", "the limit of {what} was reached by {person} (minutes: {count})", gaps, command
-        )
+        yield DigestItem("limit.reached", _LIMITS.get(kind, _LIMITS[""]), gaps, command)
 
 
 def gaps_of(row: Row) -> dict[str, str]:

@@ -10,7 +10,7 @@ from relay.review.first_seen import SeenItems, text
 
 
 @dataclass(frozen=True, slots=True)
-class Unused:
+class UnusedItem:
     """A rule, host, person or key without a trace in the window."""
 
     holding: SiteItem
@@ -26,7 +26,7 @@ class Unused:
         return f"# edit {held.place}: other entries share the line" if held.shared else f"sed -i {lines}d {file}"
 
 
-def unused(holdings: Iterable[SiteItem], account: ActivitySummary, past: SeenItems) -> tuple[Unused, ...]:
+def unused_items(holdings: Iterable[SiteItem], account: ActivitySummary, past: SeenItems) -> tuple[UnusedItem, ...]:
     """What of `holdings` has no trace in the account, from the bottom of each file up.
 
     That order keeps the lines' numbers right while one after the other is deleted. A key that was let in within the
@@ -40,7 +40,7 @@ def unused(holdings: Iterable[SiteItem], account: ActivitySummary, past: SeenIte
         if (one.kind == "key" and one.name in added) or (one.kind == "person" and one.name not in old):
             continue
         if _last(one, account.seen) is None:
-            found.append(Unused(one, _last(one, past)))
+            found.append(UnusedItem(one, _last(one, past)))
     return tuple(
         sorted(found, key=lambda found: (_ORDER.index(found.holding.kind), found.holding.file, -found.holding.first))
     )

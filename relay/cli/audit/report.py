@@ -92,31 +92,31 @@ def report(context: Context, /, *, since: str, until: str, out: str, lang: str, 
       relayctl audit report --lang zh --out - >report.html
     """
     try:
+        from relay.review.report.blocks import ReportData
         from relay.review.report.page import page
-        from relay.review.report.paragraphs import ReportData
     except ImportError as error:
-        if error.name not in ("pygal", "importlib_metadata"):
+        if error.name not in ("pygal", "importlib_metadata", "jinja2", "markupsafe"):
             raise
         raise RelayError(
-            "the charts of the page need pygal, which is not installed",
+            "the report needs pygal and Jinja2, which are not installed",
             f"{shlex.quote(sys.executable)} -m pip install 'ssh-jump-relay[report]'; audit digest works without",
         ) from None
-    from relay.review.digest import news
-    from relay.review.unused_items import unused
+    from relay.review.digest import digest_items
+    from relay.review.unused_items import unused_items
 
     target = None if out == "-" else _target(Path(out))
     look = _look(context, since, until)
     account, proof = look.account, _proof(look.site) if verify else ()
     findings = ReportData(
         account,
-        [_addressed(context, item) for item in news(account, look.past, look.holdings or (), _faults(proof))],
-        None if look.holdings is None else unused(look.holdings, account, look.past),
+        [_addressed(context, item) for item in digest_items(account, look.past, look.holdings or (), _faults(proof))],
+        None if look.holdings is None else unused_items(look.holdings, account, look.past),
         str(look.site.path),
         look.node,
         look.policy,
         time.time_ns() // 1000,
         proof,
-        young=look.young,
+        is_log_new=look.young,
     )
     made = page(findings, lang)
     if target is None:
@@ -149,20 +149,20 @@ def digest(
       relayctl audit digest
       relayctl audit digest --since 1d --exit-code || echo 'look at the relay'
     """
-    from relay.review.digest import HEADING, news
-    from relay.review.report.html import clock
+    from relay.review.digest import HEADING, digest_items
+    from relay.review.local_time import local_minute
     from relay.review.report.translations import Translator
 
     say = Translator(lang)
     look = _look(context, since, until)
     faults = _faults(_proof(look.site)) if verify else ()
-    items = [_addressed(context, item) for item in news(look.account, look.past, look.holdings or (), faults)]
+    items = [_addressed(context, item) for item in digest_items(look.account, look.past, look.holdings or (), faults)]
     if as_json:
         shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(say), "command": one.command} for one in items]
         print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
     elif items:
         window = look.account.window
-        since, until = clock(window.since, window.zone), clock(window.until, window.zone)
+        since, until = local_minute(window.since, window.zone), local_minute(window.until, window.zone)
         click.echo(say(HEADING).format(node=escape(look.node), since=since, until=until, zone=window.zone))
         for item in items:
             told = item.text(say)

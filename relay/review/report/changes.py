@@ -1,13 +1,32 @@
-"""What changed? What is new, unused, was down; what administrators did, and how the log itself stands."""
+"""New and unused items, zone outages, administrative changes, and the state of the log itself."""
 
-from html import escape as quoted
+from collections import Counter
 
 from relay.review.activity_summary import ActivitySummary, FirstSeen
-from relay.review.digest import gaps_of
+from relay.review.digest import DigestItem, gaps_of
 from relay.review.first_seen import text
-from relay.review.report.html import Cell, Column, clock, code, count, length, moment, shown, table, words
-from relay.review.report.paragraphs import ROWS, ReportData, cut, listed, numbers, said, search, soft
-from relay.review.report.translations import Translator
+from relay.review.local_time import local_minute
+from relay.review.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    News,
+    Paragraph,
+    ReportData,
+    code,
+    columns,
+    count,
+    length,
+    moment,
+    more_rows,
+    numbers,
+    search_command,
+    sentence,
+    soft,
+    table,
+    words,
+)
 
 KINDS = {
     "person": "a person",
@@ -17,131 +36,121 @@ KINDS = {
     "version": "a client version",
     "program": "a client program",
 }
+UNUSED_KINDS = {
+    "person": "a person",
+    "key": "a key",
+    "host": "a host",
+    "rule": "a rule",
+    "deny rule": "a deny rule",
+}
 
 
-def new(findings: ReportData, say: Translator) -> str:
-    """What was seen for the first time."""
-    account = findings.account
-    zone = account.window.zone
-    if findings.young:
-        return soft(say, "The log begins in this window: there is nothing to compare with.")
-    since = soft(
-        say,
-        "Compared with everything in the log before, which begins {time}.",
-        time=clock(account.begins or account.window.since, zone),
-    )
-    if not account.firsts:
-        return since + soft(say, "Nothing is new.")
+def new(data: ReportData) -> list[Block]:
+    """Everything that was seen for the first time."""
+    summary = data.summary
+    zone = summary.window.zone
+    if data.is_log_new:
+        return [soft("The log begins in this window: there is nothing to compare with.")]
+    begins = local_minute(summary.begins or summary.window.since, zone)
+    since = soft("Compared with everything in the log before, which begins {time}.", time=begins)
+    if not summary.firsts:
+        return [since, soft("Nothing is new.")]
     order = list(KINDS)
-    firsts = sorted(account.firsts, key=lambda first: (order.index(first.kind), -first.time))
     rows = [
         [
-            words(say(KINDS[first.kind])),
+            Cell(sentence(KINDS[first.kind]), short=True),
             words(first.person),
-            words(_what(account, first)),
+            words(_name(summary, first)),
             moment(first.time, zone),
             code(first.id),
         ]
-        for first in firsts
+        for first in sorted(summary.firsts, key=lambda first: (order.index(first.kind), -first.time))
     ]
-    columns = (
-        *(Column(say(heading)) for heading in ("what is new", "person", "which")),
-        Column(say("first seen"), time=True),
-        Column(say("id")),
-    )
-    return (
-        since + table(say("Seen for the first time"), columns, rows, most=ROWS) + cut(say, len(rows), search(account))
-    )
+    headings = (*columns("what is new", "person", "which"), Column("first seen", time=True), Column("id"))
+    return [
+        since,
+        table("Seen for the first time", headings, rows),
+        *more_rows(len(rows), search_command(summary)),
+    ]
 
 
-def _what(account: ActivitySummary, first: FirstSeen) -> str:
-    if first.kind == "pair":
-        name = account.name(first.place)
-        return f"{name}:{first.port}" + (f" ({first.place[1]})" if name != first.place[1] else "")
-    return first.what
+def _name(summary: ActivitySummary, first: FirstSeen) -> str:
+    if first.kind != "pair":
+        return first.what
+    name, address = summary.name(first.place), first.place[1]
+    return f"{name}:{first.port}" + (f" ({address})" if name != address else "")
 
 
-def unused(findings: ReportData, say: Translator) -> str:
-    """What nobody used, with what removes it."""
-    if findings.unused is None:
-        return soft(say, "What is applied cannot be read, so it is not known what is unused.")
-    if not findings.unused:
-        return soft(say, "Everything that the site holds was used.")
-    zone = findings.account.window.zone
-    kinds = {"person": "a person", "key": "a key", "host": "a host", "rule": "a rule", "deny rule": "a deny rule"}
+def unused(data: ReportData) -> list[Block]:
+    """Unused items of the site, each with the command that removes it."""
+    if data.unused is None:
+        return [soft("The running configuration cannot be read, so it is not known what is unused.")]
+    if not data.unused:
+        return [soft("Everything that the site holds was used.")]
+    zone = data.summary.window.zone
     rows = [
         [
-            words(say(kinds[one.holding.kind])),
-            words(one.holding.name),
-            words(one.holding.owner),
-            moment(one.last, zone) if one.last is not None else Cell(quoted(say("never")), 0),
-            code(one.holding.place),
-            code(one.remedy(findings.site)),
+            Cell(sentence(UNUSED_KINDS[item.holding.kind]), short=True),
+            words(item.holding.name),
+            words(item.holding.owner),
+            moment(item.last, zone) if item.last is not None else Cell(sentence("never"), 0),
+            code(item.holding.place),
+            code(item.remedy(data.site)),
         ]
-        for one in findings.unused
+        for item in data.unused
     ]
-    columns = (
-        *(Column(say(heading)) for heading in ("kind", "name", "owner")),
-        Column(say("last used"), time=True),
-        *(Column(say(heading)) for heading in ("stands in", "what removes it")),
-    )
+    headings = (*columns("kind", "name", "owner"), Column("last used", time=True), *columns("stands in", "remove with"))
     notes = soft(
-        say,
-        "Without a trace in this window, as policy {policy} has it. Lines go from the bottom of each file up, and "
-        "stay right while one after the other is deleted. Then relayctl check, and relayctl reload. A deny rule that "
-        "denied nothing may be doing its work. To shut a key out for ever: relayctl revoke-key.",
-        policy=findings.policy or "?",
+        "Not used in this window, by policy {policy}. The lines of each file are listed from the bottom up, so line "
+        "numbers stay right if you delete them in this order. Then run relayctl check and relayctl reload. A deny rule "
+        "that denied nothing may still be needed. To block a key permanently: relayctl revoke-key.",
+        policy=data.policy or "?",
     )
-    return notes + table(say("Rules, people, keys and hosts that nobody used"), columns, rows, most=500)
+    return [notes, table("Unused rules, people, keys and hosts", headings, rows, most=500)]
 
 
-def outages(findings: ReportData, say: Translator) -> str:
-    """When which zone could not be reached, and why."""
-    account = findings.account
-    zone = account.window.zone
-    if not account.outages:
-        return soft(say, "No zone was down.")
+def outages(data: ReportData) -> list[Block]:
+    """Zone outages and their reasons."""
+    summary = data.summary
+    if not summary.outages:
+        return [soft("No zone was down.")]
     rows = [
         [
             words(outage.zone),
-            moment(outage.began, zone),
-            length((outage.ended or account.window.until) - outage.began),
+            moment(outage.began, summary.window.zone),
+            length((outage.ended or summary.window.until) - outage.began),
             words(outage.reason or "-")
             if outage.ended is not None
-            else words(f"{outage.reason} ({say('still down')})"),
+            else Cell(sentence("{reason} (still down)", reason=outage.reason)),
             words(outage.detail),
             count(outage.cut),
         ]
-        for outage in account.outages
+        for outage in summary.outages
     ]
-    columns = (
-        Column(say("zone")),
-        Column(say("since"), time=True),
-        *numbers(say, "duration"),
-        *(Column(say(heading)) for heading in ("obstacle", "detail")),
-        *numbers(say, "forwards cut"),
+    headings = (
+        *(Column("zone"), Column("since", time=True), *numbers("duration")),
+        *(*columns("obstacle", "detail"), *numbers("forwards cut")),
     )
-    return table(say("When a zone could not be reached"), columns, rows) + cut(
-        say, len(rows), search(account, "--event zone.down")
-    )
+    return [
+        table("When a zone could not be reached", headings, rows),
+        *more_rows(len(rows), search_command(summary, "--event zone.down")),
+    ]
 
 
-def changes(findings: ReportData, say: Translator) -> str:
-    """What administrators did, and how the relay protected itself."""
-    account = findings.account
-    zone = account.window.zone
-    if not account.notable:
-        return soft(say, "Nothing was changed.")
+def changes(data: ReportData) -> list[Block]:
+    """Administrative changes, and the relay's own protective measures."""
+    summary = data.summary
+    if not summary.notable:
+        return [soft("Nothing was changed.")]
     rows = []
-    for row in reversed(account.notable):
+    for row in reversed(summary.notable):
         fields, gaps = row.event.fields, gaps_of(row)
         about = [text(fields, key) for key in ("person", "fingerprint", "source", "file", "policy", "version")]
-        more = [text(fields, key) for key in ("reason", "why", "detail")] + [
-            gaps["count"] if gaps["count"] != "0" else ""
-        ]
+        more = [text(fields, key) for key in ("reason", "why", "detail")]
+        more.append(gaps["count"] if gaps["count"] != "0" else "")
         rows.append(
             [
-                moment(row.event.time, zone),
+                moment(row.event.time, summary.window.zone),
                 words(row.event.name),
                 words(" ".join(filter(None, about))),
                 words(" · ".join(filter(None, more))),
@@ -149,45 +158,37 @@ def changes(findings: ReportData, say: Translator) -> str:
                 code(row.event.id),
             ]
         )
-    columns = (Column(say("time"), time=True), *(Column(say(one)) for one in ("event", "about", "more", "by", "id")))
-    counted: dict[str, int] = {}
-    for row in account.notable:
-        counted[row.event.name] = counted.get(row.event.name, 0) + 1
-    line = ", ".join(f"{name} {number}" for name, number in sorted(counted.items(), key=lambda one: -one[1]))
-    return (
-        f'<p class="soft">{shown(line, 600)}</p>'
-        + table(say("Newest first"), columns, rows)
-        + cut(say, len(rows), "relayctl audit search")
-    )
-
-
-def log(findings: ReportData, say: Translator) -> str:
-    """How much was recorded, how it is sealed, what verifying said."""
-    account = findings.account
-    zone = account.window.zone
-    facts = [
-        (say("rows in this window"), f"{account.rows:,}"),
-        (say("last row"), f"{account.head[0]:,}"),
-        (say("its hash"), account.head[1]),
-        (say("checkpoints"), f"{account.seals:,}"),
+    counts = Counter(row.event.name for row in summary.notable).most_common()
+    return [
+        Paragraph(", ".join(f"{name} {number}" for name, number in counts)),
+        table("Newest first", (Column("time", time=True), *columns("event", "about", "more", "by", "id")), rows),
+        *more_rows(len(rows), "relayctl audit search"),
     ]
-    if account.sealed is not None:
-        facts.append((say("last checkpoint"), clock(account.sealed.event.time, zone)))
-        facts.append((say("rows behind it"), f"{account.unsealed:,}"))
-    rows = "".join(
-        f'<tr><th scope="row">{quoted(name)}</th><td><code>{shown(value, 100)}</code></td></tr>'
-        for name, value in facts
-    )
-    proof = "".join(listed(item, say) for item in findings.proof)
-    unproven = "" if findings.proof else soft(say, "The log was not verified for this page.")
-    left = "".join(
-        f"<li>{said(say, '{count} {what} are left out here', count=number, what=what)}</li>"
-        for what, number in account.left_out.items()
-    )
+
+
+def log(data: ReportData) -> list[Block]:
+    """Rows recorded, checkpoints, and the results of the verification."""
+    summary = data.summary
+    facts = [
+        ("rows in this window", f"{summary.rows:,}"),
+        ("last row", f"{summary.head[0]:,}"),
+        ("its hash", summary.head[1]),
+        ("checkpoints", f"{summary.seals:,}"),
+    ]
+    if summary.sealed is not None:
+        facts.append(("last checkpoint", local_minute(summary.sealed.event.time, summary.window.zone)))
+        facts.append(("rows behind it", f"{summary.unsealed:,}"))
+    blocks: list[Block] = [Facts(facts)]
+    omitted = [
+        DigestItem("omitted", "{count} {what} are left out here", {"count": str(number), "what": what})
+        for what, number in summary.left_out.items()
+    ]
+    if data.verification or omitted:
+        blocks.append(News([*data.verification, *omitted]))
+    if not data.verification:
+        blocks.append(soft("The log was not verified for this page."))
     notes = soft(
-        say,
-        "What was said inside the forwards is not recorded, and cannot be. This page is not evidence: relayctl audit "
-        "verify proves the log, and an anchor kept elsewhere proves that nothing is missing at its end.",
+        "The content of forwards is not recorded, and cannot be. This page is not evidence: relayctl audit verify "
+        "proves the log, and an anchor kept elsewhere proves that nothing is missing at its end."
     )
-    told = f'<ul class="news">{proof}{left}</ul>' if proof or left else ""
-    return f"<table><tbody>{rows}</tbody></table>{told}{unproven}{notes}"
+    return [*blocks, notes]

@@ -1,21 +1,20 @@
-"""How does the page draw? Bars as inline SVG by pygal, with nothing in it but shapes, texts and our own classes.
+"""Charts of the report as inline SVG, laid out by pygal (the extra `report`).
 
-pygal (the extra `report`) lays the charts out. Of its output only elements and attributes on a list are kept: no
-script, no style, no link, so the page's policy needs no exception, and colours come from the page's style sheet, in
-both themes. Imported by nothing but the command that makes the page.
+Only elements and attributes on a list are kept of pygal's output: no script, no style, no link. So the page's content
+security policy needs no exception, and the colours of both themes come from the page's style sheet.
 """
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape as quoted
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pygal  # type: ignore[import-untyped]  # it has no types
+from markupsafe import Markup
 from pygal.style import Style  # type: ignore[import-untyped]  # likewise
 
 from relay.core.escape import escape
+from relay.review.report.blocks import Chart, Sentence, Series
 
 # pygal looks for maps as plug-ins with an import hook of a form that Python 3.12 knows no more and 3.11 warns of at
 # each import; we draw no maps.
@@ -34,38 +33,17 @@ _SHAPE = re.compile(r"[-_0-9a-zA-Z.,() ]*")
 _LONG, _SHORT = re.compile(r"(-?\d+\.\d\d)\d+"), r"\1"  # hundredths of a point are enough, and half the size
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One colour of a chart: `kind` is the class that the style sheet knows."""
-
-    name: str
-    kind: str
-    values: Sequence[int]
+def draw(chart: Chart, translate: Callable[[str | Sentence], str]) -> str:
+    """The chart as two drawings, for wide and for narrow pages."""
+    return _draw(chart, translate, WIDE) + _draw(chart, translate, NARROW)
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Stacked bars: upright over time, or `lying` for names."""
-
-    title: str
-    summary: str  # for whoever does not see it
-    labels: Sequence[str]
-    series: Sequence[Series]
-    show: Callable[[int], str]
-    lying: bool = False
-
-    def html(self) -> str:
-        """The chart with its legend, drawn twice: for wide and for narrow pages."""
-        legend = "".join(f'<span class="key {one.kind}">{quoted(one.name)}</span>' for one in self.series)
-        return f'<div class="legend" aria-hidden="true">{legend}</div>{_draw(self, WIDE)}{_draw(self, NARROW)}'
-
-
-def _draw(chart: Chart, width: int) -> str:
+def _draw(chart: Chart, translate: Callable[[str | Sentence], str], width: int) -> str:
     narrow, count = width == NARROW, len(chart.labels)
-    height = 34 + 26 * max(count, 1) if chart.lying else 250
-    order = slice(None, None, -1) if chart.lying else slice(None)  # pygal draws lying bars from below
+    height = 34 + 26 * max(count, 1) if chart.horizontal else 250
+    order = slice(None, None, -1) if chart.horizontal else slice(None)  # pygal draws horizontal bars from below
     shown = [_cut(escape(label), 16 if narrow else 36) for label in chart.labels][order]
-    drawing = (pygal.HorizontalStackedBar if chart.lying else pygal.StackedBar)(
+    drawing = (pygal.HorizontalStackedBar if chart.horizontal else pygal.StackedBar)(
         width=width,
         height=height,
         js=(),
@@ -75,9 +53,9 @@ def _draw(chart: Chart, width: int) -> str:
         margin=2,
         margin_right=18,  # half of the last label
         spacing=6,
-        show_minor_x_labels=chart.lying,
+        show_minor_x_labels=chart.horizontal,
         x_labels=shown,
-        x_labels_major=None if chart.lying else shown[:: max(-(-count // (6 if narrow else 15)), 1)],
+        x_labels_major=None if chart.horizontal else shown[:: max(-(-count // (6 if narrow else 15)), 1)],
         value_formatter=lambda value: chart.show(int(value)),
         max_scale=4 if narrow else 8,
         min_scale=2,
@@ -85,11 +63,11 @@ def _draw(chart: Chart, width: int) -> str:
         no_data_text="",
         truncate_label=-1,  # they are cut already, in the middle
     )
-    for one in chart.series:
-        drawing.add(one.name, list(one.values)[order])
-    kinds = {f"serie-{number}": one for number, one in enumerate(chart.series)}
+    for series in chart.series:
+        drawing.add(series.kind, list(series.values)[order])
+    kinds = {f"serie-{number}": series for number, series in enumerate(chart.series)}
     out = [f'<svg class="chart {"narrow" if narrow else "wide"}" viewBox="0 0 {width} {height}" role="img">']
-    out.append(f"<title>{quoted(chart.title)}</title><desc>{quoted(chart.summary)}</desc>")
+    out.append(f"<title>{translate(chart.title)}</title><desc>{translate(chart.summary)}</desc>")
     for child in drawing.render_tree():
         if _name(child) == "g" and "graph" in child.get("class", ""):
             _write(child, out, kinds)
@@ -103,14 +81,18 @@ def _write(element: "ElementTree.Element", out: list[str], kinds: dict[str, Seri
     series = next((kinds[word] for word in classes if word in kinds), None)
     if series is not None:
         element.set("class", f"series {series.kind}")
-    found = {key: _LONG.sub(_SHORT, element.get(key, "")) for key in _KEPT[tag]}
-    attributes = "".join(f' {key}="{value}"' for key, value in found.items() if value and _SHAPE.fullmatch(value))
+    attributes_kept = {key: _LONG.sub(_SHORT, element.get(key, "")) for key in _KEPT[tag]}
+    attributes = "".join(
+        f' {key}="{value}"' for key, value in attributes_kept.items() if value and _SHAPE.fullmatch(value)
+    )
     out.append(f"<{tag}{attributes}>")
     if tag in ("text", "title"):
-        out.append(quoted(element.text or ""))
+        out.append(Markup.escape(element.text or ""))
     if "bar" in classes:
-        said = {child.get("class", ""): child.text or "" for child in element if _name(child) == "desc"}
-        out.append(f"<title>{quoted(' · '.join(filter(None, (said.get('x_label'), said.get('value')))))}</title>")
+        texts = {child.get("class", ""): child.text or "" for child in element if _name(child) == "desc"}
+        out.append(
+            f"<title>{Markup.escape(' · '.join(filter(None, (texts.get('x_label'), texts.get('value')))))}</title>"
+        )
     for child in element:
         _write(child, out, kinds)
     out.append(f"</{tag}>")

@@ -1,70 +1,83 @@
-"""What was refused? By reason and by source, requests that are no jump, and strangers who never proved a key."""
+"""Denials by reason and by source, refused requests, and unauthenticated clients."""
 
 from collections.abc import Iterable
 
 from relay.review.activity_summary import ActivitySummary, Denial
-from relay.review.report.charts import Chart, Series
-from relay.review.report.html import Cell, Column, code, count, moment, table, words
-from relay.review.report.paragraphs import ReportData, cut, figure, numbers, search, soft
-from relay.review.report.translations import Translator
+from relay.review.report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Column,
+    ReportData,
+    Series,
+    code,
+    columns,
+    count,
+    moment,
+    more_rows,
+    numbers,
+    search_command,
+    sentence,
+    soft,
+    table,
+    words,
+)
 
 BARS = 12  # of the chart
 
 
-def denials(findings: ReportData, say: Translator) -> str:
-    """Denials by reason and source, refused requests, strangers."""
-    account = findings.account
-    reasons = sorted(account.reasons.items(), key=lambda one: -one[1].count)
-    sources = sorted(account.sources.items(), key=lambda one: -one[1].count)
-    strangers = account.strangers.most_common()
-    out = []
+def denials(data: ReportData) -> list[Block]:
+    """Denials by reason and source, refused requests, unauthenticated clients."""
+    summary = data.summary
+    reasons = sorted(summary.reasons.items(), key=lambda item: -item[1].count)
+    sources = sorted(summary.sources.items(), key=lambda item: -item[1].count)
+    blocks: list[Block] = []
     if reasons:
         top = reasons[:BARS]
-        chart = Chart(
-            say("Denied forwards by reason"),
-            say("{count} in all").format(count=account.total.denied),
-            [reason for reason, _ in top],
-            (Series(say("denied"), "bad", [denial.count for _, denial in top]),),
-            lambda value: f"{value:,}",
-            lying=True,
-        )
-        out.append(f"<figure>{figure(chart)}</figure>")
-        out.append(table(say("By reason"), _denial_columns(say, "reason"), _denial_rows(reasons, account)))
-        out.append(table(say("By the client's network"), _denial_columns(say, "from"), _denial_rows(sources, account)))
-        out.append(cut(say, len(sources), search(account, "--verdict denied")))
+        blocks += [
+            Chart(
+                "Denied forwards by reason",
+                sentence("{count} in all", count=summary.total.denied),
+                [reason for reason, _ in top],
+                (Series("denied", "bad", [denial.count for _, denial in top]),),
+                lambda value: f"{value:,}",
+                horizontal=True,
+            ),
+            table("By reason", _columns("reason"), _rows(reasons, summary)),
+            table("By the client's network", _columns("from"), _rows(sources, summary)),
+            *more_rows(len(sources), search_command(summary, "--verdict denied")),
+        ]
     else:
-        out.append(soft(say, "No forward was denied."))
-    if account.requests:
-        rows = [[words(kind), words(type), count(number)] for (kind, type), number in account.requests.most_common()]
-        columns = (Column(say("kind")), Column(say("type")), *numbers(say, "times"))
-        out.append(table(say("Refused requests: shells, listeners and whatever is no jump"), columns, rows))
-    if strangers:
-        rows = [[code(prefix), words(kind), count(number)] for (prefix, kind), number in strangers]
-        columns = (Column(say("from")), Column(say("what")), *numbers(say, "times"))
-        out.append(table(say("Strangers, who never proved a key (kept for a shorter time)"), columns, rows, most=50))
-    return "".join(out)
+        blocks.append(soft("No forward was denied."))
+    if summary.requests:
+        rows = [[words(kind), words(type), count(number)] for (kind, type), number in summary.requests.most_common()]
+        caption = "Refused requests: shells, listeners and everything else that is no jump"
+        blocks.append(table(caption, (*columns("kind", "type"), *numbers("times")), rows))
+    if summary.strangers:
+        rows = [
+            [code(prefix), words(kind), count(number)] for (prefix, kind), number in summary.strangers.most_common()
+        ]
+        caption = "Clients that did not prove a key (kept for a shorter time)"
+        blocks.append(table(caption, (*columns("from", "what"), *numbers("times")), rows, most=50))
+    return blocks
 
 
-def _denial_columns(say: Translator, first: str) -> tuple[Column, ...]:
+def _columns(first: str) -> tuple[Column, ...]:
     return (
-        Column(say(first)),
-        *numbers(say, "times"),
-        Column(say("people")),
-        Column(say("asked for, most often")),
-        Column(say("last"), time=True),
-        Column(say("last id")),
+        *(Column(first), *numbers("times"), *columns("people", "asked for, most often")),
+        *(Column("last", time=True), Column("last id")),
     )
 
 
-def _denial_rows(found: Iterable[tuple[str, Denial]], account: ActivitySummary) -> list[list[Cell]]:
+def _rows(denials: Iterable[tuple[str, Denial]], summary: ActivitySummary) -> list[list[Cell]]:
     return [
         [
             words(name),
             count(denial.count),
             words(", ".join(person for person, _ in denial.persons.most_common(5))),
             words(", ".join(target for target, _ in denial.targets.most_common(3))),
-            moment(denial.last, account.window.zone),
+            moment(denial.last, summary.window.zone),
             code(denial.id),
         ]
-        for name, denial in found
+        for name, denial in denials
     ]

@@ -1,219 +1,228 @@
-"""What flowed? Totals, time, people and hosts, hours of the week, the longest and largest forwards."""
+"""Totals, traffic over time, people and hosts, hours of the week, the longest and largest forwards."""
 
 from collections.abc import Iterable
-from html import escape as quoted
 
 from relay.core.human_units import size, span
 from relay.review.activity_summary import ForwardSummary, Traffic
-from relay.review.report.charts import Chart, Series
-from relay.review.report.html import Cell, Column, amount, cards, code, count, grid, length, moment, table, words
-from relay.review.report.paragraphs import ReportData, cut, figure, listed, numbers, said, search, soft
-from relay.review.report.translations import Translator
+from relay.review.report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Column,
+    Folded,
+    Grid,
+    News,
+    ReportData,
+    Series,
+    Totals,
+    amount,
+    code,
+    columns,
+    count,
+    length,
+    moment,
+    more_rows,
+    numbers,
+    search_command,
+    sentence,
+    soft,
+    table,
+    words,
+)
 
-PERSONS, PLACES = 40, 30  # of the matrix; more would be no picture
-NEWS = 10  # that are told at once; the grave ones come first
-BARS = 12  # lying bars of a chart
+PERSONS, PLACES = 40, 30  # of the matrix; more could not be read
+NEWS = 10  # items shown at once; the grave ones come first
+NEWS_FOLDED = 100  # items in all
+BARS = 12  # horizontal bars of a chart
+STEPS = {  # of the charts over time: titles, and how a column is labelled
+    "hour": ("Forwards per hour", "Bytes per hour", "%d. %Hh"),
+    "day": ("Forwards per day", "Bytes per day", "%m-%d"),
+    "week": ("Forwards per week", "Bytes per week", "%m-%d"),
+    "month": ("Forwards per month", "Bytes per month", "%Y-%m"),
+}
 
 
-def news(findings: ReportData, say: Translator) -> str:
-    """Totals, and the news, the grave first."""
-    account = findings.account
-    totals = (
-        (say("forwards"), f"{account.total.opened:,}"),
-        (say("denied"), f"{account.total.denied:,}"),
-        (say("bytes"), size(account.total.bytes) or ""),
-        (say("people"), f"{len(account.persons):,}"),
-        (say("hosts"), f"{len({place for _, place in account.pairs}):,}"),
-        (say("log-ins"), f"{account.logins:,}"),
-        (say("time open"), span(account.total.duration)),
-        (say("still open"), f"{account.open:,}"),
+def news(data: ReportData) -> list[Block]:
+    """Totals, and the digest, the grave items first."""
+    summary = data.summary
+    totals = Totals(
+        (
+            ("forwards", f"{summary.total.opened:,}"),
+            ("denied", f"{summary.total.denied:,}"),
+            ("bytes", size(summary.total.bytes) or ""),
+            ("people", f"{len(summary.persons):,}"),
+            ("hosts", f"{len({place for _, place in summary.pairs}):,}"),
+            ("log-ins", f"{summary.logins:,}"),
+            ("time open", span(summary.total.duration)),
+            ("still open", f"{summary.open:,}"),
+        )
     )
-    if not findings.news:
-        return cards(totals) + soft(say, "Nothing that has not been so before.")
-    first, rest = findings.news[:NEWS], findings.news[NEWS:100]
-    told = f'<ul class="news">{"".join(listed(item, say) for item in first)}</ul>'
-    if rest:
-        more = said(say, "{count} more", count=len(findings.news) - NEWS)
-        items = "".join(listed(item, say) for item in rest)
-        told += f'<details><summary>{more}</summary><ul class="news">{items}</ul></details>'
-    return cards(totals) + told + cut(say, len(findings.news), "relayctl audit digest", 100)
+    if not data.news:
+        return [totals, soft("Nothing that has not been so before.")]
+    blocks: list[Block] = [totals, News(data.news[:NEWS])]
+    if len(data.news) > NEWS:
+        title = sentence("{count} more", count=len(data.news) - NEWS)
+        blocks.append(Folded(title, [News(data.news[NEWS:NEWS_FOLDED])]))
+    return [*blocks, *more_rows(len(data.news), "relayctl audit digest", NEWS_FOLDED)]
 
 
-def flow(findings: ReportData, say: Translator) -> str:
+def over_time(data: ReportData) -> list[Block]:
     """Forwards and bytes over time."""
-    account = findings.account
-    steps = account.window.step
-    form = {"hour": "%d. %Hh", "day": "%m-%d", "week": "%m-%d", "month": "%Y-%m"}[steps]
-    starts, columns = list(account.columns), list(account.columns.values())
+    summary = data.summary
+    step = summary.window.step
+    forwards, volume, form = STEPS[step]
+    starts, traffic = list(summary.columns), list(summary.columns.values())
     labels = [f"{start:{form}}" for start in starts]
-    per = {"hour": say("per hour"), "day": say("per day"), "week": say("per week"), "month": say("per month")}[steps]
-    busiest = max(zip(columns, labels, strict=True), key=lambda found: found[0].opened, default=(Traffic(), ""))
-    forwards = Chart(
-        f"{say('Forwards')} {per}",
-        say("{count} in all, most at {label}").format(count=f"{account.total.opened:,}", label=busiest[1]),
-        labels,
-        (
-            Series(say("opened"), "a", [one.opened for one in columns]),
-            Series(say("denied"), "bad", [one.denied for one in columns]),
-        ),
-        lambda value: f"{value:,}",
-    )
-    volume = Chart(
-        f"{say('Bytes')} {per}",
-        say("{sent} to targets, {received} from them; counted when a forward ends").format(
-            sent=size(account.total.sent), received=size(account.total.received)
-        ),
-        labels,
-        (
-            Series(say("from targets"), "a", [one.received for one in columns]),
-            Series(say("to targets"), "b", [one.sent for one in columns]),
-        ),
-        lambda value: size(value) or "",
-    )
+    busiest = max(zip(traffic, labels, strict=True), key=lambda column: column[0].opened, default=(Traffic(), ""))
     rows = [
         [
-            Cell(quoted(f"{start:%Y-%m-%d %H:%M}" if steps == "hour" else f"{start:%Y-%m-%d}"), number),
-            *(count(one.opened), count(one.denied), amount(one.sent), amount(one.received)),
+            Cell(f"{start:%Y-%m-%d %H:%M}" if step == "hour" else f"{start:%Y-%m-%d}", number),
+            *(count(column.opened), count(column.denied), amount(column.sent), amount(column.received)),
         ]
-        for number, (start, one) in enumerate(zip(starts, columns, strict=True))
+        for number, (start, column) in enumerate(zip(starts, traffic, strict=True))
     ]
-    columns_of = (Column(say("begins"), time=True), *numbers(say, "opened", "denied", "to targets", "from targets"))
-    told = table(say("The same in numbers"), columns_of, rows, most=400)
-    return (
-        f"<figure>{figure(forwards)}</figure><figure>{figure(volume)}</figure>"
-        f"<details><summary>{quoted(say('The same in numbers'))}</summary>{told}</details>"
-    )
+    headings = (Column("begins", time=True), *numbers("opened", "denied", "to targets", "from targets"))
+    return [
+        Chart(
+            forwards,
+            sentence("{count} in all, most at {label}", count=f"{summary.total.opened:,}", label=busiest[1]),
+            labels,
+            (
+                Series("opened", "a", [column.opened for column in traffic]),
+                Series("denied", "bad", [column.denied for column in traffic]),
+            ),
+            lambda value: f"{value:,}",
+        ),
+        Chart(
+            volume,
+            sentence(
+                "{sent} to targets, {received} from them; counted when a forward ends",
+                sent=size(summary.total.sent),
+                received=size(summary.total.received),
+            ),
+            labels,
+            (
+                Series("from targets", "a", [column.received for column in traffic]),
+                Series("to targets", "b", [column.sent for column in traffic]),
+            ),
+            lambda value: size(value) or "",
+        ),
+        Folded(sentence("The same in numbers"), [table("The same in numbers", headings, rows, most=400)]),
+    ]
 
 
-def matrix(findings: ReportData, say: Translator) -> str:
+def matrix(data: ReportData) -> list[Block]:
     """Forwards of each person to each host."""
-    account = findings.account
+    summary = data.summary
     by_place: dict[tuple[str, str], int] = {}
-    for (_, place), traffic in account.pairs.items():
+    for (_, place), traffic in summary.pairs.items():
         by_place[place] = by_place.get(place, 0) + traffic.opened
-    persons = sorted(account.persons, key=lambda person: -account.persons[person].opened)
+    persons = sorted(summary.persons, key=lambda person: -summary.persons[person].opened)
     places = sorted(by_place, key=lambda place: -by_place[place])
     if not places:
-        return soft(say, "No forward was opened.")
-    rows = []
-    for person in persons[:PERSONS]:
-        found = [account.pairs.get((person, place), Traffic()).opened for place in places[:PLACES]]
-        rows.append((person, [Cell(_short(number) if number else "", number) for number in found]))
-    picture = grid(
-        say("Forwards of each person to each host"),
-        [account.name(place) for place in places[:PLACES]],
-        rows,
-        kind="pairs",
-        upright=False,
-    )
-    note = ""
-    if len(persons) > PERSONS or len(places) > PLACES:
-        note = soft(
-            say,
-            "the {persons} busiest of {all_persons} people, the {places} busiest of {all_places} hosts",
-            persons=min(PERSONS, len(persons)),
-            all_persons=len(persons),
-            places=min(PLACES, len(places)),
-            all_places=len(places),
-        )
-    busiest = sorted(account.pairs.items(), key=lambda found: -found[1].bytes)
-    pairs = [
-        [words(person), words(account.name(place)), words(place[0]), code(place[1]), *_traffic(traffic)]
-        for (person, place), traffic in busiest
+        return [soft("No forward was opened.")]
+    top = places[:PLACES]
+    rows = [
+        (person, [summary.pairs.get((person, place), Traffic()).opened for place in top])
+        for person in persons[:PERSONS]
     ]
-    columns = (
-        *(Column(say(heading)) for heading in ("person", "host", "zone", "address")),
-        *numbers(say, "forwards", "denied", "sent", "received", "time open"),
+    caption = sentence("Forwards of each person to each host")
+    blocks: list[Block] = [Grid(caption, [summary.name(place) for place in top], rows, "pairs", turned=True)]
+    if len(persons) > PERSONS or len(places) > PLACES:
+        blocks.append(
+            soft(
+                "the {persons} busiest of {all_persons} people, the {places} busiest of {all_places} hosts",
+                persons=min(PERSONS, len(persons)),
+                all_persons=len(persons),
+                places=min(PLACES, len(places)),
+                all_places=len(places),
+            )
+        )
+    pairs = [
+        [words(person), words(summary.name(place)), words(place[0]), code(place[1]), *_traffic(traffic)]
+        for (person, place), traffic in sorted(summary.pairs.items(), key=lambda item: -item[1].bytes)
+    ]
+    headings = (
+        *columns("person", "host", "zone", "address"),
+        *numbers("forwards", "denied", "sent", "received", "time open"),
     )
-    full = table(say("Each pair in numbers, most bytes first"), columns, pairs)
-    more = cut(say, len(pairs), search(account))
-    return f"{picture}{note}<details><summary>{quoted(say('Each pair in numbers'))}</summary>{full}{more}</details>"
-
-
-def _short(number: int) -> str:
-    return f"{number}" if number < 10_000 else f"{number // 1000}k"
+    full = table("Each pair in numbers, most bytes first", headings, pairs)
+    more = more_rows(len(pairs), search_command(summary))
+    return [*blocks, Folded(sentence("Each pair in numbers"), [full, *more])]
 
 
 def _traffic(traffic: Traffic) -> list[Cell]:
     return [
-        count(traffic.opened),
-        count(traffic.denied),
-        amount(traffic.sent),
-        amount(traffic.received),
+        *(count(traffic.opened), count(traffic.denied), amount(traffic.sent), amount(traffic.received)),
         length(traffic.duration),
     ]
 
 
-def hours(findings: ReportData, say: Translator) -> str:
+def hours(data: ReportData) -> list[Block]:
     """Forwards of each hour of the week."""
-    account = findings.account
-    days = [say(day) for day in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")]
-    rows = [
-        (day, [Cell(_short(number) if number else "", number) for number in account.hours[index]])
-        for index, day in enumerate(days)
-    ]
-    caption = say("Forwards opened in each hour of the week, {zone}").format(zone=account.window.zone)
-    return grid(caption, [f"{hour:02d}" for hour in range(24)], rows, kind="week")
+    summary = data.summary
+    days = [sentence(day) for day in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")]
+    caption = sentence("Forwards opened in each hour of the week, {zone}", zone=summary.window.zone)
+    return [Grid(caption, [f"{hour:02d}" for hour in range(24)], list(zip(days, summary.hours, strict=True)), "week")]
 
 
-def people(findings: ReportData, say: Translator) -> str:
-    """What each person moved."""
-    account = findings.account
-    found = sorted(account.persons.items(), key=lambda one: -one[1].bytes)
-    if not found:
-        return soft(say, "Nobody was here.")
-    top = found[:BARS]
+def people(data: ReportData) -> list[Block]:
+    """Traffic of each person."""
+    summary = data.summary
+    persons = sorted(summary.persons.items(), key=lambda item: -item[1].bytes)
+    if not persons:
+        return [soft("No one used the relay.")]
+    top = persons[:BARS]
     chart = Chart(
-        say("Bytes of each person"),
-        say("the {count} with the most").format(count=len(top)),
+        "Bytes of each person",
+        sentence("the {count} with the most", count=len(top)),
         [person for person, _ in top],
         (
-            Series(say("from targets"), "a", [traffic.received for _, traffic in top]),
-            Series(say("to targets"), "b", [traffic.sent for _, traffic in top]),
+            Series("from targets", "a", [traffic.received for _, traffic in top]),
+            Series("to targets", "b", [traffic.sent for _, traffic in top]),
         ),
         lambda value: size(value) or "",
-        lying=True,
+        horizontal=True,
     )
     hosts: dict[str, int] = {}
-    for person, _ in account.pairs:
+    for person, _ in summary.pairs:
         hosts[person] = hosts.get(person, 0) + 1
-    rows = [[words(person), *_traffic(traffic), count(hosts.get(person, 0))] for person, traffic in found]
-    columns = (
-        Column(say("person")),
-        *numbers(say, "forwards", "denied", "sent", "received", "time open", "hosts"),
-    )
-    more = cut(say, len(rows), search(account))
-    return f"<figure>{figure(chart)}</figure>{table(say('Each person, most bytes first'), columns, rows)}{more}"
+    rows = [[words(person), *_traffic(traffic), count(hosts.get(person, 0))] for person, traffic in persons]
+    headings = (*columns("person"), *numbers("forwards", "denied", "sent", "received", "time open", "hosts"))
+    full = table("Each person, most bytes first", headings, rows)
+    return [chart, full, *more_rows(len(rows), search_command(summary))]
 
 
-def tops(findings: ReportData, say: Translator) -> str:
+def longest_and_largest(data: ReportData) -> list[Block]:
     """The longest and the largest forwards."""
-    account = findings.account
+    summary = data.summary
 
-    def rows(found: Iterable[ForwardSummary]) -> list[list[Cell]]:
+    def rows(forwards: Iterable[ForwardSummary]) -> list[list[Cell]]:
         return [
             [
                 words(forward.person),
-                words(f"{account.name(forward.place)}:{forward.port}"),
+                words(f"{summary.name(forward.place)}:{forward.port}"),
                 words(forward.client),
-                moment(forward.opened, account.window.zone),
+                moment(forward.opened, summary.window.zone),
                 length(forward.duration),
                 amount(forward.sent),
                 amount(forward.received),
-                words(forward.reason or say("open")),
+                words(forward.reason) if forward.reason else Cell(sentence("open"), short=True),
                 code(forward.id),
             ]
-            for forward in found
+            for forward in forwards
         ]
 
-    columns = (
-        *(Column(say(heading)) for heading in ("person", "target", "from")),
-        Column(say("opened"), time=True),
-        *numbers(say, "duration", "sent", "received"),
-        *(Column(say(heading)) for heading in ("end", "id")),
+    if not summary.longest:
+        return [soft("No forward was opened.")]
+    headings = (
+        *columns("person", "target", "from"),
+        Column("opened", time=True),
+        *numbers("duration", "sent", "received"),
+        *columns("end", "id"),
     )
-    if not account.longest:
-        return soft(say, "No forward was opened.")
-    hint = soft(say, "relayctl audit show ID tells the story of each.")
-    longest = table(say("The longest"), columns, rows(account.longest))
-    return hint + longest + table(say("The largest"), columns, rows(account.largest))
+    return [
+        soft("relayctl audit show ID shows the history of each."),
+        table("The longest", headings, rows(summary.longest)),
+        table("The largest", headings, rows(summary.largest)),
+    ]

@@ -1,18 +1,18 @@
-"""How does the page read in another language? Its English sentences are the keys; stable words stay as they are.
+"""The report and the digest in Chinese, keyed by the English sentences.
 
-Stable words (reasons, events, obstacles) are what `relayctl audit search` takes and docs/audit.md explains, so they are
-the same in every language. A test holds that no sentence of the page is missing here.
+Reasons, event names and obstacles are not translated: `relayctl audit search` takes these words and docs/audit.md
+explains them. A test checks that no sentence of the page is missing here.
 """
 
 
 class Translator:
-    """Says a sentence of the page in a language; what has no translation stays English."""
+    """Translates the sentences of the page; a sentence without a translation stays English."""
 
     def __init__(self, language: str) -> None:
         self._table = CHINESE if language == "zh" else {}
 
     def __call__(self, sentence: str) -> str:
-        """The sentence, its gaps ({person} ...) as they are."""
+        """The translated sentence; its gaps ({person} ...) stay as they are."""
         return self._table.get(sentence, sentence)
 
 
@@ -30,7 +30,7 @@ CHINESE: dict[str, str] = {
     "Longest and largest": "最久与最大",
     "What is new": "新出现的",
     "What is unused": "没有用到的",
-    "Zone outages": "区域中断",
+    "Zone outages": "网区中断",
     "Changes, penalties, scans": "变更、惩罚、扫描",
     "The log itself": "日志本身",
     # totals
@@ -46,12 +46,14 @@ CHINESE: dict[str, str] = {
     "{count} more; all of them:": "还有 {count} 条；查看全部：",
     "Nothing that has not been so before.": "没有新情况。",
     # over time
-    "Forwards": "转发数",
-    "Bytes": "流量",
-    "per hour": "（每小时）",
-    "per day": "（每天）",
-    "per week": "（每周）",
-    "per month": "（每月）",
+    "Forwards per hour": "转发数（每小时）",
+    "Forwards per day": "转发数（每天）",
+    "Forwards per week": "转发数（每周）",
+    "Forwards per month": "转发数（每月）",
+    "Bytes per hour": "流量（每小时）",
+    "Bytes per day": "流量（每天）",
+    "Bytes per week": "流量（每周）",
+    "Bytes per month": "流量（每月）",
     "{count} in all, most at {label}": "共 {count} 次，最多在 {label}",
     "{sent} to targets, {received} from them; counted when a forward ends": (
         "发往目标 {sent}，来自目标 {received}；在转发结束时计入"
@@ -71,7 +73,7 @@ CHINESE: dict[str, str] = {
     "Each pair in numbers, most bytes first": "每一对的数字，流量最多的在前",
     "person": "人员",
     "host": "主机",
-    "zone": "区域",
+    "zone": "网区",
     "address": "地址",
     "sent": "发送",
     "received": "接收",
@@ -83,7 +85,7 @@ CHINESE: dict[str, str] = {
     "Sat": "周六",
     "Sun": "周日",
     "Forwards opened in each hour of the week, {zone}": "一周中每个小时打开的转发数，{zone}",
-    "Nobody was here.": "没有人来过。",
+    "No one used the relay.": "没有人使用过中继。",
     "Bytes of each person": "每个人的流量",
     "the {count} with the most": "最多的 {count} 人",
     "Each person, most bytes first": "每个人，流量最多的在前",
@@ -102,15 +104,17 @@ CHINESE: dict[str, str] = {
     "asked for, most often": "最常请求的目标",
     "last": "最近一次",
     "last id": "最近的编号",
-    "Refused requests: shells, listeners and whatever is no jump": "被拒绝的请求：终端、监听，以及一切非跳转的请求",
-    "Strangers, who never proved a key (kept for a shorter time)": "从未证明密钥的陌生人（保留时间较短）",
+    "Refused requests: shells, listeners and everything else that is no jump": (
+        "被拒绝的请求：终端、监听，以及一切非跳转的请求"
+    ),
+    "Clients that did not prove a key (kept for a shorter time)": "未证明密钥的客户端（保留时间较短）",
     # longest and largest
     "open": "打开",
     "target": "目标",
     "duration": "时长",
     "end": "结束",
     "id": "编号",
-    "relayctl audit show ID tells the story of each.": "relayctl audit show 编号 会讲述每一次的经过。",
+    "relayctl audit show ID shows the history of each.": "relayctl audit show 编号 会显示每一次的经过。",
     "The longest": "最久的",
     "The largest": "流量最大的",
     # new
@@ -128,7 +132,7 @@ CHINESE: dict[str, str] = {
     "first seen": "首次出现",
     "Seen for the first time": "首次见到",
     # unused
-    "What is applied cannot be read, so it is not known what is unused.": (
+    "The running configuration cannot be read, so it is not known what is unused.": (
         "读不到已生效的配置，因此不知道哪些没有用到。"
     ),
     "Everything that the site holds was used.": "站点里的一切都用到了。",
@@ -140,25 +144,25 @@ CHINESE: dict[str, str] = {
     "owner": "所有者",
     "last used": "上次使用",
     "stands in": "所在位置",
-    "what removes it": "删除的命令",
+    "remove with": "删除的命令",
     (
-        "Without a trace in this window, as policy {policy} has it. Lines go from the bottom of each file up, and stay "
-        "right while one after the other is deleted. Then relayctl check, and relayctl reload. A deny rule that denied "
-        "nothing may be doing its work. To shut a key out for ever: relayctl revoke-key."
+        "Not used in this window, by policy {policy}. The lines of each file are listed from the bottom up, so line "
+        "numbers stay right if you delete them in this order. Then run relayctl check and relayctl reload. A deny rule "
+        "that denied nothing may still be needed. To block a key permanently: relayctl revoke-key."
     ): (
         "按策略 {policy}，这段时间内毫无痕迹的条目。"
         "行号在每个文件里自下而上排列，逐条删除时不会错位；之后运行 relayctl check 和 "
         "relayctl reload。没有拒绝过任何人的拒绝规则可能正在起作用。要永久禁用一把密钥：relayctl revoke-key。"
     ),
-    "Rules, people, keys and hosts that nobody used": "没有人用到的规则、人员、密钥和主机",
+    "Unused rules, people, keys and hosts": "没有人用到的规则、人员、密钥和主机",
     # outages
-    "No zone was down.": "没有区域中断。",
-    "still down": "仍中断",
+    "No zone was down.": "没有网区中断。",
+    "{reason} (still down)": "{reason}（仍中断）",
     "since": "开始于",
     "obstacle": "障碍",
     "detail": "详情",
     "forwards cut": "被切断的转发",
-    "When a zone could not be reached": "区域无法到达的时段",
+    "When a zone could not be reached": "网区无法到达的时段",
     # changes
     "Nothing was changed.": "没有变更。",
     "time": "时间",
@@ -176,8 +180,8 @@ CHINESE: dict[str, str] = {
     "rows behind it": "其后的行数",
     "{count} {what} are left out here": "这里省略了 {count} 个 {what}",
     (
-        "What was said inside the forwards is not recorded, and cannot be. This page is not evidence: relayctl audit "
-        "verify proves the log, and an anchor kept elsewhere proves that nothing is missing at its end."
+        "The content of forwards is not recorded, and cannot be. This page is not evidence: relayctl audit verify "
+        "proves the log, and an anchor kept elsewhere proves that nothing is missing at its end."
     ): (
         "转发里传输的内容没有记录，也无法记录。"
         "本页不是证据：relayctl audit verify 证明日志，保存在别处的锚点证明其末尾没有缺失。"
@@ -197,9 +201,9 @@ CHINESE: dict[str, str] = {
     "{person} used another program, {what}": "{person} 换用了程序 {what}",
     "{person} reached for the first time: {what}": "{person} 第一次访问：{what}",
     "{person} was denied {count} forwards; usual: {usual}": "{person} 有 {count} 次转发被拒绝；平常为 {usual} 次",
-    "the zone {zone} is down: {reason}": "区域 {zone} 中断：{reason}",
+    "the zone {zone} is down: {reason}": "网区 {zone} 中断：{reason}",
     "the zone {zone} was down for {span} (outages: {count}), last: {reason}": (
-        "区域 {zone} 共中断 {span}（{count} 次），最近一次：{reason}"
+        "网区 {zone} 共中断 {span}（{count} 次），最近一次：{reason}"
     ),
     "{person} tried {count} different targets within a minute": "{person} 一分钟内尝试了 {count} 个不同的目标",
     "a key of {person} was frozen: {reason}": "{person} 的一把密钥被冻结：{reason}",
@@ -210,8 +214,18 @@ CHINESE: dict[str, str] = {
     "rows of the audit log that could not be written: {count} ({reason})": "未能写入的审计日志行：{count}（{reason}）",
     "the audit log has a new signing key: {reason}": "审计日志换了新的签名密钥：{reason}",
     "a backup was restored by {by}": "{by} 恢复了备份",
-    "penalised sources: {what} (penalties: {count})": "受惩罚的来源：{what}（{count} 次）",
-    "the limit of {what} was reached by {person} (minutes: {count})": "{person} 达到了 {what} 的上限（{count} 分钟）",
+    "penalised sources: {what} (penalties: {count})": "被限速的来源：{what}（{count} 次）",
+    "{person} reached the limit of connections (minutes: {count})": "{person} 达到了连接数上限（{count} 分钟）",
+    "{person} reached the limit of forwards per connection (minutes: {count})": (
+        "{person} 达到了单个连接的转发数上限（{count} 分钟）"
+    ),
+    "{person} reached the limit of forwards per person (minutes: {count})": (
+        "{person} 达到了个人转发数上限（{count} 分钟）"
+    ),
+    "{person} reached the limit of forwards per target (minutes: {count})": (
+        "{person} 达到了单个目标的转发数上限（{count} 分钟）"
+    ),
+    "{person} reached the limit {what} (minutes: {count})": "{person} 达到了上限 {what}（{count} 分钟）",
     "a key of {what} ends in {days} days ({at})": "{what} 的一把密钥将在 {days} 天后到期（{at}）",
     "a key of {what} has ended ({at})": "{what} 的一把密钥已到期（{at}）",
     "the rule {what} ends in {days} days ({at})": "规则 {what} 将在 {days} 天后到期（{at}）",

@@ -211,4 +211,4 @@ def test_a_damaged_snapshot_costs_what_is_unused_only(relayctl, team, tmp_path):
     done = relayctl("--site", site, "audit", "report", "--since", "3d", "--out", "-")
     assert done.returncode == 0
     assert "what is unused is not known" in done.stderr
-    assert "What is applied cannot be read" in done.stdout
+    assert "The running configuration cannot be read" in done.stdout

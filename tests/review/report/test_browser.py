@@ -7,11 +7,11 @@ import pytest
 from relay.core.policy.site_item import SiteItem
 from relay.review.activity_collector import gather
 from relay.review.activity_summary import DAY, ReportSpan
-from relay.review.digest import news
+from relay.review.digest import digest_items
 from relay.review.first_seen import SeenItems
+from relay.review.report.blocks import ReportData
 from relay.review.report.page import page
-from relay.review.report.paragraphs import ReportData
-from relay.review.unused_items import unused
+from relay.review.unused_items import unused_items
 from relay.store.preauth_counters import AttemptCount
 from tests.audit_rows import NOON, Relay, chained
 from tests.audit_team import Team
@@ -69,7 +69,7 @@ def written(path, events, attempts=(), holdings=()):
     past.meet({"person": "somebody"}, 1)
     account = gather(chained(events), WINDOW, past, attempts=attempts)
     told = ReportData(
-        *(account, news(account, past, holdings), unused(holdings, account, past)),
+        *(account, digest_items(account, past, holdings), unused_items(holdings, account, past)),
         *("/etc/relay", "relay", "3f2a9c01b7de", NOON),
     )
     path.write_text(page(told))
