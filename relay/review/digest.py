@@ -128,13 +128,14 @@ _SENTENCES = {
 }
 
 
-_LIMITS = {  # one sentence for each limit, because the name of a limit is translated with it
-    "connections": "{person} reached the limit of connections (minutes: {count})",
-    "forwards_per_connection": "{person} reached the limit of forwards per connection (minutes: {count})",
-    "forwards_per_person": "{person} reached the limit of forwards per person (minutes: {count})",
-    "forwards_per_target": "{person} reached the limit of forwards per target (minutes: {count})",
-    "": "{person} reached the limit {what} (minutes: {count})",
+_LIMITS = {  # one sentence for each limit, so that its name is translated with it
+    "connections": "the limit of connections was reached by {person} (minutes: {count})",
+    "forwards_per_connection": "the limit of forwards_per_connection was reached by {person} (minutes: {count})",
+    "forwards_per_person": "the limit of forwards_per_person was reached by {person} (minutes: {count})",
+    "forwards_per_key": "the limit of forwards_per_key was reached by {person} (minutes: {count})",
+    "forwards_per_target": "the limit of forwards_per_target was reached by {person} (minutes: {count})",
 }
+_OTHER_LIMIT = "the limit of {what} was reached by {person} (minutes: {count})"
 
 
 def _told(account: ActivitySummary) -> Iterator[DigestItem]:
@@ -161,7 +162,7 @@ def _told(account: ActivitySummary) -> Iterator[DigestItem]:
     for (kind, person), count in limits.items():
         gaps = {"what": kind, "person": person or "-", "count": str(count)}
         command = _search(account, "--event", "limit.reached")
-        yield DigestItem("limit.reached", _LIMITS.get(kind, _LIMITS[""]), gaps, command)
+        yield DigestItem("limit.reached", _LIMITS.get(kind, _OTHER_LIMIT), gaps, command)
 
 
 def gaps_of(row: Row) -> dict[str, str]:

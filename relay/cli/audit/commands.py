@@ -201,10 +201,10 @@ def _nothing(rows: FullLog, question: AuditQuery) -> RelayError:
                 f"the audit log knows no person {question.person[:40]!r}",
                 f"did you mean {near[0]!r}?" if near else "relayctl list-keys shows who there is",
             )
-    hint = "ask for less: each option narrows it down"
+    hint = "Remove an option to widen the search."
     if question.since is not None and question.until is not None and question.since >= question.until:
         hint = "--since is not before --until"
-    return RelayError("nothing in the audit log answers this", hint)
+    return RelayError("No matching rows.", hint)
 
 
 def _unknown(rows: FullLog, id: str) -> RelayError:

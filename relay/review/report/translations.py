@@ -215,17 +215,20 @@ CHINESE: dict[str, str] = {
     "the audit log has a new signing key: {reason}": "审计日志换了新的签名密钥：{reason}",
     "a backup was restored by {by}": "{by} 恢复了备份",
     "penalised sources: {what} (penalties: {count})": "被限速的来源：{what}（{count} 次）",
-    "{person} reached the limit of connections (minutes: {count})": "{person} 达到了连接数上限（{count} 分钟）",
-    "{person} reached the limit of forwards per connection (minutes: {count})": (
+    "the limit of connections was reached by {person} (minutes: {count})": "{person} 达到了连接数上限（{count} 分钟）",
+    "the limit of forwards_per_connection was reached by {person} (minutes: {count})": (
         "{person} 达到了单个连接的转发数上限（{count} 分钟）"
     ),
-    "{person} reached the limit of forwards per person (minutes: {count})": (
-        "{person} 达到了个人转发数上限（{count} 分钟）"
+    "the limit of forwards_per_person was reached by {person} (minutes: {count})": (
+        "{person} 达到了转发数上限（{count} 分钟）"
     ),
-    "{person} reached the limit of forwards per target (minutes: {count})": (
+    "the limit of forwards_per_key was reached by {person} (minutes: {count})": (
+        "{person} 达到了单个密钥的转发数上限（{count} 分钟）"
+    ),
+    "the limit of forwards_per_target was reached by {person} (minutes: {count})": (
         "{person} 达到了单个目标的转发数上限（{count} 分钟）"
     ),
-    "{person} reached the limit {what} (minutes: {count})": "{person} 达到了上限 {what}（{count} 分钟）",
+    "the limit of {what} was reached by {person} (minutes: {count})": "{person} 达到了上限 {what}（{count} 分钟）",
     "a key of {what} ends in {days} days ({at})": "{what} 的一把密钥将在 {days} 天后到期（{at}）",
     "a key of {what} has ended ({at})": "{what} 的一把密钥已到期（{at}）",
     "the rule {what} ends in {days} days ({at})": "规则 {what} 将在 {days} 天后到期（{at}）",

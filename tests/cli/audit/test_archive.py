@@ -148,14 +148,14 @@ def test_a_changed_archive_stops_it(stopped: Relay, running: bool) -> None:
     assert path.exists()
     assert base(stopped) == 24
     if not running:
-        before = len(archived.Archives(stopped.state).entries())
+        before = len(ArchiveReader(stopped.state).entries())
         assert "say --yes" in stopped.ctl("audit", "archive", "--damaged", status=2)
         assert "would be given up: relay-1-24" in stopped.ctl("audit", "archive", "--damaged", "--dry-run")
         assert "given up: relay-1-24" in stopped.ctl("audit", "archive", "--damaged", "--yes", "--reason", "bad disk")
         (row,) = stopped.rows("audit.discarded")
         assert (row["why"], row["detail"], row["last"]) == ("bad disk", "missing or changed", 24)
         assert path.with_name(f"{path.name}.damaged").exists()
-        assert len(archived.Archives(stopped.state).entries()) == before
+        assert len(ArchiveReader(stopped.state).entries()) == before
         assert "archived: relay-25-72" in stopped.ctl("audit", "archive", "--before", "1d")
         return
     faults = [one for one in json.loads(stopped.ctl("doctor", "--json", status=1)) if one["state"] == "fault"]

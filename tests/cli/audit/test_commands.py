@@ -117,11 +117,11 @@ def test_search_narrows(site, words, count):
         (("--person", "alise"), "did you mean 'alice'?"),
         (("--person", "zed"), "relayctl list-keys"),
         (("--since", "1h", "--until", "2h"), "--since is not before --until"),
-        (("--text", "never"), "each option narrows"),
+        (("--text", "never"), "Remove an option to widen the search."),
     ],
 )
 def test_no_answer_says_what_to_do(site, words, said):
-    """A near name, a turned-round span, or the advice to ask for less."""
+    """A near name, a turned-round span, or the advice to remove an option."""
     output, status = run(site, "search", *words)
     assert status == 1
     assert said in output
