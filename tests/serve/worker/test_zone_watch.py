@@ -150,8 +150,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture
 def healed(scene: Scene) -> Iterator[Scene]:
-    """The zone is well before the test, and again afterwards."""
+    """The zone is up before the test, and again afterwards; no row of an earlier test is still on its way."""
     wait_for(lambda: scene.zone()["up"], "the zone does not come up")
+    rows = scene.relay.rows
+    wait_for(lambda: len(rows("forward.opened")) == len(rows("forward.closed")), "a forward has no closing row")
     yield scene
     scene.heal()
     wait_for(lambda: scene.zone()["up"], "the zone does not come up")

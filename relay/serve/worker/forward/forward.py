@@ -12,7 +12,7 @@ from typing import Protocol
 
 from relay.core.audit.event import Value
 from relay.core.escape import escape
-from relay.core.policy import target as targets
+from relay.core.policy import target
 from relay.core.policy.model import Decision, Destination, Identity, Reason, Zone
 from relay.errors import InputRejected
 from relay.net.kernel.egress_path import EgressPath, why
@@ -135,11 +135,11 @@ class Forward:
     def _decide(self) -> tuple[Decision, str]:
         """Parse the target and decide; the second value is the target for the audit log."""
         try:
-            target = targets.parse(self._host, self._port)
+            requested = target.parse(self._host, self._port)
         except InputRejected as error:
             asked = f"{escape(self._host, 80)}:{self._port}"
             return Decision(reason=Reason.BAD_TARGET, detail=error.what), asked
-        return self._context.authorizer.decide(self._session.identity, target), str(target)
+        return self._context.authorizer.decide(self._session.identity, requested), str(requested)
 
     def _allowed(self, decision: Decision, destination: Destination, asked: str) -> None:
         rule = decision.rule
@@ -193,10 +193,10 @@ class Forward:
                 if error.limit:
                     return NotOpened(client_messages.limited(error.limit, self.id), prohibited=True)
                 return NotOpened(client_messages.failed("busy", self.id))
-            case DialFailed():
+            case DialFailed() if self._end is None:
                 self._close(error.reason, error.detail, error.obstacle)
                 return NotOpened(client_messages.failed(error.reason, self.id))
-            case asyncio.CancelledError():
+            case DialFailed() | asyncio.CancelledError():  # ended from outside, or the client has gone
                 end = self._end or _End("connection-lost")
                 self._close(end.reason, end.detail or "while it was being opened", end.obstacle, end.by)
                 if end.told:
