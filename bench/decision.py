@@ -36,7 +36,7 @@ def site(rules: int, seed: int = 1) -> Policy:
     groups = {f"group{n}": frozenset(dice.sample(people, 40)) for n in range(GROUPS)}
     zones = [Zone(f"zone{n}", (ip_network(f"10.{n}.0.0/16"),), f"zt{n}") for n in range(ZONES)]
     hosts = [Host(f"host{n}", f"zone{n % ZONES}", ip_address(_address(n))) for n in range(HOSTS)]
-    return policy.build(
+    return policy.build_policy(
         version="bench",
         zones=zones,
         hosts=hosts,
@@ -101,7 +101,7 @@ def decisions(compiled: Policy, count: int, seed: int = 2) -> tuple[list[float],
         asked = f"host{number}" if dice.random() < 0.5 else _address(number)
         port = dice.choice([22, 22, 443, 8080])
         start = clock()
-        verdict = compiled.judge(identity, key, target.parse(asked, port), NOW, OWN)
+        verdict = compiled.judge(identity, key, target.parse_target(asked, port), NOW, OWN)
         times.append(clock() - start)
         allowed += verdict.allowed
     return times, allowed

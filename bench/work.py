@@ -97,7 +97,7 @@ class Stage:
         worker = Worker(directory, "w1")
         zone = Zone("here", (ip_network("127.0.0.0/8"),), "lo")
         rule = Rule("all", True, frozenset(), True, frozenset(), (("here", zone.networks[0]),), ((1, 65535),))
-        worker.authorizer.policy = policy.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+        worker.authorizer.policy = policy.build_policy(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
         blob = hostile.public_blob(self._key)
         key = Key(
             authorized_keys.fingerprint(blob), "ssh-ed25519", 256, "", blob, "alice", file="keys/alice.pub", line=1

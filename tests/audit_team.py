@@ -12,7 +12,7 @@ from relay.core.ids import Ids
 from relay.core.keys import keyring as keyrings
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 DAY = 86_400_000_000
 HOUR = DAY // 24

@@ -21,10 +21,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "check": ("config.check", "check", "Check the site's files and expectations."),
     "upgrade": ("running.upgrade", "upgrade", "Move the running relay to this version, keeping every connection."),
     "reload": ("config.reload", "reload", "Apply the site's files to the running relay."),
-    "add-key": ("people.keys", "add_key", "Let a person in with a public key."),
-    "import-keys": ("people.keys", "import_keys", "Split an authorized_keys file into persons."),
-    "list-keys": ("people.keys", "list_keys", "List the keys and who owns them."),
-    "revoke-key": ("people.keys", "revoke_key", "Shut a person or a key out, for ever."),
+    "add-key": ("people.add_key", "add_key", "Let a person in with a public key."),
+    "import-keys": ("people.import_keys", "import_keys", "Split an authorized_keys file into persons."),
+    "list-keys": ("people.list_keys", "list_keys", "List the keys and who owns them."),
+    "revoke-key": ("people.revoke_key", "revoke_key", "Shut a person or a key out, for ever."),
     "explain": ("config.explain", "explain", "Say whether a person may reach a target, and why."),
     "connections": ("running.connections", "connections", "Show who is connected, and what flows."),
     "kill": ("running.kill", "kill", "End a connection, a forward, or all of a person or key."),
@@ -100,7 +100,7 @@ def group(ctx: click.Context, site_option: str | None) -> None:
     """Run and look after an SSH jump relay.
 
     \b
-    Exit status: 0 yes or done, 1 the answer is no, 2 wrong usage, 3 nobody answers, 70 a bug of ours.
+    Exit status: 0 success or yes; 1 failure or no; 2 usage error; 3 the relay is not running; 70 internal error.
     """
     ctx.obj = Context(site_option)
     if os.environ.get("NO_COLOR"):  # no-color.org; click itself looks at the terminal only
@@ -130,6 +130,6 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        click.echo(f"relayctl: a bug of ours: {type(error).__name__}; please report it with the lines above", err=True)
+        click.echo(f"relayctl: internal error: {type(error).__name__}; please report it with the lines above", err=True)
         sys.exit(70)
     sys.exit(status if isinstance(status, int) else 0)

@@ -5,17 +5,15 @@ Also the reserve: 8 KiB that are given back when the disk is full, so that a rev
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
-import time
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay import atomic_file
+from relay import atomic_file, file_lock
 from relay.core.keys.authorized_keys import fingerprint
 from relay.errors import NotPermitted, RelayError
 
@@ -79,17 +77,8 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise complaint(directory, error) from None
     try:
-        end = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise RelayError(
-                        f"another command is changing {directory}", "wait for it, then try again"
-                    ) from None
-                time.sleep(0.02)  # a poll of a lock that is held for milliseconds
+        if not file_lock.acquire(descriptor, _LOCK_SECONDS):
+            raise RelayError(f"another command is changing {directory}", "wait for it, then try again")
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.core.keys import keyring as keyrings
+from relay.core.keys import keyring
 from relay.core.keys.keyring import Keyring
 from relay.core.policy.policy import Policy
 from relay.core.policy.snapshot import SnapshotLoader
@@ -74,7 +74,7 @@ def read(state: Path) -> AppliedSite | None:
 
 def _keyring(state: Path) -> Keyring | None:
     try:
-        return keyrings.load((state / APPLIED / KEYS).read_text().splitlines())
+        return keyring.load((state / APPLIED / KEYS).read_text().splitlines())
     except (OSError, ValueError, RelayError):
         return None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from zoneinfo import ZoneInfo
 
-from relay.core.keys import authorized_keys as core_keys
+from relay.core.keys import authorized_keys
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
 from relay.core.policy.explain import Explanation, explain, explain_person
@@ -19,8 +19,8 @@ from relay.core.policy.target import Target
 from relay.errors import RelayError, SiteInvalid
 from relay.site import diff, key_files, times
 from relay.site.locate import Site
-from relay.site.policy import compile as compiler
-from relay.site.policy.compile import Examination
+from relay.site.policy import compiler
+from relay.site.policy.compiler import Examination
 from relay.site.times import TypedTime
 
 _UNSAID = IPv4Address("192.0.2.1")  # RFC 5737: an address that nobody connects from, for keys when no source is given
@@ -93,7 +93,7 @@ def _judged(
     if not by_rules.verdict.allowed or destination is None or not listed:
         return by_rules, None
     for key in listed:
-        if core_keys.refusal(key, _identity(asked, key), destination, at, policy.resolve) is None:
+        if authorized_keys.refusal(key, _identity(asked, key), destination, at, policy.resolve) is None:
             return by_rules, key
     key = listed[0]
     return explain(policy, _identity(asked, key), key, asked.target, at, own=own), key

@@ -12,7 +12,7 @@ from pathlib import Path
 from relay.core.policy.model import Address, Network
 from relay.errors import NotPermitted, RelayError
 from relay.site import json_schema, locate
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 RESERVE = f"{locate.KEYS}/.reserve"
 RESERVE_BYTES = 8192  # given back by revoke-key on a full disk: room for the line it must write

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from relay.site.network_models import NetworkFile
-from relay.site.policy.policy_models import PolicyFile, SettingsFile
+from relay.site.policy.policy_models import PolicyFile
+from relay.site.settings_models import SettingsFile
 
 # which document -> where its schema belongs, relative to the site (`relayctl init` writes the first two)
 DIRECTORY = "schemas"
@@ -37,7 +38,7 @@ def hint(which: str) -> str:
 
 
 def _cleaned(node: Any) -> Any:
-    """Without pydantic's titles and defaults (ours are values, not what is typed), and without null: see NOTHING."""
+    """The schema without pydantic's titles and defaults (parsed values, not YAML), and without null."""
     if isinstance(node, list):
         return [_cleaned(item) for item in node]
     if not isinstance(node, dict):

@@ -10,8 +10,8 @@ from relay.errors import Fault, RelayError
 from relay.site import diff, key_files, network_file, times
 from relay.site.diff import Difference
 from relay.site.locate import Site
-from relay.site.policy import compile as compiler
-from relay.site.policy.compile import Examination
+from relay.site.policy import compiler
+from relay.site.policy.compiler import Examination
 from relay.site.policy.merge import SOON
 
 NOTHING_APPLIED = "nothing was applied yet: the relay takes these files when it starts"

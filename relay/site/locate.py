@@ -2,7 +2,7 @@
 
 Standard library only: the serving processes and the control client ask this before anything else, and must get
 an answer from a site whose files are broken (revoking works with a broken policy). So `state:` is read from
-relay.yaml by a line scan that knows one spelling only; `relay.site.policy.compile` refuses every other spelling of it,
+relay.yaml by a line scan that knows one spelling only; `relay.site.policy.compiler` refuses every other spelling of it,
 and thereby the scan and the YAML parser can never disagree about an applied site.
 """
 

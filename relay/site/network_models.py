@@ -6,15 +6,15 @@ from typing import Annotated
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from relay.errors import InputRejected
-from relay.site.policy.policy_models import (
+from relay.site.field_types import (
     AddressText,
     InterfaceText,
     NetworkText,
-    Place,
-    _choice,
-    _read,
-    _schema,
-    _Strict,
+    PlaceName,
+    StrictModel,
+    choice,
+    parsed_by,
+    string_schema,
 )
 from relay.site.yaml import scalars
 
@@ -38,12 +38,12 @@ def _truth(value: object) -> bool:
 
 NetworkId = Annotated[
     str,
-    _read(_network_id),
-    _schema("ZeroTier's id of the network", "8056c2e21c000001", pattern="^[0-9a-fA-F]{16}$"),
+    parsed_by(_network_id),
+    string_schema("ZeroTier's id of the network", "8056c2e21c000001", pattern="^[0-9a-fA-F]{16}$"),
 ]
 
 
-class RelayEntry(_Strict):
+class RelayEntry(StrictModel):
     """The relay host."""
 
     public: AddressText | None = Field(
@@ -51,7 +51,7 @@ class RelayEntry(_Strict):
     )
 
 
-class OverlayEntry(_Strict):
+class OverlayEntry(StrictModel):
     """How one zone's overlay is joined."""
 
     network_id: NetworkId = Field(default="", description="left out: another overlay, joined by hand")
@@ -67,23 +67,23 @@ class OverlayEntry(_Strict):
     lan_address: AddressText | None = Field(
         default=None, description="the gateway's address in the LAN", examples=["192.168.1.200"]
     )
-    route: Annotated[str, _choice("managed", "relay"), WithJsonSchema({"enum": ["managed", "relay"]})] = Field(
+    route: Annotated[str, choice("managed", "relay"), WithJsonSchema({"enum": ["managed", "relay"]})] = Field(
         default="managed",
         description="who sets the relay's route into the LAN: the overlay's controller, or the relay itself",
     )
-    members: dict[Place, AddressText] = Field(
+    members: dict[PlaceName, AddressText] = Field(
         default={}, description="machines that join the overlay themselves, for method 2: name and overlay address"
     )
 
 
-class NetworkFile(_Strict):
+class NetworkFile(StrictModel):
     """network.yaml: the network that `relayctl net plan` plans; without it the zones are only watched."""
 
     relay: RelayEntry = RelayEntry()
-    moon: Annotated[bool, _read(_truth), WithJsonSchema({"type": "boolean"})] = Field(
+    moon: Annotated[bool, parsed_by(_truth), WithJsonSchema({"type": "boolean"})] = Field(
         default=False, description="the relay host is a ZeroTier root of its own too (a Moon)"
     )
-    overlays: dict[Place, OverlayEntry] = Field(default={}, description="by the name of the zone")
+    overlays: dict[PlaceName, OverlayEntry] = Field(default={}, description="by the name of the zone")
 
 
 # which model the mapping at a path is checked by, for the nearest known key

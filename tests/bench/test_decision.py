@@ -29,7 +29,7 @@ def test_a_large_site_decides_as_the_reference_does() -> None:
     allowed = 0
     for number in range(0, decision.HOSTS, 7):
         person = f"person{number * 13 % decision.PEOPLE}"
-        to = compiled.resolve(target.parse(f"host{number}", 22))
+        to = compiled.resolve(target.parse_target(f"host{number}", 22))
         assert isinstance(to, Destination)
         verdict = compiled.judge_person(person, source, to, decision.NOW)
         expected = reference.decide(moved, person, source, to, at)

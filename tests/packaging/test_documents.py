@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from relay.cli import group
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -22,6 +22,7 @@ from relay.core.audit import hash_chain
 from relay.errors import StoreUnavailable
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE
+from tests.core import chain_check
 from tests.relay_process import Relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, strings, uint32
@@ -84,7 +85,7 @@ class Books:
         books, prev, seen = cls(), hash_chain.GENESIS, set[str]()
         with AuditReader(state / FILE) as reader:
             while rows := reader.after(books.rows, 2000):
-                broken = hash_chain.first_break(rows, prev, books.rows)
+                broken = chain_check.first_break(rows, prev, books.rows)
                 if broken is not None:
                     books.faults.append(broken.what)
                     return books

@@ -13,7 +13,7 @@ from relay.errors import SiteInvalid
 from relay.site import explain_target, key_files, times
 from relay.site.explain_target import ExplainAnswer, ExplainRequest
 from relay.site.locate import Site
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 NOW = 1_764_000_000
 KEYS = Path(__file__).parents[1] / "fixtures" / "keys"

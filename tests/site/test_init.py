@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.errors import NotPermitted, RelayError
 from relay.site import init, locate
 from relay.site.init import CandidateRoute
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 OFFICE = CandidateRoute(ip_network("192.168.1.0/24"), ip_address("172.18.0.200"), "ztabcdefgh")
 

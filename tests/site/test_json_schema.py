@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.site import json_schema, network_models
+from relay.site import json_schema, network_models, settings_models
 from relay.site.policy import policy_models
 from relay.site.yaml import yaml_document
 
@@ -52,7 +52,11 @@ def test_no_null_and_no_defaults(which: str) -> None:
 
 def test_every_example_is_valid() -> None:
     """What a fault proposes as an example is itself accepted."""
-    for name, model in (*policy_models.ENTRIES.items(), *network_models.ENTRIES.items()):
+    for name, model in (
+        *policy_models.ENTRIES.items(),
+        *settings_models.ENTRIES.items(),
+        *network_models.ENTRIES.items(),
+    ):
         for field, info in model.model_fields.items():
             for example in info.examples or ():
                 text = json.dumps({info.alias or field: example})

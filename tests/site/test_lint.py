@@ -9,7 +9,7 @@ from relay.core.keys import keyring as keyrings
 from relay.errors import RelayError
 from relay.site import diff, key_files, lint
 from relay.site.locate import Site
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 NOW = 1_764_000_000
 KEYS = Path(__file__).parents[1] / "fixtures" / "keys"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from relay.core.settings import Settings
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 CHECKOUT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs" / "reference" / "site.md").read_text(), re.S)

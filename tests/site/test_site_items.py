@@ -4,7 +4,7 @@ import pytest
 
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 from relay.site.site_items import holdings
 
 POLICY = """\

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relay.core.audit.event import Event
-from relay.core.audit.hash_chain import first_break
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
+from tests.core.chain_check import first_break
 
 
 class Forwards(RuleBasedStateMachine):

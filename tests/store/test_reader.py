@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from relay.core.audit.audit_query import AuditQuery
-from relay.core.audit.hash_chain import first_break
 from relay.errors import StoreUnavailable
 from relay.store.database_files import retire_log
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
+from tests.core.chain_check import first_break
 
 NOBODY = 65534
 

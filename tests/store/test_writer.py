@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.audit.event import FIELDS, NAMES, Event, bounded
-from relay.core.audit.hash_chain import GENESIS, first_break
+from relay.core.audit.hash_chain import GENESIS
 from relay.errors import StoreUnavailable
 from relay.store.reader import ROW, AuditReader
 from relay.store.writer import FILE, AuditWriter
 from tests.audit_rows import Relay
+from tests.core.chain_check import first_break
 
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=60), st.text(max_size=2000))
 keys = st.one_of(st.sampled_from(sorted(FIELDS)), st.text(max_size=20))
@@ -257,7 +258,7 @@ def test_a_file_that_may_not_grow_refuses_and_recovers(path):
     code = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
-        from relay.core.audit.hash_chain import first_break
+        from tests.core.chain_check import first_break
         from relay.errors import StoreUnavailable
         from relay.store.reader import AuditReader; from relay.store.writer import AuditWriter
         from tests.audit_rows import Relay

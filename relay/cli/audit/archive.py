@@ -273,7 +273,7 @@ def _say_discards(verb: str, entries: "tuple[ArchiveEntry, ...]", *, as_json: bo
 
 
 def _settings(site: "Site") -> "Settings":
-    from relay.site.policy import compile as compiler
+    from relay.site.policy import compiler
 
     return compiler.examine(site.path, now=int(time.time())).settings
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from relay.core.keys.keyring import Keyring
-from relay.core.policy import policy as policies
-from relay.core.policy.policy import Policy
+from relay.core.policy.policy import EMPTY, Policy
 from relay.core.policy.reachable_targets import Reachable, reach
 from relay.core.policy.time_conditions import Offsets
 from relay.errors import RelayError
@@ -45,9 +44,9 @@ class ConfigInForce:
 
 
 def of(site: Site) -> ConfigInForce:
-    """The law of a site. Raises nothing for its files."""
+    """The configuration in force of a site. Faults in its files raise nothing."""
     from relay.site import times
-    from relay.site.policy import compile as compiler
+    from relay.site.policy import compiler
 
     now = int(time.time())
     notes = []
@@ -69,7 +68,7 @@ def of(site: Site) -> ConfigInForce:
         policy = examination.compiled.policy
     elif policy is None:
         notes.append("the policy has faults, and nothing was applied before: relayctl check")
-    return ConfigInForce(read(), applied_keys, policy or policies.EMPTY, offsets, bits, tuple(notes), read)
+    return ConfigInForce(read(), applied_keys, policy or EMPTY, offsets, bits, tuple(notes), read)
 
 
 def applied_keys(site: Site) -> tuple[Keyring, ...]:

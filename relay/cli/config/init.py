@@ -90,7 +90,7 @@ def _owner() -> "FileOwner | None":
 
 def _systemd(path: Path, state: Path) -> list[str]:
     from relay.site import systemd_units
-    from relay.site.policy import compile as compiler
+    from relay.site.policy import compiler
 
     settings = compiler.load(path, now=0).settings
     # before the user exists: the units and the description of the user, from which systemd-sysusers makes it

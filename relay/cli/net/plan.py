@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from relay.core.policy.reachable_targets import Reachable
     from relay.net.plan.machine import Machine
     from relay.site.locate import Site
-    from relay.site.policy.compile import Compiled
+    from relay.site.policy.compiler import Compiled
 
 _MACHINES = ("relay", "gateway", "lan-host", "client")
 # flags that are keys of network.yaml's overlays

@@ -12,7 +12,7 @@ from relay.core.policy.target import parse_spec
 from relay.site.locate import Site
 
 if TYPE_CHECKING:
-    from relay.site.policy.compile import Compiled
+    from relay.site.policy.compiler import Compiled
 
 
 def of(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPlan, "Compiled"]:
@@ -22,7 +22,7 @@ def of(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPl
     nothing else says it.
     """
     from relay.site import network_file
-    from relay.site.policy import compile as compiler
+    from relay.site.policy import compiler
 
     compiled = compiler.load(site.path, now=int(time.time()))
     plan = network_file.read(site.path, compiled.policy.inventory.zones.values(), flags)

@@ -136,7 +136,7 @@ def _host(inventory: "Inventory", place: str) -> "Host":
 
     try:
         with_port = bool(_WITH_PORT.fullmatch(place))
-        asked = target.parse_spec(place) if with_port else target.parse(place, 22)
+        asked = target.parse_spec(place) if with_port else target.parse_target(place, 22)
     except InputRejected as error:
         raise click.BadParameter(f"{error.what}; {error.hint}", param_hint="'ZONE|HOST'") from None
     found = inventory.resolve(asked)

@@ -10,7 +10,7 @@ from relay.core.policy.policy import Policy
 from relay.errors import InputRejected, RelayError, SiteInvalid
 from relay.site import diff, network_file
 from relay.site.locate import Site
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 
 @dataclass(frozen=True, slots=True)

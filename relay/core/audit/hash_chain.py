@@ -6,7 +6,6 @@ follow it with standard tools: `printf '%s\n%s' PREV TEXT | sha256sum`.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -59,25 +58,3 @@ def digest(prev: str, text: str) -> str:
 def link(node: str, seq: int, prev: str, event: Event) -> Row:
     """The row that records `event` after the row with hash `prev`."""
     return Row(node, seq, prev, digest(prev, canonical(node, seq, event)), event)
-
-
-@dataclass(frozen=True, slots=True)
-class ChainBreak:
-    """The first row at which a chain does not hold, and how."""
-
-    seq: int
-    what: str
-
-
-def first_break(rows: Iterable[Row], prev: str = GENESIS, seq: int = 0) -> ChainBreak | None:
-    """Walk `rows`, which follow the row `seq` with hash `prev`; None when every one is what was written."""
-    for row in rows:
-        seq += 1
-        if row.seq != seq:
-            return ChainBreak(seq, f"row {seq} is missing, row {row.seq} follows")
-        if row.prev != prev:
-            return ChainBreak(seq, f"row {seq} does not follow the row before it")
-        if digest(prev, canonical(row.node, row.seq, row.event, row.schema)) != row.hash:
-            return ChainBreak(seq, f"row {seq} is not what was written")
-        prev = row.hash
-    return None

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.core.audit import checkpoint as seal
+from relay.core.audit import checkpoint
 from relay.core.audit.checkpoint import Checkpoint, Proves
 from relay.core.audit.verification_result import SigningKeyLine, VerificationAnswer
 
@@ -52,7 +52,12 @@ class SigningKeyChains:
     def key(self, seq: int, fields: Mapping[str, Any]) -> None:
         """A row `audit.key`: a new line begins."""
         key, reason, epoch = fields.get("key"), fields.get("reason"), fields.get("epoch")
-        if not isinstance(key, str) or not seal.is_key(key) or reason not in seal.REASONS or type(epoch) is not int:
+        if (
+            not isinstance(key, str)
+            or not checkpoint.is_key(key)
+            or reason not in checkpoint.REASONS
+            or type(epoch) is not int
+        ):
             self.verdict.fault(seq, "announces a key that is none")
             return
         if reason == "init" and self._lines:
@@ -71,7 +76,7 @@ class SigningKeyChains:
 
     def checkpoint(self, seq: int, prev: str, text: str, fields: Mapping[str, Any], time: int) -> Checkpoint | None:
         """A row `audit.sealed`; gives back what it says, None when it cannot be read."""
-        signed = seal.read(prev, text, fields)
+        signed = checkpoint.read(prev, text, fields)
         if signed is None:
             bare = not fields.get("signature")
             self.verdict.fault(seq, "a checkpoint without a signature" if bare else "a checkpoint that is none")

@@ -11,8 +11,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from relay.core.escape import escape
 from relay.core.policy.model import Address, Network
-from relay.core.policy.target import Target
-from relay.core.policy.target import parse as parse_target
+from relay.core.policy.target import Target, parse_target
 from relay.core.policy.time_conditions import Offsets, local
 from relay.errors import InputRejected
 

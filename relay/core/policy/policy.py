@@ -18,7 +18,7 @@ from relay.core.policy.rule_index import RuleIndex
 from relay.core.policy.target import Target, parse_spec
 from relay.errors import InputRejected
 
-__all__ = ["EMPTY", "Policy", "build", "clashes"]
+__all__ = ["EMPTY", "Policy", "build_policy", "clashes"]
 
 _NOWHERE: frozenset[Address] = frozenset()
 
@@ -84,11 +84,6 @@ class Policy:
         """Every rule in full, sorted by (file, line, name). Slow: not for serving processes."""
         return (self.tables.rule(number) for number in range(len(self.tables.rules)))
 
-    def lapses(self, within: int, now: int) -> tuple[Rule, ...]:
-        """The rules whose `until` comes in the next `within` seconds, the soonest first; those over are left out."""
-        ending = [rule for rule in self.rules() if rule.until is not None and now < rule.until <= now + within]
-        return tuple(sorted(ending, key=lambda rule: rule.until or 0))
-
     def _locate(self, target: Target | Destination, own: frozenset[Address]) -> Destination | Decision:
         if isinstance(target, Target):
             found = self.inventory.resolve(target)
@@ -125,7 +120,7 @@ class Policy:
 EMPTY = Policy()
 
 
-def build(
+def build_policy(
     *,
     version: str,
     zones: Iterable[Zone],

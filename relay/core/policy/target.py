@@ -62,7 +62,7 @@ class Target:
 
 
 @lru_cache(maxsize=1024, typed=True)  # people go where they went: a tenth of a judgement. Refusals are not kept
-def parse(host: str | bytes, port: int) -> Target:
+def parse_target(host: str | bytes, port: int) -> Target:
     """The target a client named. `host` and `port` are hostile: any bytes, any number.
 
     Raises InputRejected, whose text never carries more than an escaped piece of the input.
@@ -97,7 +97,7 @@ def parse_spec(spec: str) -> Target:
         raise InputRejected(f"{_shown(spec)} does not end in a port from 1 to 65535", cure)
     if ":" in host and not host.startswith("["):
         raise InputRejected(f"{_shown(spec)} has more than one colon", "put an IPv6 address in brackets: [fd00::1]:22")
-    return parse(host, int(port))
+    return parse_target(host, int(port))
 
 
 def name_fault(text: str) -> str | None:

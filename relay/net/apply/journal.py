@@ -5,17 +5,16 @@ something changes: it holds all that was before, and whoever finds it goes back 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay import file_lock
 from relay.core.escape import escape
 from relay.errors import NotPermitted, RelayError
 from relay.net.apply import managed_files
@@ -67,18 +66,11 @@ def locked() -> Iterator[int]:
     except OSError as error:
         raise NotPermitted(f"{LOCK}: {error.strerror}", "use sudo") from None
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = escape(os.pread(descriptor, 64, 0), 64).strip() or "it left no name"
-                    raise RelayError(
-                        f"another relayctl net apply is at work here: {holder}", "wait for it, or end it, and try again"
-                    ) from None
-                time.sleep(0.1)
+        if not file_lock.acquire(descriptor, _LOCK_SECONDS):
+            holder = escape(os.pread(descriptor, 64, 0), 64).strip() or "it left no name"
+            raise RelayError(
+                f"another relayctl net apply is at work here: {holder}", "wait for it, or end it, and try again"
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"process %d" % os.getpid(), 0)
         yield descriptor

@@ -83,7 +83,7 @@ class TargetResolver:
         return f"{zone} holds {', '.join(map(str, self._inventory.zones[zone].networks))}"
 
     def _place(self, text: str) -> tuple[Pair, ...]:
-        asked = target.parse(text, 1)
+        asked = target.parse_target(text, 1)
         if asked.address is not None:
             # not by resolving: whether an address is forbidden is for the judgement, a rule may deny it all the same
             return self._network(ip_network(asked.address), asked.zone)

@@ -13,22 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from relay.core.escape import escape
 from relay.errors import Fault
-from relay.site.network_models import ENTRIES as NETWORK_ENTRIES
+from relay.site import network_models, settings_models
+from relay.site.field_types import EXPLICIT_NULL
 from relay.site.network_models import NetworkFile, OverlayEntry
-from relay.site.policy.policy_models import (
-    ENTRIES,
-    NOTHING,
-    ExpectEntry,
-    HostEntry,
-    LimitsEntry,
-    PenaltiesEntry,
-    PolicyFile,
-    RuleEntry,
-    SettingsFile,
-    ZoneEntry,
-)
+from relay.site.policy import policy_models
+from relay.site.policy.policy_models import ExpectEntry, HostEntry, PolicyFile, RuleEntry, ZoneEntry
+from relay.site.settings_models import LimitsEntry, PenaltiesEntry, SettingsFile
 from relay.site.yaml.yaml_document import Path, YamlDocument
 
+_ENTRIES = policy_models.ENTRIES | settings_models.ENTRIES
 _POLICY_SECTIONS = tuple(PolicyFile.model_fields)
 _WORDS = {"zones": "zone", "hosts": "host", "groups": "group", "rules": "rule", "expect": "expectation"} | {
     "overlays": "overlay"
@@ -105,7 +98,9 @@ def network(document: YamlDocument) -> tuple[NetworkFile, list[Fault]]:
     data = _marked({name: value for name, value in data.items() if value is not None})
     overlays = data.get("overlays")
     if isinstance(overlays, dict):
-        data["overlays"] = overlays = {name: {} if value is NOTHING else value for name, value in overlays.items()}
+        data["overlays"] = overlays = {
+            name: {} if value is EXPLICIT_NULL else value for name, value in overlays.items()
+        }
     while True:
         try:
             return NetworkFile.model_validate(data), faults
@@ -191,12 +186,12 @@ def _mapping(document: YamlDocument, faults: list[Fault]) -> dict[str, Any]:
 
 
 def _marked(value: Any) -> Any:
-    """A copy in which an explicit null is NOTHING: a key without value must not pass for one that is left out."""
+    """A copy in which an explicit null is EXPLICIT_NULL: a key without value must not pass for one that is left out."""
     if isinstance(value, dict):
         return {key: _marked(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_marked(item) for item in value]
-    return NOTHING if value is None else value
+    return EXPLICIT_NULL if value is None else value
 
 
 def _faults(errors: Iterable[Any], document: YamlDocument, root: type[BaseModel]) -> list[Fault]:
@@ -207,7 +202,7 @@ def _fault(error: Any, document: YamlDocument, root: type[BaseModel]) -> Fault:
     path = tuple(part for part in error["loc"] if part != "[key]")
     line = document.line(path)
     key = str(path[-1]) if path else ""
-    models = NETWORK_ENTRIES if root is NetworkFile else ENTRIES
+    models = network_models.ENTRIES if root is NetworkFile else _ENTRIES
     model = models.get(str(path[0]), root) if len(path) > 1 else root
     entry = _WORDS.get(str(path[0]), str(path[0])) if len(path) > 1 else "file"
     match error["type"]:

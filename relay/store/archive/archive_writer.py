@@ -2,16 +2,14 @@
 
 import contextlib
 import errno
-import fcntl
 import gzip
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from relay import atomic_file
+from relay import atomic_file, file_lock
 from relay.core.audit import archive_format
 from relay.core.audit.archive_format import ArchiveEntry
 from relay.core.ids import Ids
@@ -42,17 +40,8 @@ def alone(state: Path) -> Iterator[Path]:
         with contextlib.suppress(PermissionError):  # a command of another user than the owner
             give_to_owner(descriptor, state)
             os.fchmod(descriptor, 0o700 | (0o050 if _mode(state) & 0o040 else 0))
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"another process archives in {directory}", "try again when it is done"
-                    ) from None
-            time.sleep(0.05)
+        if not file_lock.acquire(descriptor, WAIT_SECONDS):
+            raise StoreUnavailable(f"another process archives in {directory}", "try again when it is done")
         yield directory
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ import pytest
 
 from relay.core.policy.inventory import Inventory, clashes, in_zone, pair_text
 from relay.core.policy.model import Decision, Destination, Host, Reason, Zone
-from relay.core.policy.target import parse
+from relay.core.policy.target import parse_target
 from relay.errors import InputRejected
 
 OFFICE = Zone("office", (ip_network("192.168.1.0/24"), ip_network("192.168.0.0/16"), ip_network("fd00::/64")), "zt*")
@@ -42,7 +42,7 @@ def inventory(public: str = "") -> Inventory:
 )
 def test_what_means_one_thing_is_found(asked: str, zone: str, address: str) -> None:
     """A unique name, NAME.ZONE, a literal in one zone, LITERAL.ZONE."""
-    assert inventory().resolve(parse(asked, 22)) == Destination(zone, ip_address(address), 22)
+    assert inventory().resolve(parse_target(asked, 22)) == Destination(zone, ip_address(address), 22)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_what_means_one_thing_is_found(asked: str, zone: str, address: str) -> N
 )
 def test_what_means_two_things_is_refused_with_the_choices(asked: str, choices: tuple[str, ...]) -> None:
     """Each choice can be typed, and means one thing."""
-    found = inventory().resolve(parse(asked, 22))
+    found = inventory().resolve(parse_target(asked, 22))
     assert isinstance(found, Decision)
     assert (found.allowed, found.reason, found.choices) == (False, Reason.AMBIGUOUS_TARGET, choices)
-    assert all(isinstance(inventory().resolve(parse(choice, 22)), Destination) for choice in choices)
+    assert all(isinstance(inventory().resolve(parse_target(choice, 22)), Destination) for choice in choices)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_means_two_things_is_refused_with_the_choices(asked: str, choices: 
 )
 def test_what_means_nothing_is_refused(asked: str, reason: Reason, words: str) -> None:
     """Nothing is looked up anywhere else."""
-    found = inventory().resolve(parse(asked, 22))
+    found = inventory().resolve(parse_target(asked, 22))
     assert isinstance(found, Decision)
     assert (found.allowed, found.reason) == (False, reason)
     assert words in found.detail
@@ -87,7 +87,7 @@ def test_what_means_nothing_is_refused(asked: str, reason: Reason, words: str) -
 def test_the_relay_is_no_target_of_itself() -> None:
     """Its public name is refused even when a host of the inventory has that name."""
     made = inventory("camera.gate")
-    found = made.resolve(parse("camera.gate", 22))
+    found = made.resolve(parse_target("camera.gate", 22))
     assert isinstance(found, Decision)
     assert found.reason is Reason.FORBIDDEN_ADDRESS
 

@@ -14,7 +14,7 @@ from relay.core.keys.authorized_keys_options import PermitOpen
 from relay.core.policy import policy, rule_index, snapshot
 from relay.core.policy.model import Destination, Host, Identity, Reason, Rule, RuleName, TimeWindow, Zone
 from relay.core.policy.policy import EMPTY, Policy
-from relay.core.policy.target import parse, parse_spec
+from relay.core.policy.target import parse_spec, parse_target
 from relay.errors import InputRejected
 from tests.core import reference
 
@@ -61,7 +61,7 @@ CONTRACTOR = replace(
 
 def build(*rules: Rule, **changes: object) -> Policy:
     values = {"version": "v1", "zones": (OFFICE, PLANT), "hosts": HOSTS, "groups": {}, "rules": rules} | changes
-    return policy.build(**values)  # type: ignore[arg-type]
+    return policy.build_policy(**values)  # type: ignore[arg-type]
 
 
 EXAMPLE = build(OPS, RECORDER, CONTRACTOR)
@@ -129,8 +129,8 @@ def test_the_empty_policy_denies() -> None:
         (key(expires=NOW + 1), Reason.ALLOWED),
         (key(forwarding=False), Reason.KEY_NO_FORWARDING),
         (key(permitopen=()), Reason.KEY_PERMITOPEN),
-        (key(permitopen=(PermitOpen(parse("192.168.1.201.office", 1), 22, ""),)), Reason.ALLOWED),
-        (key(permitopen=(PermitOpen(parse("remote", 1), 23, ""),)), Reason.KEY_PERMITOPEN),
+        (key(permitopen=(PermitOpen(parse_target("192.168.1.201.office", 1), 22, ""),)), Reason.ALLOWED),
+        (key(permitopen=(PermitOpen(parse_target("remote", 1), 23, ""),)), Reason.KEY_PERMITOPEN),
     ],
 )
 def test_the_key_narrows(listed: Key | None, reason: Reason) -> None:
@@ -233,12 +233,6 @@ def test_which_rule_is_reported_does_not_depend_on_the_order() -> None:
     for rules in (twins, twins[::-1]):
         verdict = build(*rules).judge_person("alice", HERE, parse_spec("remote:22"), NOW)
         assert verdict.rule == RuleName("a", "policies/a.yaml", 12)
-
-
-def test_what_lapses_soon() -> None:
-    """Rules whose until comes within the time asked for, the soonest first; what is over is not news."""
-    ends = [replace(OPS, name=str(until), until=NOW + until) for until in (-1, 0, 1, 50, 49, 51)]
-    assert [rule.name for rule in build(OPS, *ends).lapses(50, NOW)] == ["1", "49", "50"]
 
 
 def test_the_rules_come_back_in_full() -> None:

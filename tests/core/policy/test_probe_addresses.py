@@ -6,7 +6,7 @@ import pytest
 
 from relay.core.policy import snapshot
 from relay.core.policy.model import Host, Zone
-from relay.core.policy.policy import build
+from relay.core.policy.policy import build_policy
 from relay.core.policy.probe_addresses import ProbeAddresses, samples
 
 OFFICE = Zone("office", (ip_network("192.168.1.0/24"), ip_network("fdaa::/64")), "zt0", ip_address("172.18.0.200"))
@@ -15,7 +15,7 @@ PLANT = Zone("plant", (ip_network("192.168.1.0/24"),), "zt1")
 
 def compiled(zones: list[Zone], hosts: list[Host]) -> list[str]:
     """The lines that the supervisor keeps."""
-    return list(snapshot.dump(build(version="1", zones=zones, hosts=hosts, groups={}, rules=[])))
+    return list(snapshot.dump(build_policy(version="1", zones=zones, hosts=hosts, groups={}, rules=[])))
 
 
 def texts(sample: ProbeAddresses) -> list[list[str]]:

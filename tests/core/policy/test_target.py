@@ -41,16 +41,16 @@ from relay.errors import InputRejected
 )
 def test_spellings_of_one_thing_are_one_target(host: str | bytes, canonical: str) -> None:
     """Case, one trailing dot, brackets and v4-mapping are taken away; what is left can be typed again."""
-    found = target.parse(host, 22)
+    found = target.parse_target(host, 22)
     assert str(found) == canonical
     assert target.parse_spec(canonical) == found
 
 
 def test_the_parts_of_a_target() -> None:
     """A literal is an address with the zone typed behind it; a name stays whole, only the inventory can split it."""
-    assert target.parse("192.168.1.201.office", 22) == Target("", ip_address("192.168.1.201"), "office", 22)
-    assert target.parse("remote.office", 22) == Target("remote.office", None, "", 22)
-    assert target.parse("fd00::1.office", 22).host == "fd00::1.office"
+    assert target.parse_target("192.168.1.201.office", 22) == Target("", ip_address("192.168.1.201"), "office", 22)
+    assert target.parse_target("remote.office", 22) == Target("remote.office", None, "", 22)
+    assert target.parse_target("fd00::1.office", 22).host == "fd00::1.office"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_parts_of_a_target() -> None:
 def test_what_could_mean_two_things_is_refused(host: str | bytes, what: str, cure: str) -> None:
     """A refusal says what is wrong and what to type instead, and never carries a control character."""
     with pytest.raises(InputRejected) as caught:
-        target.parse(host, 22)
+        target.parse_target(host, 22)
     assert what in caught.value.what
     assert cure in caught.value.hint
     assert caught.value.what.isprintable()
@@ -120,13 +120,13 @@ def test_what_could_mean_two_things_is_refused(host: str | bytes, what: str, cur
 def test_a_port_is_a_number_from_1_to_65535(port: object) -> None:
     """Anything else is refused, the boolean that Python takes for a number too."""
     with pytest.raises(InputRejected, match="is not a port"):
-        target.parse("remote", port)  # type: ignore[arg-type]
+        target.parse_target("remote", port)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("port", [1, 65535])
 def test_the_first_and_the_last_port_are_ports(port: int) -> None:
     """The bounds are inclusive."""
-    assert target.parse("remote", port).port == port
+    assert target.parse_target("remote", port).port == port
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_spec_needs_brackets_around_ipv6() -> None:
 def test_any_bytes_are_a_target_or_refused(host: str | bytes, port: int) -> None:
     """Nothing but InputRejected is ever raised, and the canonical form of what is taken is its own canonical form."""
     try:
-        found = target.parse(host, port)
+        found = target.parse_target(host, port)
     except InputRejected:
         return
     assert target.parse_spec(str(found)) == found
-    assert target.parse(found.host, port) == found
+    assert target.parse_target(found.host, port) == found
 
 
 @given(st.text("0123456789abcdefx.:[]%- ", max_size=40))
@@ -221,4 +221,4 @@ def test_places_cannot_look_like_literals(name: str, fault: str) -> None:
 def test_fit_places(name: str) -> None:
     """A place that is a number further behind is no literal."""
     assert target.place_fault(name) is None
-    assert target.parse(name, 22).name == name
+    assert target.parse_target(name, 22).name == name

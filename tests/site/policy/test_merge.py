@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from relay.core.policy.model import Host, Rule, TimeWindow
-from relay.site.policy import compile as compiler
-from relay.site.policy.compile import Examination
+from relay.site.policy import compiler
+from relay.site.policy.compiler import Examination
 
 NOW = 1_764_000_000  # 2025-11-24 16:00 UTC
 ZONES = """

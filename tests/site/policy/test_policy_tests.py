@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 SITE = """
 zones:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from relay.core import ids
 from relay.core.audit.event import Event
-from relay.core.audit.hash_chain import canonical, first_break
+from relay.core.audit.hash_chain import canonical
 from relay.store.reader import AuditReader
 from relay.store.rows import row_encoding
 from relay.store.rows.row_templates import DictionaryEntries, RowTemplates
 from relay.store.writer import FILE, AuditWriter
+from tests.core.chain_check import first_break
 
 NODE = 'a "node" of 100 %d'
 ID = st.integers(0, 31**10).map(lambda number: ids.unpacked(number.to_bytes(7, "big")))

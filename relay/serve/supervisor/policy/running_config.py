@@ -74,7 +74,7 @@ async def compile_site(site: Site) -> CompiledSite:
         sys.executable,
         "-P",
         "-m",
-        "relay.site.policy.compile",
+        "relay.site.policy.compiler",
         str(site.path),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

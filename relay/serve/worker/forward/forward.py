@@ -12,8 +12,8 @@ from typing import Protocol
 
 from relay.core.audit.event import Value
 from relay.core.escape import escape
-from relay.core.policy import target
 from relay.core.policy.model import Decision, Destination, Identity, Reason, Zone
+from relay.core.policy.target import parse_target
 from relay.errors import InputRejected
 from relay.net.kernel.egress_path import EgressPath, why
 from relay.net.kernel.route_guard import Obstacle
@@ -135,7 +135,7 @@ class Forward:
     def _decide(self) -> tuple[Decision, str]:
         """Parse the target and decide; the second value is the target for the audit log."""
         try:
-            requested = target.parse(self._host, self._port)
+            requested = parse_target(self._host, self._port)
         except InputRejected as error:
             asked = f"{escape(self._host, 80)}:{self._port}"
             return Decision(reason=Reason.BAD_TARGET, detail=error.what), asked

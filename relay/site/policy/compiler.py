@@ -1,7 +1,7 @@
 """Is this site valid, and what does it compile to?
 
 `load` reads every file once and gives settings, policy and texts, or every fault at once. As a program
-(`python -m relay.site.policy.compile SITE`) it is the supervisor's child: it alone pays for PyYAML and pydantic,
+(`python -m relay.site.policy.compiler SITE`) it is the supervisor's child: it alone pays for PyYAML and pydantic,
 and hands
 the result over as JSON lines:
 
@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from relay.core.policy import policy as core_policy
 from relay.core.policy import snapshot
 from relay.core.policy.model import Rule
-from relay.core.policy.policy import Policy
+from relay.core.policy.policy import Policy, build_policy
 from relay.core.settings import Settings, settings_to_json
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
 from relay.site import files, locate, times
@@ -141,7 +140,7 @@ def _builder(
     listening = settings.listen + ((settings.metrics,) if settings.metrics[:1] not in ("", "/") else ())
 
     def build(rules: Sequence[Rule]) -> Policy:
-        return core_policy.build(
+        return build_policy(
             version=version,
             zones=merged.zones,
             hosts=merged.hosts,
@@ -187,7 +186,7 @@ def _line(*parts: object) -> str:
 def main(arguments: Sequence[str]) -> int:
     """The supervisor's child: the site's directory is its only argument. The exit status."""
     if len(arguments) != 1:
-        sys.stderr.write("usage: python -m relay.site.policy.compile SITE\n")
+        sys.stderr.write("usage: python -m relay.site.policy.compiler SITE\n")
         return 2
     path = Path(arguments[0])
     try:

@@ -15,7 +15,7 @@ from relay.core.policy.snapshot import SnapshotLoader
 from relay.core.policy.target import parse_spec
 from relay.core.settings import Settings, settings_from_json
 from relay.errors import SiteInvalid
-from relay.site.policy import compile as compiler
+from relay.site.policy import compiler
 
 NOW = 1_764_000_000
 CHECKOUT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ rules:
 
 
 def child(site: Path) -> tuple[int, list[list[object]]]:
-    done = subprocess.run([sys.executable, "-m", "relay.site.policy.compile", site], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "relay.site.policy.compiler", site], capture_output=True, text=True)
     assert done.stderr == ""
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
