@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
-from relay.core.policy import policy as policies
 from relay.core.policy.model import Destination, Identity, Rule, TimeWindow, Zone
+from relay.core.policy.policy import build_policy
 from relay.net.kernel import netlink
 from relay.serve.authorizer import Authorizer
 
@@ -31,7 +31,7 @@ def authorizer(until: int | None = None, expires: int | None = None, hours: int 
         windows=windows,
     )
     made = Authorizer(lambda: None)
-    made.policy = policies.build(version="1", zones=[ZONE], hosts=[], groups={}, rules=[rule])
+    made.policy = build_policy(version="1", zones=[ZONE], hosts=[], groups={}, rules=[rule])
     key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", expires=expires, file="keys/alice.pub", line=1)
     made.keyring = Keyring({key.fingerprint: key})
     return made

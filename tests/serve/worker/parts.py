@@ -11,8 +11,8 @@ import asyncssh
 
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
-from relay.core.policy import policy as policies
 from relay.core.policy.model import Identity, Rule, Zone
+from relay.core.policy.policy import build_policy
 from relay.core.settings import Limits
 from relay.net.kernel import netlink
 from relay.serve.authorizer import Authorizer
@@ -41,7 +41,7 @@ def allow(zone: Zone, ports: tuple[tuple[int, int], ...] = ALL_PORTS) -> Rule:
 
 def apply(authorizer: Authorizer, *rules: Rule, zone: Zone = HERE, keys: tuple[Key, ...] = (KEY,)) -> None:
     """Put a policy and keys into force."""
-    authorizer.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=rules)
+    authorizer.policy = build_policy(version="1", zones=[zone], hosts=[], groups={}, rules=rules)
     authorizer.keyring = Keyring({key.fingerprint: key for key in keys})
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from relay.core.keys.authorized_keys import Key
 from relay.core.keys.keyring import Keyring
-from relay.core.policy import policy as policies
 from relay.core.policy.model import Destination, Identity, Rule, Zone
+from relay.core.policy.policy import build_policy
 from relay.net.kernel import netlink
 from relay.serve.authorizer import Authorizer
 from relay.serve.worker.reauthorization import TURN, LoopSlices, Reauthorization
@@ -107,7 +107,7 @@ def test_a_zone_that_is_reached_another_way_ends_what_went_the_old_one() -> None
     law = Authorizer(lambda: None)
     zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
     rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
-    law.policy = policies.build(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+    law.policy = build_policy(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
     key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
     law.keyring = Keyring({key.fingerprint: key})
     who = Identity("alice", key.fingerprint, ip_address("203.0.113.7"))
