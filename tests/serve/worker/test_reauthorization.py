@@ -1,4 +1,4 @@
-"""What is open is judged again: exactly what is no longer allowed ends, soon, with the reason on record."""
+"""Re-authorization: exactly the connections and forwards that are no longer allowed end, with a reason."""
 
 import asyncio
 import time
@@ -37,8 +37,8 @@ def expire(one: Relay, person: str, seconds: float) -> float:
     return end
 
 
-def test_an_expired_key_ends_what_it_opened_and_what_it_opens(one: Relay, echo: int) -> None:
-    """An idle connection, an open forward and a dial under way: all within a second, told why, with rows."""
+def test_an_expired_key_ends_its_connections_and_forwards(one: Relay, echo: int) -> None:
+    """An idle connection, an open forward and a dial end within a second, with the reason told and recorded."""
     one.person("bob")
     one.policy(POLICY.replace("[alice]", "[alice, bob]"))
     one.ctl("reload")
@@ -67,8 +67,8 @@ def test_an_expired_key_ends_what_it_opened_and_what_it_opens(one: Relay, echo: 
     one.ctl("reload")
 
 
-def test_a_rule_that_lapses_during_a_dial_opens_nothing(one: Relay, echo: int) -> None:
-    """`until` passes while the target is silent: the person is told so, the connection lives on."""
+def test_a_rule_that_expires_during_a_dial_opens_nothing(one: Relay, echo: int) -> None:
+    """`until` passes while the target is silent: the client gets the reason, and the connection continues."""
     with silent_target() as (port, _), logged_in(one) as alice:
         number, packet = alice.ask("remote", port)
         alice.send(packet)
@@ -87,8 +87,8 @@ def test_a_rule_that_lapses_during_a_dial_opens_nothing(one: Relay, echo: int) -
     one.ctl("reload")
 
 
-def test_exactly_what_is_no_longer_allowed_ends(one: Relay, echo: int) -> None:
-    """Two forwards of one connection: the forbidden one is closed, the other does not notice."""
+def test_only_the_forward_that_is_no_longer_allowed_ends(one: Relay, echo: int) -> None:
+    """Of two forwards of one connection the denied one is closed, and the other one continues."""
     with echo_server() as other, logged_in(one) as alice:
         forbidden, _ = alice.open("remote", other)
         number, channel = alice.open("remote", echo)
@@ -102,25 +102,25 @@ def test_exactly_what_is_no_longer_allowed_ends(one: Relay, echo: int) -> None:
     one.ctl("reload")
 
 
-def test_a_zone_that_is_reached_another_way_ends_what_went_the_old_one() -> None:
-    """Still allowed, but by another interface or gateway than the socket's: the opened forward may not go on."""
-    law = Authorizer(lambda: None)
+def test_a_zone_that_moves_to_another_path_ends_its_forwards() -> None:
+    """The target is still allowed, but by another interface or gateway than the socket's, so the forward must end."""
+    authorizer = Authorizer(lambda: None)
     zone = Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200"))
     rule = Rule("all", True, frozenset(), True, frozenset(), (("office", zone.networks[0]),), ((22, 22),))
-    law.policy = build_policy(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
+    authorizer.policy = build_policy(version="1", zones=[zone], hosts=[], groups={}, rules=[rule])
     key = Key("SHA256:x", "ssh-ed25519", 256, "", b"", "alice", file="keys/alice.pub", line=1)
-    law.keyring = Keyring({key.fingerprint: key})
-    who = Identity("alice", key.fingerprint, ip_address("203.0.113.7"))
+    authorizer.keyring = Keyring({key.fingerprint: key})
+    identity = Identity("alice", key.fingerprint, ip_address("203.0.113.7"))
     to = Destination("office", ip_address("192.168.1.201"), 22)
     try:
-        assert law.key_revocation(who) is None
-        assert law.revocation(who, to, zone) is None
-        assert law.revocation(who, to, None) is None  # not dialled yet
+        assert authorizer.key_revocation(identity) is None
+        assert authorizer.revocation(identity, to, zone) is None
+        assert authorizer.revocation(identity, to, None) is None  # not dialled yet
         for other in (replace(zone, interface="zt1"), replace(zone, gateway=None)):
-            moved = law.revocation(who, to, other)
+            moved = authorizer.revocation(identity, to, other)
             assert moved is not None
             assert moved.reason == "policy-changed"
-        beyond = law.revocation(who, replace(to, port=23), zone)
+        beyond = authorizer.revocation(identity, replace(to, port=23), zone)
         assert beyond is not None
         assert beyond.reason == "no-rule"
     finally:
@@ -128,7 +128,7 @@ def test_a_zone_that_is_reached_another_way_ends_what_went_the_old_one() -> None
 
 
 def test_a_revoked_key_is_called_revoked(one: Relay, echo: int) -> None:
-    """The rows tell a revocation from a key that is merely gone."""
+    """The rows distinguish a revoked key from a removed one."""
     one.person("dan")
     one.policy(POLICY.replace("[alice]", "[alice, dan]"))
     one.ctl("reload")
@@ -143,7 +143,7 @@ def test_a_revoked_key_is_called_revoked(one: Relay, echo: int) -> None:
 
 
 def test_a_key_that_changes_hands_ends_its_connections(one: Relay) -> None:
-    """The same key listed for somebody else: what the former owner opened with it ends."""
+    """When a key is listed for another person, the connections of its former owner end."""
     line = one.person("eva")
     one.ctl("reload")
     with logged_in(one, "eva") as eva:
@@ -156,7 +156,7 @@ def test_a_key_that_changes_hands_ends_its_connections(one: Relay) -> None:
 
 
 def test_no_revocation_slips_through_a_log_in(tmp_path: Path) -> None:
-    """A key is revoked before it is offered, before it signs, and just after: no connection of it is left."""
+    """A key revoked before its offer, before its signature, or just after it leaves no connection."""
     with relay(tmp_path, settings="workers: 1\n") as one:
         for person in ("gus", "hal", "ida"):
             make_key(one.directory / person)
@@ -184,8 +184,8 @@ def test_no_revocation_slips_through_a_log_in(tmp_path: Path) -> None:
                     assert "your key is no longer accepted" in client.gone()
 
 
-async def test_others_have_their_turn_while_much_is_judged() -> None:
-    """Whoever judges for long lets the rest of the loop run about every millisecond."""
+async def test_a_long_check_lets_other_work_run() -> None:
+    """A task of many steps lets the rest of the loop run about every millisecond."""
     turns = LoopSlices()
     longest = 0.0
 

@@ -135,7 +135,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """One relay for the file; `healed` gives each test a zone that is well."""
+    """One relay for the file; `healed` gives each test a zone that is up."""
     made = Scene()
     settings = "workers: 1\nlimits: {dial_timeout: 2s}\n"
     try:
@@ -169,7 +169,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("obstacle", BROKEN)
-def test_a_broken_zone_cuts_what_is_open_and_refuses_what_is_new(healed: Scene, obstacle: str) -> None:
+def test_a_broken_zone_ends_open_forwards_and_refuses_new_ones(healed: Scene, obstacle: str) -> None:
     """Open forwards end within a second, new ones are refused within 50 ms, both with the obstacle on record."""
     one = healed.relay
     with healed.client() as client, echo_server() as elsewhere:
@@ -207,8 +207,8 @@ def test_a_broken_zone_cuts_what_is_open_and_refuses_what_is_new(healed: Scene, 
         assert len(one.rows("zone.down")) == downs + 1, "a change is one row"
 
 
-def test_an_address_that_has_become_the_relays_own_is_cut(healed: Scene) -> None:
-    """The zone is well, but packets to that target would stay on this machine."""
+def test_a_target_address_that_becomes_the_relays_own_ends_its_forwards(healed: Scene) -> None:
+    """The zone is up, but packets to that target would stay on this machine."""
     with healed.client() as client:
         client.open("remote", healed.port)
         before = len(healed.relay.rows("forward.closed"))
@@ -219,8 +219,8 @@ def test_an_address_that_has_become_the_relays_own_is_cut(healed: Scene) -> None
         assert healed.zone()["up"]
 
 
-def test_an_interface_made_anew_cuts_what_belongs_to_the_old_one(healed: Scene) -> None:
-    """A restart of the overlay that is over at once: the new zone is well, but the old sockets hang for ever."""
+def test_a_recreated_interface_ends_the_forwards_of_the_old_one(healed: Scene) -> None:
+    """After a quick restart of the overlay the zone is up, but sockets of the old interface would hang for ever."""
     with healed.client() as client:
         client.open("remote", healed.port)
         before = len(healed.relay.rows("forward.closed"))
@@ -234,8 +234,8 @@ def test_an_interface_made_anew_cuts_what_belongs_to_the_old_one(healed: Scene) 
         healed.well(client)
 
 
-def test_a_socket_whose_address_is_taken_away_is_cut(healed: Scene) -> None:
-    """The route is still good for others, but nothing can come back to this one."""
+def test_a_removed_source_address_ends_its_forwards(healed: Scene) -> None:
+    """The route is still usable for other forwards, but no answer can reach this socket."""
     with healed.client() as client:
         healed.batch("address add 172.18.7.7/24 dev zt0")
         client.open("remote", healed.port)
@@ -253,7 +253,7 @@ def test_a_socket_whose_address_is_taken_away_is_cut(healed: Scene) -> None:
 
 
 def test_a_source_address_of_another_interface_is_refused(healed: Scene) -> None:
-    """A route that makes the kernel speak with another interface's address is not the zone's."""
+    """A route whose preferred source belongs to another interface is not accepted for the zone."""
     with healed.client() as client:
         healed.batch(f"route replace 192.168.1.0/24 via {GATEWAY} dev zt0 src 198.51.100.10 metric 5000")
         healed.gateway.ip("route add 198.51.100.10 via 172.18.0.10")
@@ -265,8 +265,8 @@ def test_a_source_address_of_another_interface_is_refused(healed: Scene) -> None
         healed.gateway.ip("route del 198.51.100.10")
 
 
-def test_a_dial_under_way_ends_when_its_zone_breaks(healed: Scene) -> None:
-    """It does not wait for its time-out, and the person hears that the network is down."""
+def test_a_dial_in_progress_ends_when_its_zone_breaks(healed: Scene) -> None:
+    """It does not wait for its timeout, and the client learns that the network is down."""
     with healed.client() as client:
         number, packet = client.ask(SILENT, 22)
         client.send(packet)
@@ -281,8 +281,8 @@ def test_a_dial_under_way_ends_when_its_zone_breaks(healed: Scene) -> None:
         assert (row["reason"], row["obstacle"], row["address"]) == ("overlay-down", "interface-down", SILENT)
 
 
-def test_other_zones_go_on(healed: Scene) -> None:
-    """A forward into a zone that is well does not notice that another one broke."""
+def test_other_zones_are_not_affected(healed: Scene) -> None:
+    """A forward into one zone continues when another zone breaks."""
     echo = subprocess.Popen(
         [*healed.host._enter, sys.executable, "-c", ECHO, "127.0.0.2", str(CHECKOUT)],
         stdin=subprocess.PIPE,
@@ -312,10 +312,10 @@ def test_other_zones_go_on(healed: Scene) -> None:
         (UNREACHABLE, 22, "target-unreachable", "the host does not answer"),
     ],
 )
-def test_a_target_that_does_not_answer_is_told_from_a_broken_zone(
+def test_a_silent_target_is_distinguished_from_a_broken_zone(
     healed: Scene, address: str, port: int, reason: str, words: str
 ) -> None:
-    """The gateway is there: no obstacle, and what the target did."""
+    """The gateway answers, so no obstacle is recorded, and the reason is the target's."""
     with healed.client() as client:
         before = len(healed.relay.rows("forward.closed"))
         assert words in client.refused(address, port)[1]
@@ -323,8 +323,8 @@ def test_a_target_that_does_not_answer_is_told_from_a_broken_zone(
         assert (row["reason"], row.get("obstacle")) == (reason, None)
 
 
-def test_a_gateway_that_does_not_answer_is_told_from_its_hosts(healed: Scene) -> None:
-    """Nobody says who has the gateway's address: it is the gateway, not the target."""
+def test_a_silent_gateway_is_distinguished_from_its_hosts(healed: Scene) -> None:
+    """The gateway's address has no neighbour entry: the reason is the gateway, not the target."""
     with healed.client() as client:
         healed.gateway.ip(f"address del {GATEWAY}/24 dev zt0")
         healed.batch("neigh flush dev zt0")
@@ -341,8 +341,8 @@ def test_a_gateway_that_does_not_answer_is_told_from_its_hosts(healed: Scene) ->
 
 
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
-def test_an_own_nic_in_the_prefix_is_named_where_it_makes_answers_vanish(healed: Scene, rp_filter: int) -> None:
-    """The bound socket reaches the right host all the same, unless rp_filter=1 drops what it answers."""
+def test_an_own_interface_in_the_zones_prefix_is_named_if_answers_are_dropped(healed: Scene, rp_filter: int) -> None:
+    """The bound socket still reaches the right host, unless rp_filter=1 drops the answers."""
     for name in ("all", "zt0"):
         healed.host.run("sh", "-c", f"echo {rp_filter} > /proc/sys/net/ipv4/conf/{name}/rp_filter")
     try:
@@ -370,8 +370,8 @@ def test_an_own_nic_in_the_prefix_is_named_where_it_makes_answers_vanish(healed:
             healed.host.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{name}/rp_filter")
 
 
-def test_a_shadow_alone_cuts_nothing(healed: Scene) -> None:
-    """An open forward goes on by its own interface while an own NIC has the prefix."""
+def test_an_own_interface_in_the_zones_prefix_ends_no_forward(healed: Scene) -> None:
+    """An open forward continues by its zone's interface while another interface has the same prefix."""
     for name in ("all", "zt0"):
         healed.host.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{name}/rp_filter")
     with healed.client() as client:
@@ -385,8 +385,8 @@ def test_a_shadow_alone_cuts_nothing(healed: Scene) -> None:
         assert client.read(number, 10) == b"right host"
 
 
-def test_a_zone_that_flutters_cannot_fill_the_log(healed: Scene) -> None:
-    """At most one row a second about a zone, and the last one says how it is."""
+def test_a_flapping_zone_cannot_fill_the_log(healed: Scene) -> None:
+    """At most one row a second is written about a zone, and the last one has its final state."""
     one = healed.relay
     before = len(one.rows("zone.down")) + len(one.rows("zone.up"))
     began = time.monotonic()
@@ -399,8 +399,8 @@ def test_a_zone_that_flutters_cannot_fill_the_log(healed: Scene) -> None:
     assert len(one.rows("zone.down")) + len(one.rows("zone.up")) - before <= seconds + 2
 
 
-def test_no_port_of_ours_left_is_no_broken_zone(healed: Scene) -> None:
-    """The kernel's word for it is that of a missing address: told apart, and said as busy."""
+def test_exhausted_local_ports_are_no_broken_zone(healed: Scene) -> None:
+    """The kernel reports both with the same error; the reason is busy, not a missing address."""
     ports = "/proc/sys/net/ipv4/ip_local_port_range"
     usual = healed.host.run("cat", ports)
     healed.host.run("sh", "-c", f"echo 40000 40001 > {ports}")
@@ -417,8 +417,8 @@ def test_no_port_of_ours_left_is_no_broken_zone(healed: Scene) -> None:
         healed.host.run("sh", "-c", f"echo {usual} > {ports}")
 
 
-def test_a_zone_that_is_down_at_the_start_is_on_record(healed: Scene) -> None:
-    """The relay serves all the same; the row says why, and only once."""
+def test_a_zone_that_is_down_at_the_start_is_recorded(healed: Scene) -> None:
+    """The relay serves nevertheless; one row has the reason."""
     one = healed.relay
     healed.batch("link del zt0")
     wait_for(lambda: not healed.zone()["up"], "the zone does not go down")

@@ -63,13 +63,13 @@ class NotOpened(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Why a forward is ended from outside; `told`: while it is being opened the client gets the reason."""
+    """Why a forward is ended from outside; `shown`: while it is being opened the client gets the reason."""
 
     reason: str
     detail: str = ""
     obstacle: str = ""  # what is wrong with the zone
     by: Mapping[str, Value] = field(default_factory=dict)  # the administrator's part of the closing row
-    told: bool = False
+    shown: bool = False
 
 
 class Forward:
@@ -199,7 +199,7 @@ class Forward:
             case DialFailed() | asyncio.CancelledError():  # ended from outside, or the client has gone
                 end = self._end or _End("connection-lost")
                 self._close(end.reason, end.detail or "while it was being opened", end.obstacle, end.by)
-                if end.told:
+                if end.shown:
                     return NotOpened(f"relay: {client_messages.ended(end.reason)} (id {self.id})", prohibited=True)
                 if end.obstacle:
                     return NotOpened(client_messages.failed(end.reason, self.id))
@@ -222,7 +222,7 @@ class Forward:
 
         `by`: the fields that name the administrator. `quiet`: the whole connection ends, and says why.
         """
-        self._end_now(_End(reason.reason, reason.detail, by=by or {}, told=True), quiet=quiet)
+        self._end_now(_End(reason.reason, reason.detail, by=by or {}, shown=True), quiet=quiet)
 
     def zone_failed(self, obstacle: Obstacle, detail: str) -> None:
         """End it because its zone is no longer what it was; the obstacle stands in the closing row."""

@@ -1,4 +1,4 @@
-"""A dial asks the kernel again once it is connected: what has changed meanwhile refuses, before a byte has flowed."""
+"""The dial asks the kernel again after connecting: a change meanwhile refuses, before a byte has flowed."""
 
 import asyncio
 import os
@@ -23,22 +23,22 @@ def owns(index: int, address: Address) -> bool:
     return True
 
 
-def way(*, gateway: Address | None = None, index: int = LO) -> EgressPath:
-    """The way by lo as it is said to have been found before the dial."""
+def path(*, gateway: Address | None = None, index: int = LO) -> EgressPath:
+    """A path by lo, as found before the dial."""
     return EgressPath(
         Zone("here", (ip_network("127.0.0.0/8"),), "lo", gateway), HERE, RouteCheck(None, "", "lo", index)
     )
 
 
 def dialled(by: EgressPath) -> tuple[socket.socket, EgressPath]:
-    """Dial a listener of our own, which takes whatever comes."""
+    """Dial a listener of the test."""
     with socket.create_server((str(HERE), 0)) as listener:
         return asyncio.run(dial(by, listener.getsockname()[1], 5.0, owns))
 
 
-def test_a_way_that_stayed_is_connected_and_bound() -> None:
-    """The socket belongs to the zone's interface, and notices a path that is gone."""
-    sock, found = dialled(way())
+def test_an_unchanged_path_gives_a_bound_socket() -> None:
+    """The socket is bound to the zone's interface, and notices a dead path by its keepalives."""
+    sock, found = dialled(path())
     with sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0") == b"lo"
         options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
@@ -50,18 +50,18 @@ def test_a_way_that_stayed_is_connected_and_bound() -> None:
 
 @pytest.mark.parametrize(
     ("found", "obstacle"),
-    [(way(gateway=ip_address("127.0.0.9")), "other-gateway"), (way(index=LO + 1000), "interface-remade")],
+    [(path(gateway=ip_address("127.0.0.9")), "other-gateway"), (path(index=LO + 1000), "interface-remade")],
     ids=["the route", "the interface"],
 )
-def test_what_changed_during_the_dial_refuses(found: EgressPath, obstacle: str) -> None:
-    """The target has answered, but by another way than the one that was found: whoever that was gets nothing."""
+def test_a_change_during_the_dial_refuses(found: EgressPath, obstacle: str) -> None:
+    """The target has answered by another path than the one found before, so it gets no byte."""
     with pytest.raises(DialFailed) as failed:
         dialled(found)
     assert (failed.value.reason, failed.value.obstacle) == ("overlay-down", obstacle)
 
 
-def test_a_kernel_that_cannot_be_asked_any_more_refuses() -> None:
-    """No descriptor is left to ask with: what is open may go on then, but no answer is no leave for what is new."""
+def test_without_an_answer_of_the_kernel_the_dial_is_refused() -> None:
+    """With no descriptor left to ask, open forwards may continue, but no new one is permitted."""
 
     async def at_the_limit(port: int) -> None:
         netlink.unshare()
@@ -70,7 +70,7 @@ def test_a_kernel_that_cannot_be_asked_any_more_refuses() -> None:
         os.close(following)
         resource.setrlimit(resource.RLIMIT_NOFILE, (following + 1, hard))  # one more: the dial's own
         try:
-            await dial(way(), port, 5.0, owns)
+            await dial(path(), port, 5.0, owns)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
