@@ -1,4 +1,4 @@
-"""How long does `relayctl audit search` take on a year of a million forwards, after its start-up?
+"""Benchmark of `relayctl audit search` on a year of a million forwards, without its start-up.
 
 Run: python bench/search.py [--directory DIR] [--forwards N]. The year is made once and kept with --directory.
 """

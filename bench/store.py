@@ -1,4 +1,4 @@
-"""How many forwards a second can be made durable, and how many bytes does one take in the audit database?
+"""Benchmark of the audit database: durable forwards per second, and bytes per forward.
 
 Run: python bench/store.py [--directory DIR] [--forwards N]. The directory's disk is what is measured.
 """

@@ -1,4 +1,4 @@
-"""What does a busy relay write down in a year? Events as it makes them, for benchmarks of the audit log.
+"""Events of a busy relay's year, for benchmarks of the audit log.
 
 200 people with a handful of addresses each, 500 hosts, a heavy few and many light ones, some denials; connections
 carry one to ten forwards, which end after others have begun. The same seed gives the same year.

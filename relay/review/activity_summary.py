@@ -1,7 +1,7 @@
-"""What does a window of the log add up to? The sums that the page (`page`) and the digest (`news`) tell.
+"""Activity summary of a window: the sums that the report and the digest show.
 
-Everything is bounded by how many persons, places and keys there are, or cut at MOST where one person could make it
-grow without end.
+All of it is bounded by the number of persons, places and keys. Lists that one person could grow without end are cut at
+MOST.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from relay.core.audit.hash_chain import Row
 from relay.review.first_seen import Place, SeenItems
 
 TOP = 20  # forwards in a list of the longest or largest
-MOST = 2000  # of anything that one person could make thousands of: firsts, notable rows, outages, sources
+MOST = 2000  # entries of each list that one person could grow: firsts, notable rows, outages, sources
 
 HOUR, DAY = 3_600_000_000, 86_400_000_000  # microseconds
-# Rows that are told one by one: somebody changed the relay or its law, or the relay protected itself.
+# Rows that are listed one by one: administrative changes, and protective measures of the relay.
 NOTABLE = frozenset(
     {
         *("key.added", "key.revoked", "key.removed", "key.frozen", "key.thawed", "site.applied", "site.rejected"),
@@ -31,7 +31,7 @@ NOTABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ReportSpan:
-    """From `since` to before `until`, UTC microseconds, looked at in the site's time zone."""
+    """From `since` to before `until`, in UTC microseconds; `zone` is the site's time zone."""
 
     since: int
     until: int
@@ -39,7 +39,7 @@ class ReportSpan:
 
     @property
     def step(self) -> str:
-        """What one column of a chart stands for: thirty or so of them are read easily, a hundred just so."""
+        """The span of one chart column: about thirty columns are easy to read, a hundred are the limit."""
         length = self.until - self.since
         steps = ((3, "hour"), (92, "day"), (730, "week"))
         return next((step for days, step in steps if length <= days * DAY), "month")
@@ -63,7 +63,7 @@ class ReportSpan:
 
 @dataclass(slots=True)
 class Traffic:
-    """What went through: counted at a forward's opening, its denial, and (bytes and time) its end."""
+    """Traffic counts: forwards at their opening or denial, bytes and time at their end."""
 
     opened: int = 0
     denied: int = 0
@@ -77,7 +77,7 @@ class Traffic:
         return self.sent + self.received
 
     def add(self, other: "Traffic") -> None:
-        """Count that too."""
+        """Add other counts."""
         self.opened += other.opened
         self.denied += other.denied
         self.sent += other.sent
@@ -121,7 +121,7 @@ class FirstSeen:
 
 @dataclass(slots=True)
 class Outage:
-    """A zone that could not be reached; `ended` None while it cannot."""
+    """An outage of a zone; `ended` is None while it lasts."""
 
     zone: str
     reason: str
@@ -175,7 +175,7 @@ class ActivitySummary:
     seen: SeenItems = field(default_factory=SeenItems)
 
     def name(self, place: Place) -> str:
-        """A place in one word, as people ask for it."""
+        """A place by the name that people use for it."""
         return self.names.get(place) or place[1]
 
 

@@ -1,7 +1,7 @@
-"""Who has been seen doing what, and when last: what makes a row of the log old or new?
+"""Last-seen times of persons, keys, networks, targets and client programs.
 
-One of these holds what stood in the log before a window of time, another what the window holds; what the second has
-and the first has not is new, and what a site holds and neither has is unused.
+One `SeenItems` holds the log before a window and another holds the window. An item that is only in the second is new;
+an item of the site that is in neither is unused.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import TypeVar
 from relay.core.audit.audit_query import host_of
 from relay.core.audit.event import Value
 
-Place = tuple[str, str]  # zone and address; for a target that was never judged "" and the host as it was asked for
+Place = tuple[str, str]  # zone and address; for a target without a decision "" and the requested host
 _DIGITS = re.compile(r"[0-9]")
 _Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(slots=True)
 class SeenItems:
-    """Everything that was seen, each with the time (UTC microseconds) when it was seen last."""
+    """Items and the time (UTC microseconds) when each was last seen."""
 
     persons: dict[str, int] = field(default_factory=dict)
     keys: dict[tuple[str, str], int] = field(default_factory=dict)  # person, fingerprint
@@ -35,7 +35,7 @@ class SeenItems:
     denied_of: dict[str, int] = field(default_factory=dict)  # of each person
 
     def meet(self, fields: Mapping[str, Value], time: int, *, denied: int = 0) -> None:
-        """Something with these fields was seen at `time`; `denied` of it were refused (0: it was allowed)."""
+        """Add the items in these fields, seen at `time`; `denied` forwards of them were denied (0: allowed)."""
         person, fingerprint = text(fields, "person"), text(fields, "fingerprint")
         if person:
             _last(self.persons, person, time)
@@ -71,14 +71,14 @@ def text(fields: Mapping[str, Value], key: str) -> str:
 
 
 def place_of(fields: Mapping[str, Value]) -> Place:
-    """Where a forward went, or was to go."""
+    """The target of a forward, also of a denied one."""
     address = text(fields, "address")
     return (text(fields, "zone"), address) if address else ("", host_of(fields.get("asked")) or "")
 
 
 @lru_cache(maxsize=4096)
 def network(client: str) -> str:
-    """The network that stands for a client's address, /24 or /48; what is no address stands for itself."""
+    """The network that stands for a client's address, /24 or /48; a text that is no address is returned as it is."""
     try:
         address = ip_address(client)
     except ValueError:

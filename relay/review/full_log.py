@@ -1,7 +1,7 @@
-"""The whole log: what stands in the database, and what was archived before it.
+"""Archives and database, read as one log.
 
-Rows stand in both places from when an archive is finished until the database has let them go; so the border between the
-two is the last archived row, and whatever was read while the border moved is read again.
+Rows are in both places from the moment an archive is finished until the database has deleted them. The border between
+the two is the last archived row; an answer during which the border moved is read again.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from relay.core.audit.usage_totals import TotalsPart, portion
 from relay.review.row_source import Attempts, RowSource
 
 _Answer = TypeVar("_Answer")
-_TRIES = 3  # archiving moves the border once in minutes
+_TRIES = 3  # archiving moves the border every few minutes at most
 
 
 class ArchivedRows(Protocol):
-    """`relay.store.archive.archive_reader.Archives` is one. Every method may raise StoreUnavailable."""
+    """`relay.store.archive.archive_reader.ArchiveReader` implements it. Every method may raise StoreUnavailable."""
 
     def last(self) -> int:
         """The number of the last row that is archived, 0 when none is."""
@@ -40,10 +40,10 @@ class ArchivedRows(Protocol):
 
 
 class DatabaseRows(RowSource, Protocol):
-    """`relay.store.reader.Reader` is one."""
+    """`relay.store.reader.AuditReader` implements it."""
 
     def base(self) -> tuple[int, str]:
-        """Number and hash of the last row that was archived away."""
+        """Number and hash of the last archived row."""
 
     def portions(
         self, question: AuditQuery, by: str, progress: Callable[[float], object], after: int = 0
@@ -52,7 +52,7 @@ class DatabaseRows(RowSource, Protocol):
 
 
 class FullLog:
-    """Rows of both places, as one. Every method may raise StoreUnavailable."""
+    """Archives and database as one row source. Every method may raise StoreUnavailable."""
 
     def __init__(self, database: DatabaseRows, archives: ArchivedRows) -> None:
         self._database = database
@@ -133,23 +133,23 @@ class FullLog:
         return found
 
     def nearest(self, id: str) -> str | None:
-        """The id that is most like one that does not exist; of the database only."""
+        """The id nearest to an unknown one; of the database only."""
         return self._database.nearest(id)
 
     def persons(self) -> list[str]:
-        """Everybody who is in the database, sorted."""
+        """The persons in the database, sorted."""
         return self._database.persons()
 
     def strangers(self, first_minute: int, last_minute: int) -> Sequence[Attempts]:
-        """The counts of strangers in these minutes, oldest first."""
+        """The attempt counts of these minutes, oldest first."""
         return self._database.strangers(first_minute, last_minute)
 
     def stranger(self, reference: str) -> Attempts | None:
-        """The count whose last attempt was told this reference id."""
+        """The attempt count whose last attempt got this reference id."""
         return self._database.stranger(reference)
 
     def _still(self, answer: Callable[[int], _Answer]) -> _Answer:
-        """What `answer(border)` gives while the database let go of no row behind the border."""
+        """The result of `answer(border)`, repeated if the database deleted rows behind the border meanwhile."""
         for _ in range(_TRIES):
             border = self._archives.last()
             found = answer(border)

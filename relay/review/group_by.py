@@ -1,4 +1,4 @@
-"""Who did most? What the rows that answer a question come to, by person, target, key, client or day."""
+"""Totals of the matching rows, grouped by person, target, key, client or day."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ ORDERS = ("forwards", "bytes", "time", "denied")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One line of the answer."""
+    """One group and its totals."""
 
     names: tuple[str, ...]  # as `core.audit.usage_totals.COLUMNS` heads them
     total: UsageTotal
 
     def as_json(self, by: str) -> dict[str, Any]:
-        """For programs."""
+        """The group as JSON."""
         total = self.total
         return {
             **dict(zip(COLUMNS[by], self.names, strict=True)),
@@ -37,14 +37,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The groups, in their order, and what all of them come to, also those that are not shown."""
+    """The groups in order, their number, and the total over all of them, also those not shown."""
 
     shown: tuple[Group, ...]
     count: int
     total: UsageTotal
 
 
-def groups(
+def group_rows(
     rows: RowSource,
     question: AuditQuery,
     by: str,
@@ -54,9 +54,9 @@ def groups(
     top: int | None = None,
     progress: Callable[[float], object] = lambda share: None,
 ) -> Groups:
-    """Group what answers `question`. `day` gives the date of an instant; `order` is one of ORDERS, "" the usual one.
+    """Totals of the rows that match `question`. `day` gives the date of a time, `order` is one of ORDERS or "".
 
-    The usual order is the calendar's for days, and most forwards first for everything else.
+    The default order is the calendar's for days, and most forwards first for everything else.
     """
     found = _sums(rows.portions(question, by, progress), by, day)
     made = [Group(names, total) for names, total in found.items()]

@@ -1,4 +1,4 @@
-"""What does a review need of the place where the audit rows are?"""
+"""The protocol of a place that holds audit rows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from relay.core.audit.usage_totals import TotalsPart
 
 
 class Attempts(Protocol):
-    """How often strangers of one prefix did one thing in one minute, with the last attempt as a sample."""
+    """Attempts of one kind from one prefix in one minute, with the last attempt as a sample."""
 
     @property
     def minute(self) -> int: ...
@@ -28,7 +28,7 @@ class Attempts(Protocol):
 
 
 class RowSource(Protocol):
-    """`relay.store.reader.Reader` is one. Every method may raise StoreUnavailable."""
+    """A place that holds audit rows, such as `AuditReader`. Every method may raise StoreUnavailable."""
 
     def head(self) -> int:
         """The number of the last row, 0 when there is none."""
@@ -37,10 +37,10 @@ class RowSource(Protocol):
         """The rows behind row `seq`, oldest first."""
 
     def search(self, question: AuditQuery, before: int | None = None, limit: int = 100) -> list[Row]:
-        """Rows that answer `question`, newest first, all before row `before`."""
+        """Rows that match `question`, newest first, all before row `before`."""
 
     def portions(self, question: AuditQuery, by: str, progress: Callable[[float], object]) -> Iterator[TotalsPart]:
-        """What the rows that answer come to, in parts of one group each; `progress` is told the share that is done."""
+        """Totals of the matching rows, in parts of one group each; `progress` is called with the share done."""
 
     def by_id(self, id: str) -> Row | None:
         """The row of the event with this id."""
@@ -55,13 +55,13 @@ class RowSource(Protocol):
         """The same of many forwards, by forward; one of which there is no row is left out."""
 
     def nearest(self, id: str) -> str | None:
-        """The id that is most like one that does not exist."""
+        """The id nearest to an unknown one."""
 
     def persons(self) -> list[str]:
-        """Everybody who is in the log, sorted."""
+        """The persons in the log, sorted."""
 
     def strangers(self, first_minute: int, last_minute: int) -> Sequence[Attempts]:
-        """The counts of strangers in these minutes, oldest first."""
+        """The attempt counts of these minutes, oldest first."""
 
     def stranger(self, reference: str) -> Attempts | None:
-        """The count whose last attempt was told this reference id."""
+        """The attempt count whose last attempt got this reference id."""

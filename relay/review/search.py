@@ -1,4 +1,4 @@
-"""Who reached what? Rows that answer a question, with a forward's opening and closing told as one entry."""
+"""Search: matching rows, with the opening and the closing row of a forward joined into one result."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +11,23 @@ from relay.review.row_source import RowSource
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One thing that happened: an event, or a forward from opening to end."""
+    """One event, or one forward from its opening to its end."""
 
     rows: tuple[Row, ...]  # in the order they were written; a forward's opening and, when it has ended, its closing
 
     @property
     def first(self) -> Row:
-        """The row that began it."""
+        """The first row."""
         return self.rows[0]
 
     @property
     def last(self) -> Row:
-        """The newest row of it."""
+        """The newest row."""
         return self.rows[-1]
 
     @property
     def fields(self) -> dict[str, Value]:
-        """The fields of all its rows together; a later row's word holds."""
+        """The fields of all its rows together; a later row wins."""
         fields: dict[str, Value] = {}
         for row in self.rows:
             fields.update((key, value) for key, value in row.event.fields.items() if value is not None)
@@ -52,7 +52,7 @@ class SearchResult:
 
     @property
     def outcome(self) -> str:
-        """How it went, in one word: `open`, the reason of the end or of the denial, or the event's verb."""
+        """The outcome: `open`, the reason of the end or of the denial, or the event's name."""
         name, reason = self.last.event.name, self.last.event.fields.get("reason")
         if name == "forward.opened":
             return "open"
@@ -65,7 +65,7 @@ class SearchResult:
         return name
 
     def as_json(self) -> dict[str, Any]:
-        """What `--json` prints on one line: flat, with the hashes of the rows that say so."""
+        """One line of `--json`: flat, with the numbers and hashes of the rows."""
         shown: dict[str, Any] = {
             "id": self.id,
             "time": self.time,
@@ -79,18 +79,18 @@ class SearchResult:
         return shown | self.fields
 
 
-def search(rows: RowSource, question: AuditQuery, limit: int) -> list[SearchResult]:
-    """The newest `limit` entries that answer `question`, in the order they began, newest last.
+def search_log(rows: RowSource, question: AuditQuery, limit: int) -> list[SearchResult]:
+    """The newest `limit` results that match `question`, by the time of their first row, newest last.
 
-    An entry answers when one of its rows does: a forward opened last week that ended today is found by `--since today`.
+    A result matches when one of its rows does: a forward opened last week that ended today is found by `--since today`.
     """
     found: dict[int, SearchResult] = {}
-    told: set[str] = set()
-    edge: int | None = None
+    seen: set[str] = set()
+    before: int | None = None
     page = max(min(limit, 1000), 50)
     while len(found) < limit:
-        answers = rows.search(question, edge, page)
-        ids = {id for row in answers if (id := _forward(row)) is not None and id not in told}
+        answers = rows.search(question, before, page)
+        ids = {id for row in answers if (id := _forward(row)) is not None and id not in seen}
         forwards = rows.by_forwards(ids)
         for row in answers:
             if len(found) >= limit:
@@ -98,13 +98,13 @@ def search(rows: RowSource, question: AuditQuery, limit: int) -> list[SearchResu
             id = _forward(row)
             if id is None:
                 found[row.seq] = SearchResult((row,))
-            elif id not in told:
-                told.add(id)
+            elif id not in seen:
+                seen.add(id)
                 entry = SearchResult(tuple(forwards.get(id) or (row,)))
                 found[entry.first.seq] = entry
         if len(answers) < page:
             break
-        edge = answers[-1].seq
+        before = answers[-1].seq
     return [found[seq] for seq in sorted(found)]
 
 

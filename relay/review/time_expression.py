@@ -1,4 +1,4 @@
-"""What instant does a person mean by `7d`, `yesterday` or `2026-10-01T08:00+08:00`?"""
+"""Time expressions: `7d`, `yesterday`, `2026-10-01T08:00+08:00`."""
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo

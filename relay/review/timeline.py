@@ -1,4 +1,4 @@
-"""What happened behind this id? The story of a connection, a forward, a refusal, or of a stranger's attempt."""
+"""Timeline of an id: the rows of a connection, forward or refusal, or a failed log-in."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ Texts = Callable[[str], str | None]  # a file's text in the applied version, Non
 
 @dataclass(frozen=True, slots=True)
 class RuleText:
-    """The rule that decided, as it stood in the policy version that was law then."""
+    """The rule that decided, as it stood in the policy version in force then."""
 
     version: str
     rule: str
@@ -24,23 +24,23 @@ class RuleText:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """`rows` of one connection (or one event outside of any), `chosen` the one asked for; or a stranger's counts."""
+    """`rows` of one connection or of one other event, with the `chosen` ones; or counts of failed log-ins."""
 
     id: str
     rows: tuple[Row, ...] = ()
     chosen: tuple[int, ...] = ()  # numbers of the rows that the id itself names
     rules: tuple[RuleText, ...] = ()
-    exact: Attempts | None = None  # a stranger's last attempt with this very reference
-    minute: tuple[Attempts, ...] = ()  # else: what strangers did in the minute in which the id was made
+    exact: Attempts | None = None  # the count whose last attempt has this reference
+    minute: tuple[Attempts, ...] = ()  # else: the attempt counts of the minute in which the id was made
 
 
-def story(rows: RowSource, id: str, texts: Callable[[str], Texts | None]) -> Timeline | None:
-    """The story of `id` as stored or as a person typed it; None when nothing is known of it.
+def build_timeline(rows: RowSource, id: str, texts: Callable[[str], Texts | None]) -> Timeline | None:
+    """The timeline of `id`, as stored or as typed; None when the id is unknown.
 
     `texts(version)` gives the files of an applied policy version, None when they were not kept.
     """
     for spelt in dict.fromkeys((id, _canonical(id))):
-        if spelt and (found := _known(rows, spelt, texts)):
+        if spelt and (found := _of_rows(rows, spelt, texts)):
             return found
     reference = _canonical(id)
     if not reference:
@@ -61,19 +61,19 @@ def _canonical(id: str) -> str:
         return ""
 
 
-def _known(rows: RowSource, id: str, texts: Callable[[str], Texts | None]) -> Timeline | None:
+def _of_rows(rows: RowSource, id: str, texts: Callable[[str], Texts | None]) -> Timeline | None:
     row = rows.by_id(id)
     chosen = [row] if row else []
     chosen += [other for other in rows.by_forward(id) if other not in chosen]
-    told: Sequence[Row] = rows.by_connection(id)
-    if not chosen and not told:
+    rows_shown: Sequence[Row] = rows.by_connection(id)
+    if not chosen and not rows_shown:
         return None
-    if not told:
+    if not rows_shown:
         connection = chosen[0].event.fields.get("connection")
-        told = (rows.by_connection(connection) if isinstance(connection, str) else ()) or chosen
-        if chosen[0] not in told:  # a connection of more rows than are told at once
-            told = sorted({row.seq: row for row in (*told, *chosen)}.values(), key=lambda row: row.seq)
-    return Timeline(id, tuple(told), tuple(row.seq for row in chosen), _rules(chosen or told, texts))
+        rows_shown = (rows.by_connection(connection) if isinstance(connection, str) else ()) or chosen
+        if chosen[0] not in rows_shown:  # a connection with more rows than one answer holds
+            rows_shown = sorted({row.seq: row for row in (*rows_shown, *chosen)}.values(), key=lambda row: row.seq)
+    return Timeline(id, tuple(rows_shown), tuple(row.seq for row in chosen), _rules(chosen or rows_shown, texts))
 
 
 def _rules(rows: Iterable[Row], texts: Callable[[str], Texts | None]) -> tuple[RuleText, ...]:
@@ -107,8 +107,8 @@ def _excerpt(text: str, number: int) -> str:
     return "\n".join(part[depth:] for part in excerpt)
 
 
-def history(lines: Iterable[str]) -> Texts:
-    """The files of an applied snapshot, from its lines (`["text", file, text]`; others are passed over)."""
+def snapshot_texts(lines: Iterable[str]) -> Texts:
+    """The files of an applied snapshot, from its lines (`["text", file, text]`; others are skipped)."""
     texts: dict[str, str] = {}
     for line in lines:
         if not line.startswith('["text"'):

@@ -1,4 +1,4 @@
-"""What does the site hold that nobody used, and what takes it away?"""
+"""Unused rules, hosts, persons and keys of the site, with the commands that remove them."""
 
 import shlex
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class UnusedItem:
     last: int | None  # UTC microseconds: when it was used before the window, None: never in this log
 
     def remedy(self, site: str) -> str:
-        """What to type to take it away; a hint where other things stand on the same lines."""
+        """The command that removes it; a hint where other entries share its lines."""
         held = self.holding
         file = shlex.quote(f"{site}/{held.file}")
         if held.kind == "person":
@@ -26,20 +26,20 @@ class UnusedItem:
         return f"# edit {held.place}: other entries share the line" if held.shared else f"sed -i {lines}d {file}"
 
 
-def unused_items(holdings: Iterable[SiteItem], account: ActivitySummary, past: SeenItems) -> tuple[UnusedItem, ...]:
-    """What of `holdings` has no trace in the account, from the bottom of each file up.
+def unused_items(holdings: Iterable[SiteItem], summary: ActivitySummary, past: SeenItems) -> tuple[UnusedItem, ...]:
+    """The items of `holdings` that the summary does not mention, from the bottom of each file up.
 
-    That order keeps the lines' numbers right while one after the other is deleted. A key that was let in within the
-    window is given time, and so is a person all of whose keys were.
+    In that order line numbers stay right while items are deleted. A key that was added within the window does not count
+    as unused, and neither does a person whose keys were all added in it.
     """
-    added = {text(row.event.fields, "fingerprint") for row in account.notable if row.event.name == "key.added"}
+    added = {text(row.event.fields, "fingerprint") for row in summary.notable if row.event.name == "key.added"}
     held = tuple(holdings)
     old = {one.owner for one in held if one.kind == "key" and one.name not in added}
     found = []
     for one in held:
         if (one.kind == "key" and one.name in added) or (one.kind == "person" and one.name not in old):
             continue
-        if _last(one, account.seen) is None:
+        if _last(one, summary.seen) is None:
             found.append(UnusedItem(one, _last(one, past)))
     return tuple(
         sorted(found, key=lambda found: (_ORDER.index(found.holding.kind), found.holding.file, -found.holding.first))

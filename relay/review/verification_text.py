@@ -1,4 +1,4 @@
-"""How do the verdicts on the log itself read, as news and on the page?"""
+"""Verification results as digest items."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from relay.review.digest import DigestItem
 _COMMAND = "relayctl audit verify"
 
 
-def verdicts(proof: VerificationResult) -> tuple[DigestItem, ...]:
-    """One line for each of the three, and one for each fault with its row; the faults are grave."""
+def verification_items(proof: VerificationResult) -> tuple[DigestItem, ...]:
+    """One item for each of the three results, and one for each fault with its row; faults are grave."""
     return (
         *_of("integrity (no row was changed): {state}", proof.integrity),
         *_of("completeness (no row is missing): {state}", proof.completeness),

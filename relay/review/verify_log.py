@@ -1,4 +1,4 @@
-"""Is the audit log whole? Reads all of it once, archives and database, past what cannot be read."""
+"""Verification of the whole log in one pass, archives and database, continuing past unreadable rows."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from relay.core.audit.hash_chain import digest
 from relay.core.audit.log_verifier import Line, LogVerifier
 from relay.errors import RowDamaged, StoreUnavailable
 
-MOST_DAMAGED = 20  # rows that cannot be read; where there are more, the rest is not looked for
+MOST_DAMAGED = 20  # unreadable rows after which the verification stops
 _TRIES = 5  # while rows leave the database
 
 
@@ -26,7 +26,7 @@ class _Moved(Exception):
 
 
 def read(walk: LogVerifier, parts: Callable[[], Sequence[ArchivePart]], kept: Callable[[int], Iterator[Line]]) -> None:
-    """Read every part and what is `kept` in the database behind it. Raises StoreUnavailable for the database."""
+    """Read every archive, and the rows `kept` in the database behind them. Raises StoreUnavailable for the database."""
 
     def behind() -> Iterator[Line]:
         for line in kept(walk.last):
@@ -54,9 +54,9 @@ def read(walk: LogVerifier, parts: Callable[[], Sequence[ArchivePart]], kept: Ca
 def beside_archives(
     kept: Callable[[int], Iterator[Line]], base: Callable[[], tuple[int, str]], ends: Mapping[int, str]
 ) -> str:
-    """What is wrong with the rows that the database has although `read` took them from an archive; "": nothing.
+    """The fault of the rows that are still in the database although they are archived; "" for none.
 
-    They stand in both places until the database has let them go, and some questions are answered from the database.
+    Rows are in both places until the database has deleted them, and some queries are answered from the database.
     `ends`: numbers and hashes of the archives' last rows. There are none before `base`.
     """
     last = max(ends, default=0)

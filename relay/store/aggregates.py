@@ -1,8 +1,8 @@
-"""What do the rows that answer a question come to? Added up by SQL, where that gives exactly what looking would give.
+"""Totals of the rows that match a query, computed by SQL.
 
-Persons, keys, clients and targets stand in dictionaries: which of their entries answer is decided by the question
-itself, entry by entry, so the sum is over exactly the rows that match. Only a text may stand anywhere: then the rows
-are read one by one. Everything is read in slices, so no read transaction lasts.
+Persons, keys, clients and targets are in dictionaries. The query itself decides for each entry whether it matches, so
+the sum is over exactly the matching rows. A query for a text is not summed here: its rows are read one by one. Rows
+are read in slices, so that no read transaction lasts.
 """
 
 import json

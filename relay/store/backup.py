@@ -1,10 +1,10 @@
-"""How are a site and its state saved to one file, and brought back?
+"""Backup and restore of a site and its state, in one file.
 
 A backup is a gzipped tar: `site/` (relay.yaml, policies, keys), `state/host_keys`, `state/applied`, `state/audit.db` as
 a consistent copy (SQLite's backup, so a running relay is no obstacle), `state/archive` as it belongs to that copy, and
 last a `manifest.json` with the SHA-256 of each file. It holds the private host keys: mode 0600. It never holds the key
-that signs the audit log (audit_key): whoever had a copy could write the log anew from there on. So a restored log goes
-on with a new key, and says so.
+that signs the audit log (audit_key): a copy of it could forge the log from there on. So a restored log continues with a
+new key, and records that.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""Up to where is the audit log sealed, which key must sign next, and how does a command begin a line of keys?
+"""The last checkpoint and the key that signs next; a new line of signing keys, begun by a command.
 
-A running relay does the latter by itself (serve.supervisor.audit.checkpoint_signer).
+A running relay begins one by itself (serve.supervisor.audit.checkpoint_signer).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who may write the audit database's files, how are they made, and how do they make room for others?"""
+"""Files of the audit database: modes, owner, the writer's lock, free space."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Which host keys does the relay have, and how are they made, taken over and retired?
+"""The relay's SSH host keys: created, imported and retired.
 
 STATE/host_keys/NAME holds a private key in OpenSSH's format (0600), NAME.pub its public line. All of them are
 announced to clients (hostkeys-00@openssh.com), so a new key can stand beside the old one until everybody knows it.

@@ -1,4 +1,4 @@
-"""Who reached what, and when last? Whole years of rows in some seconds: SQL groups them, nothing is put together."""
+"""Last access of each person, key and client to each target, grouped by SQL."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,9 +1,9 @@
-"""What does the audit database look like, and how does an older one get there?
+"""Schema of the audit database, and the numbered migrations to it.
 
 Migrations are numbered and additive within a major version, so that a step back to the program before still
 works on the database after. SQLite's user_version holds major * 1000 + number.
 
-What repeats is kept once: who (person, key, client), target (asked, judged, rule) and rests are dictionaries of
+Repeated values are stored once: who (person, key, client), target (asked, decided, rule) and rests are dictionaries of
 canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven
 bytes each, core.ids). The hash of a row is over the whole text put together again, so a change in a dictionary breaks
 the chain as a change in a row does. A forward takes about 350 bytes in all, opened and closed (bench/store.py).

@@ -1,8 +1,8 @@
-"""Who tried without getting in? Counts per minute and source prefix: bounded in memory and on disk.
+"""Counters of failed attempts per minute and source prefix, bounded in memory and on disk.
 
-A stranger can knock ten thousand times a second, so nothing durable is written per attempt: attempts are added up
-here, and `Writer.strangers` stores the sums outside the chain. People type passwords where a login name belongs, so
-a name is kept only as its length and 32 bits of a salted hash: enough to see the same name again, and too few to
+An unauthenticated client can try ten thousand times a second, so nothing durable is written per attempt: attempts are
+counted here, and `AuditWriter.strangers` stores the counts outside the chain. People type passwords in place of a login
+name, so a name is stored only as its length and 32 bits of a salted hash: enough to recognise the same name, too few to
 tell which of a thousand guesses it was.
 """
 
@@ -22,7 +22,7 @@ _MINUTE = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptCount:
-    """How often strangers of one prefix did one thing in one minute, with the last attempt as a sample."""
+    """Attempts of one kind from one prefix in one minute, with the last attempt as a sample."""
 
     minute: int  # since 1970, UTC
     prefix: str  # a /24 or /48, or OTHER
@@ -39,7 +39,7 @@ def prefix_of(address: IPv4Address | IPv6Address) -> str:
 
 
 def veiled(login: str | bytes, salt: bytes) -> str:
-    """A stranger's login name as it may be kept: its length in bytes and 8 hexadecimal digits of a salted hash."""
+    """The stored form of a login name: its length in bytes and 8 hexadecimal digits of a salted hash."""
     raw = login.encode("utf-8", "surrogateescape") if isinstance(login, str) else login
     return f"{len(raw)}/{hmac.digest(salt, raw[:4096], hashlib.sha256)[:4].hex()}"
 

@@ -1,8 +1,7 @@
-"""How do archived rows leave the database, and what becomes of the room that they had?
+"""Deletes archived rows from the database and returns free pages to the disk.
 
-A slice at a time, so that a forward that waits for its row hardly notices. Their pages are used for the rows to come;
-what is free beyond FREE_PAGES goes back to the disk bit by bit, in a database that was made to be able to
-(auto_vacuum = incremental, see migrations).
+Rows are deleted in slices, so that a forward hardly waits longer for its row. New rows reuse their pages; free pages
+beyond FREE_PAGES are returned to the disk in small steps, if the database has auto_vacuum = incremental (migrations).
 """
 
 import sqlite3

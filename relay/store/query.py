@@ -1,11 +1,11 @@
-"""Which rows must the database look at to answer a question, newest first?
+"""Finds the rows that may match a query, newest first.
 
 `candidates` may give too many rows, never too few: `Question.matches` decides. People, clients and targets are found
-through their dictionaries, rare events, texts and ids through indexes of their own. SQLite is not left to choose among
-them, as it keeps no statistics: what the question narrows down is counted here, and the smallest leads.
+through their dictionaries, rare events, texts and ids through indexes of their own. SQLite keeps no
+statistics, so this module counts the rows of each index and uses the smallest.
 
-The log is gone through from its end in windows of rows that grow, so that what is common is found in the first one,
-and what was last seen a year ago in some five statements.
+The log is searched from its end in windows of growing size: a common match is in the first window, and a match from a
+year ago takes about five statements.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""What stands in the audit database, for everybody who does not write it?
+"""Read access to the audit database for every process but its writer.
 
-Each question is one statement whose answer is fetched at once, so no read transaction outlives it: a reviewer who
-leaves `audit tail -f` open for a month does not keep the log file from being folded in.
+Each query is one statement whose result is fetched at once, so no read transaction outlives it: an `audit tail -f` that
+runs for a month does not keep the WAL from being checkpointed.
 
 Reading works while the relay runs, when it is stopped, and where the reader may not write. Three ways, in this order:
 live     SQLite's own: needs the -shm file, which it makes itself if it may.
-still    nobody writes and the log is empty: the file alone is the whole truth ("immutable"). What the file looked
-         like is compared after each answer; if it moved, the answer is thrown away and the question asked again.
+still    no process writes and the log is empty: the file alone is complete ("immutable"). What the file looked
+         like is compared after each answer; if it changed, the result is discarded and the query repeated.
 copy     there is a log but its -shm can be neither read nor made (a copy on read-only media, a crashed relay):
          database and log are copied to a private directory, and the copy is asked.
 """

@@ -1,4 +1,4 @@
-"""Is there room for the last rows? A file that is given up when the disk is full, so that ends can be recorded.
+"""Reserved disk space that is released when the disk is full, so that closing rows can be recorded.
 
 Two mebibytes took 6,900 rows when that was measured; twice that is an end for each of some ten thousand open forwards.
 """

@@ -1,4 +1,4 @@
-"""What has happened? The one writer of the audit database (`Reader`, for everybody else, is in reader.py).
+"""The only writer of the audit database (reader.py has `AuditReader`).
 
 One process holds the writer's flock; it appends groups of events, each group one durable transaction (WAL,
 synchronous=FULL: the rows are on the disk when `append` returns). What fails leaves nothing half done, and the

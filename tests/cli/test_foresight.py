@@ -30,7 +30,7 @@ def test_a_reload_says_whom_it_would_cut_and_does_so(one: Relay) -> None:
         number, channel = alice.open("remote", second)
         said = one.ctl("reload", "--dry-run")
         assert "nothing differs from what is applied" in said
-        assert "nobody would be cut (1 connection, 2 forwards)" in said
+        assert "no connection would be cut (1 connection, 2 forwards)" in said
         one.policy(POLICY.replace('"1024-65535"', f'"{second}"'))
         said = one.ctl("reload", "--dry-run")
         assert "policies/main.yaml: changed: 1 lines added, 1 removed" in said

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.review.activity_collector import gather
+from relay.review.activity_collector import collect_activity
 from relay.review.activity_summary import DAY, MOST, TOP, ReportSpan
 from relay.review.first_seen import SeenItems
 from relay.store.preauth_counters import AttemptCount
@@ -18,7 +18,7 @@ SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 def account(events, since=NOON - DAY, until=NOON + DAY, past=None, zone=SHANGHAI, **more):
     """What these events add up to."""
-    return gather(chained(events), ReportSpan(since, until, zone), past or SeenItems(), **more)
+    return collect_activity(chained(events), ReportSpan(since, until, zone), past or SeenItems(), **more)
 
 
 def test_a_day_adds_up():

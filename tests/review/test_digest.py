@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from relay.core.policy.site_item import SiteItem
-from relay.review.activity_collector import gather
+from relay.review.activity_collector import collect_activity
 from relay.review.activity_summary import DAY, ReportSpan
 from relay.review.digest import SPIKE_LEAST, digest_items
 from relay.review.first_seen import SeenItems
@@ -26,7 +26,7 @@ def known(*events):
 def told(events, past=None, holdings=(), begins=NOON - 30 * DAY):
     """The news of these events, as lines."""
     past = past or known()
-    found = gather(chained(events), WINDOW, past, begins=begins)
+    found = collect_activity(chained(events), WINDOW, past, begins=begins)
     return [("! " if one.grave else "") + one.text() for one in digest_items(found, past, holdings)]
 
 
@@ -69,7 +69,7 @@ def test_many_denials_are_news_where_they_are_unusual(usual, now, is_news):
     past = known(*(relay.denied(alice) for _ in range(usual)), relay.login(alice))
     window = ReportSpan(relay.now, relay.now + 2 * DAY, UTC)
     rows = chained([relay.denied(alice) for _ in range(now)])
-    found = digest_items(gather(rows, window, past, begins=window.since - 30 * DAY), past)
+    found = digest_items(collect_activity(rows, window, past, begins=window.since - 30 * DAY), past)
     assert [one.kind for one in found] == ["denied"] * is_news
 
 
@@ -157,7 +157,7 @@ def test_what_nobody_used_with_what_takes_it_away():
     past = known(relay.login(relay.connect("wendy", fingerprint="SHA256:wendy")))
     events = [relay.login(alice), relay.opened(alice)]
     events.append(relay.event("key.added", person="newcomer", fingerprint="SHA256:new"))
-    found = unused_items(HELD, gather(chained(events), WINDOW, past), past)
+    found = unused_items(HELD, collect_activity(chained(events), WINDOW, past), past)
     assert [(one.holding.kind, one.holding.name, one.remedy("/etc/relay")) for one in found] == [
         ("person", "wendy", "rm /etc/relay/keys/wendy.pub"),
         ("key", "SHA256:old", "sed -i 2d /etc/relay/keys/alice.pub"),

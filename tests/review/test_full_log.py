@@ -8,8 +8,8 @@ from relay.core.audit.audit_query import AuditQuery
 from relay.core.audit.hash_chain import Row
 from relay.core.audit.usage_totals import UsageTotal, group, portion
 from relay.review.full_log import FullLog
-from relay.review.search import search
-from relay.review.timeline import story
+from relay.review.search import search_log
+from relay.review.timeline import build_timeline
 from relay.store.archive.archive_reader import ArchiveReader
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE, AuditWriter
@@ -90,10 +90,10 @@ def test_a_forward_and_a_story_are_told_whole(log: tuple[Path, list[Row]]) -> No
     state, rows = log
     with AuditReader(state / FILE) as reader:
         whole = FullLog(reader, ArchiveReader(state))
-        entries = search(whole, AuditQuery(verdict="allowed"), 1000)
+        entries = search_log(whole, AuditQuery(verdict="allowed"), 1000)
         assert [len(entry.rows) for entry in entries] == [2] * 12
         denied = next(row for row in rows if row.event.name == "forward.denied")
-        told = story(whole, denied.event.id, lambda version: None)
+        told = build_timeline(whole, denied.event.id, lambda version: None)
         assert told is not None
         assert told.chosen == (denied.seq,)
         assert {row.event.fields["connection"] for row in told.rows} == {denied.event.fields["connection"]}
@@ -114,7 +114,7 @@ def test_a_forward_that_was_archived_while_it_ended_is_one_entry(tmp_path: Path)
     (entry,) = archived.archive(tmp_path, closed.time + 2 * archived.HOUR)[-1:]
     assert entry.last >= len(events) + 2
     with AuditReader(tmp_path / FILE) as reader:
-        (found,) = search(
+        (found,) = search_log(
             FullLog(reader, ArchiveReader(tmp_path)), AuditQuery(since=closed.time, verdict="allowed"), 10
         )
     assert [row.event.id for row in found.rows] == [opened.id, closed.id]

@@ -341,7 +341,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         meant = found[which % len(found)]
         before = self.joined_at
-        done = open_sessions.ask(
+        done = open_sessions.query(
             locate.find(str(self.one.site), {}),
             {"do": "kill", "kind": "id", "what": row["connection" if whole else "forward"], "by": {}, "dry": False},
         )

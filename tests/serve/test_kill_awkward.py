@@ -21,7 +21,7 @@ def test_a_full_disk_does_not_matter(tmp_path: Path) -> None:
         resource.prlimit(one.pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
         assert client.refused("remote", port)[1].startswith("relay: the relay cannot take this now")
         said = one.ctl("kill", "alice", "--reason", "full")
-        assert "it is done, but the audit row waits" in said
+        assert "done, but the audit row is not written yet" in said
         assert "the administrator" in client.gone()
         resource.prlimit(one.pid, resource.RLIMIT_FSIZE, unlimited)
         assert one.wait_row("connection.killed", person="alice")["why"] == "full"

@@ -1,4 +1,4 @@
-"""`relayctl audit archive`: old rows move out of the database into files that prove themselves."""
+"""`relayctl audit archive`: moves old rows from the database to verifiable archive files."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""`relayctl audit`: search what happened, follow it, tell the story behind an id."""
+"""`relayctl audit`: search, tail and show."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import click
 from relay.cli import Context
 from relay.cli.audit import live_view, table, text, verify
 from relay.cli.audit.archive import archive
-from relay.cli.audit.options import filters, question, zone_of
+from relay.cli.audit.options import filters, query_from_options, zone_of
 from relay.cli.audit.report import digest, report
 from relay.cli.output import json_option, progress
 from relay.core import ids
@@ -23,20 +23,19 @@ from relay.core.audit.row_json import clock
 from relay.core.audit.usage_totals import BY
 from relay.core.escape import escape
 from relay.errors import InputRejected, RelayError
-from relay.review import group_by as grouping
-from relay.review import search as searching
 from relay.review import tail as following
-from relay.review import timeline as telling
 from relay.review.full_log import FullLog
+from relay.review.group_by import ORDERS, group_rows
+from relay.review.search import search_log
+from relay.review.timeline import Texts, build_timeline, snapshot_texts
 from relay.store.archive.archive_reader import ArchiveReader
 from relay.store.reader import AuditReader
 from relay.store.writer import FILE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_TIMEZONE = re.compile(r"""^timezone:[ \t]+(["']?)([A-Za-z0-9._/+-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 _VERSION = re.compile(r"[0-9a-f]{4,64}")  # of a policy; it becomes a file's name here
 USUAL_LIMIT = 100  # lines: some screens
-_LATE_SECONDS = 60  # strangers' counters are written every ten; a disk may be slow
+_LATE_SECONDS = 60  # attempt counters are written every ten; a disk may be slow
 
 
 @click.group()
@@ -62,7 +61,7 @@ audit.add_command(verify.rows)
 @click.option("--limit", type=click.IntRange(1, 1_000_000), help="The newest so many: 100 unless said.")
 @click.option("--group-by", "by", type=click.Choice(BY), help="Sums instead of lines: who did how much.")
 @click.option("--top", type=click.IntRange(1, 1_000_000), help="With --group-by: the first so many groups.")
-@click.option("--order", type=click.Choice(grouping.ORDERS), help="With --group-by: most of this first.")
+@click.option("--order", type=click.Choice(ORDERS), help="With --group-by: most of this first.")
 @click.option("--format", "shape", type=click.Choice(["table", "json", "csv"]), help="table unless said.")
 @json_option
 @click.pass_obj
@@ -78,7 +77,7 @@ def search(
     as_json: bool,
     **asked: str | None,
 ) -> int:
-    """List what happened, newest last, or with --group-by what it comes to.
+    """List events, newest last, or with --group-by their totals.
 
     A forward is one line from opening to end. Times without an offset are in the site's time zone. In sums a forward
     counts where it was opened, its bytes and its time where it ended.
@@ -90,21 +89,21 @@ def search(
       relayctl audit search --since 30d --group-by person --top 10 --order bytes
     """
     if as_json and shape not in (None, "json"):
-        raise click.UsageError(f"--json and --format {shape} are two shapes; leave one out")
+        raise click.UsageError(f"--json and --format {shape} exclude each other")
     if by is None and (top is not None or order):
-        raise click.UsageError(f"{'--top' if top else '--order'} is about groups; add --group-by person")
+        raise click.UsageError(f"{'--top' if top else '--order'} needs --group-by, such as --group-by person")
     if by is not None and limit is not None:
         raise click.UsageError("--limit counts lines, and --group-by has none; --top counts groups")
     shape = "json" if as_json else shape or "table"
     site = context.site()
     zone = zone_of(site.path)
-    wanted = question(asked, zone)
+    query = query_from_options(asked, zone)
     with _log(site.state) as rows:
         if by is not None:
             with progress("adding up") as advance:
-                sums = grouping.groups(
+                sums = group_rows(
                     rows,
-                    wanted,
+                    query,
                     by,
                     day=lambda us: clock(us, zone)[:10],
                     order=order or "",
@@ -112,13 +111,13 @@ def search(
                     progress=advance,
                 )
             if not sums.count:
-                raise _nothing(rows, wanted)
-            table.groups(sums, by, shape, zone)
+                raise _no_rows(rows, query)
+            table.print_groups(sums, by, shape, zone)
             return 0
-        found = searching.search(rows, wanted, limit or USUAL_LIMIT)
+        found = search_log(rows, query, limit or USUAL_LIMIT)
         if not found:
-            raise _nothing(rows, wanted)
-    table.entries(found, shape, zone)
+            raise _no_rows(rows, query)
+    table.print_results(found, shape, zone)
     if shape == "table" and len(found) == (limit or USUAL_LIMIT):
         click.echo(f"the newest {len(found)}; --limit asks for more", err=True)
     return 0
@@ -142,14 +141,14 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **asked: 
     """
     site = context.site()
     zone = zone_of(site.path)
-    wanted = question(asked, zone)
+    query = query_from_options(asked, zone)
     with _log(site.state) as rows:
         head = rows.head()
         show = live_view.printer(zone, as_json)
-        for row in following.newest(rows, wanted, lines):
+        for row in following.newest(rows, query, lines):
             show(row)
         if follow:
-            for row in following.follow(rows, wanted, head, time.sleep):
+            for row in following.follow(rows, query, head, time.sleep):
                 show(row)
     return 0
 
@@ -159,7 +158,7 @@ def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **asked: 
 @json_option
 @click.pass_obj
 def show(context: Context, /, id: str, as_json: bool) -> int:
-    """Tell the story behind an id: of a connection, a forward, a refusal, or one that a stranger was told.
+    """Show the timeline of an id: of a connection, a forward, a refusal, or a failed log-in.
 
     \b
     Example:
@@ -168,15 +167,15 @@ def show(context: Context, /, id: str, as_json: bool) -> int:
     site = context.site()
     with _log(site.state) as rows:
         asked = id.strip()[:200].encode(errors="replace").decode()  # the log holds nothing that is not UTF-8
-        story = telling.story(rows, asked, lambda version: _texts(site.state, version))
-        if story is None:
-            raise _unknown(rows, id.strip())
+        timeline = build_timeline(rows, asked, lambda version: _texts(site.state, version))
+        if timeline is None:
+            raise _unknown_id(rows, id.strip())
     if as_json:
-        click.echo(json.dumps(text.story_json(story), indent=2))
-    elif story.rows:
-        text.tell(story, zone_of(site.path))
+        click.echo(json.dumps(text.timeline_json(timeline), indent=2))
+    elif timeline.rows:
+        text.print_timeline(timeline, zone_of(site.path))
     else:
-        text.tell_stranger(story, zone_of(site.path))
+        text.print_attempts(timeline, zone_of(site.path))
     return 0
 
 
@@ -187,27 +186,27 @@ def _log(state: Path) -> Iterator[FullLog]:
         yield FullLog(reader, ArchiveReader(state))
 
 
-# ---- when there is no answer
+# ---- no result
 
 
-def _nothing(rows: FullLog, question: AuditQuery) -> RelayError:
-    if question.person:
+def _no_rows(rows: FullLog, query: AuditQuery) -> RelayError:
+    if query.person:
         import difflib
 
         persons = rows.persons()
-        if question.person not in persons:
-            near = difflib.get_close_matches(question.person, persons, n=1)
+        if query.person not in persons:
+            near = difflib.get_close_matches(query.person, persons, n=1)
             return RelayError(
-                f"the audit log knows no person {question.person[:40]!r}",
-                f"did you mean {near[0]!r}?" if near else "relayctl list-keys shows who there is",
+                f"the audit log has no person {query.person[:40]!r}",
+                f"did you mean {near[0]!r}?" if near else "relayctl list-keys lists the persons",
             )
     hint = "Remove an option to widen the search."
-    if question.since is not None and question.until is not None and question.since >= question.until:
+    if query.since is not None and query.until is not None and query.since >= query.until:
         hint = "--since is not before --until"
     return RelayError("No matching rows.", hint)
 
 
-def _unknown(rows: FullLog, id: str) -> RelayError:
+def _unknown_id(rows: FullLog, id: str) -> RelayError:
     shown = escape(id, 40)
     near = rows.nearest(id.lower())
     try:
@@ -215,21 +214,21 @@ def _unknown(rows: FullLog, id: str) -> RelayError:
     except InputRejected as error:
         hint = error.hint
     else:
-        hint = f"it was made at {made} UTC, if it is one of this relay's"
+        hint = f"if this relay made it, that was at {made} UTC"
         if abs(time.time() - ids.made_at(ids.parse(id)) / 1e6) < _LATE_SECONDS:
-            hint += "; a stranger's id is known here after some seconds: try again"
+            hint += "; the id of a failed log-in is known here after some seconds: try again"
     if near:
         hint += f"; the nearest is {escape(near)}: relayctl audit show {escape(near)}"
-    return RelayError(f"nothing is known of {shown}", hint)
+    return RelayError(f"the audit log has no id {shown}", hint)
 
 
-def _texts(state: Path, version: str) -> telling.Texts | None:
-    """The files of an applied policy version, None when they were not kept or may not be read."""
+def _texts(state: Path, version: str) -> Texts | None:
+    """The files of an applied policy version, None when they were not kept or cannot be read."""
     if not _VERSION.fullmatch(version):
         return None
     try:
         with (state / "applied" / "history" / f"{version}.jsonl").open(encoding="utf-8", errors="replace") as lines:
-            return telling.history(lines)
+            return snapshot_texts(lines)
     except OSError:
         return None
 

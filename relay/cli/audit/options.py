@@ -1,4 +1,4 @@
-"""What does somebody ask of the audit log at the command line? Options to a `Question`, and the site's time zone."""
+"""The filter options of `audit search` and `tail`, turned into a query; the site's time zone."""
 
 import re
 import time
@@ -27,27 +27,27 @@ def filters(command: _Command) -> _Command:
     for option in reversed(
         (
             click.option("--person", default="", metavar="NAME", help="Of this person."),
-            click.option("--key", default="", metavar="SHA256:...", help="By this key, or those that begin so."),
+            click.option("--key", default="", metavar="SHA256:...", help="By this key, or keys that begin with it."),
             click.option("--target", default="", metavar="TARGET", help="Name, address, or either with :PORT."),
             click.option("--from", "client", default="", metavar="CIDR", help="From clients in this network."),
             click.option("--to", default="", metavar="CIDR", help="To addresses in this network."),
             click.option("--since", default="", metavar="TIME", help="7d, 2h, yesterday, 2026-10-01T08:00 ..."),
             click.option("--until", default="", metavar="TIME", help="Before this time; a day is included."),
-            click.option("--verdict", type=click.Choice(["allowed", "denied"]), help="Only what was."),
+            click.option("--verdict", type=click.Choice(["allowed", "denied"]), help="Only allowed or only denied."),
             click.option("--event", default="", metavar="NAME", help="Only this event, like forward.denied."),
-            click.option("--text", default="", metavar="TEXT", help="With this text in it, A and a alike."),
+            click.option("--text", default="", metavar="TEXT", help="With this text, upper or lower case."),
         )
     ):
         command = option(command)
     return command
 
 
-def question(given: Mapping[str, str | None], zone: tzinfo) -> AuditQuery:
-    """The question that these options ask; times without an offset are in `zone`. Raises click's UsageError."""
+def query_from_options(given: Mapping[str, str | None], zone: tzinfo) -> AuditQuery:
+    """The query of these options; times without an offset are in `zone`. Raises click's UsageError."""
     asked = {key: value or "" for key, value in given.items()}
     for key, value in asked.items():
         if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise click.UsageError(f"what is asked for with --{key} is not UTF-8; no row of the log has such a text")
+            raise click.UsageError(f"--{key} is not UTF-8; no row of the log has such a text")
     now = time.time_ns() // 1000
     if asked["event"] and asked["event"] not in NAMES:
         import difflib
@@ -88,7 +88,7 @@ def _target(text: str) -> tuple[str, Any, int | None]:
     if colon and digits.isascii() and digits.isdigit() and (":" not in host or host.endswith("]")):
         bare, port = host.strip("[]"), int(digits)
         if port > 65535:
-            raise click.BadParameter(f"{port} is no port", param_hint="--target")
+            raise click.BadParameter(f"{port} is not a port", param_hint="--target")
     try:
         address = ip_address(bare)
     except ValueError:
@@ -103,12 +103,12 @@ def _network(text: str, option: str) -> Network | None:
         return ip_network(text, strict=False)
     except ValueError:
         raise click.BadParameter(
-            f"{text[:60]!r} is no address or network, like 203.0.113.0/24", param_hint=option
+            f"{text[:60]!r} is not an address or network such as 203.0.113.0/24", param_hint=option
         ) from None
 
 
 def zone_of(site: Path) -> tzinfo:
-    """The site's time zone, by a scan that a broken site cannot stop; UTC, said aloud, when it cannot be read."""
+    """The site's time zone, found even in a broken site; UTC, with a message, when it cannot be read."""
     try:
         text = (site / "relay.yaml").read_text("utf-8", "replace")[: 1 << 20]
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`relayctl audit report` and `digest`: what a window of the log adds up to, as a page or as some lines of news."""
+"""`relayctl audit report` and `digest`: the summary of a window as a page or as lines of news."""
 
 import contextlib
 import itertools
@@ -34,55 +34,55 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _MINUTE = 60_000_000
-_STEP = 120  # minutes of strangers' counts asked for at once: at most 81 rows each, and one answer holds 10,000
-_OURS = 4096  # bytes at a file's beginning among which a page of ours says what it is
-_TRIES = 3  # archiving lets rows go once in minutes
-_SAID = 500  # rows between two looks at how far it is
+_STEP = 120  # minutes of attempt counts in one query: at most 81 rows each, and one result holds 10,000
+_HEAD_BYTES = 4096  # at a file's beginning: MARK is in them if an earlier call wrote the file
+_TRIES = 3  # archiving deletes rows every few minutes at most
+_PROGRESS_ROWS = 500  # rows between two updates of the progress bar
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a window of a site's log adds up to, and what the site holds."""
+class _Analysis:
+    """The summary of a window of a site's log, and the items of the site."""
 
     site: "Site"
-    account: "ActivitySummary"
+    summary: "ActivitySummary"
     past: "SeenItems"
-    holdings: "tuple[SiteItem, ...] | None"  # None: what is applied cannot be read
+    holdings: "tuple[SiteItem, ...] | None"  # None: the running configuration cannot be read
     policy: str
     node: str
 
     @property
-    def young(self) -> bool:
+    def is_log_new(self) -> bool:
         return not self.past.persons
 
 
-def _window(command: _Command) -> _Command:
+def _until_option(command: _Command) -> _Command:
     until = click.option("--until", default="now", metavar="TIME", help="Up to this time; a day is included.")
     return until(command)
 
 
-def _verification(command: _Command) -> _Command:
+def _verify_option(command: _Command) -> _Command:
     verify = click.option("--verify/--no-verify", default=True, help="Whether the log is verified first, as a whole.")
     return verify(command)
 
 
-def _language(command: _Command) -> _Command:
+def _language_option(command: _Command) -> _Command:
     lang = click.option("--lang", default="en", type=click.Choice(["en", "zh"]), help="English or Chinese.")
     return lang(command)
 
 
 @click.command()
 @click.option("--since", default="30d", show_default=True, metavar="TIME", help="From this time on: 7d, 2026-10-01 ...")
-@_window
+@_until_option
 @click.option("--out", default="report.html", show_default=True, metavar="FILE", help="Where to; - is stdout.")
-@_language
-@_verification
+@_language_option
+@_verify_option
 @click.pass_obj
 def report(context: Context, /, *, since: str, until: str, out: str, lang: str, verify: bool) -> int:
     """Make a page of who reached what: charts, what is new, what is unused.
 
-    One file of HTML for any browser: it asks nobody for anything, opens offline, prints, and can be read on a
-    telephone. It holds names, addresses and times of everybody: mode 0600. A page that an earlier call made is
+    One HTML file for any browser: it requests nothing, opens offline, prints, and can be read on a phone. It holds
+    everyone's names, addresses and times: mode 0600. A page that an earlier call made is
     replaced, any other file is not. The charts need the extra `report`.
 
     \b
@@ -105,44 +105,47 @@ def report(context: Context, /, *, since: str, until: str, out: str, lang: str, 
     from relay.review.unused_items import unused_items
 
     target = None if out == "-" else _target(Path(out))
-    look = _look(context, since, until)
-    account, proof = look.account, _proof(look.site) if verify else ()
-    findings = ReportData(
-        account,
-        [_addressed(context, item) for item in digest_items(account, look.past, look.holdings or (), _faults(proof))],
-        None if look.holdings is None else unused_items(look.holdings, account, look.past),
-        str(look.site.path),
-        look.node,
-        look.policy,
+    analysis = _analyse(context, since, until)
+    summary, verification = analysis.summary, _verify(analysis.site) if verify else ()
+    data = ReportData(
+        summary,
+        [
+            _with_site(context, item)
+            for item in digest_items(summary, analysis.past, analysis.holdings or (), _faults(verification))
+        ],
+        None if analysis.holdings is None else unused_items(analysis.holdings, summary, analysis.past),
+        str(analysis.site.path),
+        analysis.node,
+        analysis.policy,
         time.time_ns() // 1000,
-        proof,
-        is_log_new=look.young,
+        verification,
+        is_log_new=analysis.is_log_new,
     )
-    made = page(findings, lang)
+    html = page(data, lang)
     if target is None:
-        click.echo(made, nl=False)
+        click.echo(html, nl=False)
         return 0
-    _write(target, made.encode())
-    click.echo(f"{target}: {account.total.opened} forwards of {len(account.persons)} people", err=True)
+    _write(target, html.encode())
+    click.echo(f"{target}: {summary.total.opened} forwards of {len(summary.persons)} people", err=True)
     return 0
 
 
 @click.command()
 @click.option("--since", default="7d", show_default=True, metavar="TIME", help="From this time on: 1d, yesterday ...")
-@_window
-@_language
-@_verification
+@_until_option
+@_language_option
+@_verify_option
 @click.option("--exit-code", is_flag=True, help="Exit status 1 when there is news.")
 @json_option
 @click.pass_obj
 def digest(
     context: Context, /, *, since: str, until: str, lang: str, verify: bool, exit_code: bool, as_json: bool
 ) -> int:
-    """Tell the news of a window in some lines, for cron; nothing when there is none.
+    """Print the news of a window in a few lines, for cron; nothing when there is none.
 
-    News is what was not so before: a person, a key, the network it comes from, a target, a client program; many
+    News is anything not seen before: a person, a key, the network it comes from, a target, a client program; many
     denials, scans, penalties, revocations, zones that broke, what ends within 14 days, and faults of the log itself.
-    Below each line stands the command that tells more; what somebody should look at today begins with "!".
+    Below each line is the command that shows more; lines that need attention today begin with "!".
 
     \b
     Example:
@@ -154,29 +157,32 @@ def digest(
     from relay.review.report.translations import Translator
 
     say = Translator(lang)
-    look = _look(context, since, until)
-    faults = _faults(_proof(look.site)) if verify else ()
-    items = [_addressed(context, item) for item in digest_items(look.account, look.past, look.holdings or (), faults)]
+    analysis = _analyse(context, since, until)
+    faults = _faults(_verify(analysis.site)) if verify else ()
+    items = [
+        _with_site(context, item)
+        for item in digest_items(analysis.summary, analysis.past, analysis.holdings or (), faults)
+    ]
     if as_json:
         shown = [{"kind": one.kind, "grave": one.grave, "text": one.text(say), "command": one.command} for one in items]
-        print_json({"since": look.account.window.since, "until": look.account.window.until, "news": shown})
+        print_json({"since": analysis.summary.window.since, "until": analysis.summary.window.until, "news": shown})
     elif items:
-        window = look.account.window
+        window = analysis.summary.window
         since, until = local_minute(window.since, window.zone), local_minute(window.until, window.zone)
-        click.echo(say(HEADING).format(node=escape(look.node), since=since, until=until, zone=window.zone))
+        click.echo(say(HEADING).format(node=escape(analysis.node), since=since, until=until, zone=window.zone))
         for item in items:
-            told = item.text(say)
-            click.echo(click.style(f"! {told}", fg="red") if item.grave else f"  {told}")
+            text = item.text(say)
+            click.echo(click.style(f"! {text}", fg="red") if item.grave else f"  {text}")
             click.echo(f"      {escape(item.command, 400)}")
     return 1 if items and exit_code else 0
 
 
-# ---- looking
+# ---- reading
 
 
-def _look(context: Context, since: str, until: str) -> _Look:
-    """Walk the window. Raises RelayError when there is nothing in the log at all."""
-    from relay.review.activity_collector import gather
+def _analyse(context: Context, since: str, until: str) -> _Analysis:
+    """Read the window. Raises RelayError when the log is empty."""
+    from relay.review.activity_collector import collect_activity
     from relay.review.activity_summary import HOUR, ReportSpan
     from relay.review.first_seen import SeenItems
     from relay.review.time_expression import instant
@@ -193,7 +199,7 @@ def _look(context: Context, since: str, until: str) -> _Look:
         raise click.UsageError(f"{error.what}; {error.hint}") from None
     if window.since >= window.until:
         raise click.UsageError("--since is not before --until, or it is yet to come")
-    holdings, names, policy = _held(site)
+    holdings, names, policy = _running_items(site)
     with AuditReader(site.state / FILE) as reader, progress("reading the audit log") as advance:
         for _ in range(_TRIES):
             base = reader.base()[0]
@@ -206,7 +212,7 @@ def _look(context: Context, since: str, until: str) -> _Look:
             past = SeenItems()
             for habit in reader.habits(rows.edge):
                 past.meet(habit.fields, habit.last, denied=habit.denied)
-            account = gather(
+            summary = collect_activity(
                 rows.walk(advance),
                 window,
                 past,
@@ -217,18 +223,18 @@ def _look(context: Context, since: str, until: str) -> _Look:
             if reader.base()[0] == base:  # else rows went into an archive meanwhile, maybe before they were read
                 break
     assert first is not None
-    return _Look(site, account, past, holdings, policy, first.node)
+    return _Analysis(site, summary, past, holdings, policy, first.node)
 
 
 class _Rows:
-    """The rows of a window, and those it is compared with: all of the database, archives as far as the window goes."""
+    """The rows of a window and the older rows of the database; rows of archives as far as the window goes."""
 
     def __init__(self, reader: "AuditReader", archives: "ArchiveReader", window: "ReportSpan") -> None:
         self._reader, self._archives = reader, archives
         self._base, self._head = reader.base()[0], reader.head()
         self.edge = reader.edge(window.since)
         self.first = next(iter(reader.after(self._base, 1)), None)
-        self._old = -1  # row of the archives behind which the window may begin; -1: none of theirs is in it
+        self._old = -1  # the archived row behind which the window may begin; -1: no archived row is in it
         if self._base and self.edge <= self._base:
             kept = [entry for entry in archives.entries() if entry.kept and entry.until >= window.since]
             if kept and kept[0].first <= self._base:
@@ -236,11 +242,11 @@ class _Rows:
                 self.first = next(archives.walk(self._old, self._base), self.first)
 
     def walk(self, advance: Callable[[float], None]) -> "Iterator[Row]":
-        """Those of the window, and some older ones; `advance` is told the share that is done."""
+        """The rows of the window, and some older ones; `advance` is called with the share done."""
         start = self._old if self._old >= 0 else self.edge
         old = self._archives.walk(self._old, self._base) if self._old >= 0 else iter(())
         for row in itertools.chain(old, self._reader.walk(max(self.edge, self._base), self._head)):
-            if row.seq % _SAID == 0:
+            if row.seq % _PROGRESS_ROWS == 0:
                 advance((row.seq - start) / max(self._head - start, 1))
             yield row
 
@@ -251,8 +257,8 @@ def _attempts(reader: "AuditReader", window: "ReportSpan") -> "list[Attempts]":
     return list(itertools.chain.from_iterable(reader.strangers(at, min(at + _STEP - 1, last)) for at in steps))
 
 
-def _held(site: "Site") -> "tuple[tuple[SiteItem, ...] | None, dict[tuple[str, str], str], str]":
-    """What is applied holds, what it calls places, and its version; nothing where it cannot be read, which is said."""
+def _running_items(site: "Site") -> "tuple[tuple[SiteItem, ...] | None, dict[tuple[str, str], str], str]":
+    """The items of the running configuration, names of places, its version; empty, with a message, on failure."""
     from relay.core.policy.policy import EMPTY
     from relay.site import diff
     from relay.site.site_items import holdings
@@ -270,19 +276,19 @@ def _held(site: "Site") -> "tuple[tuple[SiteItem, ...] | None, dict[tuple[str, s
     return holdings(applied.texts, policy, applied.keyring), names, policy.version
 
 
-def _proof(site: "Site") -> "tuple[DigestItem, ...]":
-    """What `audit verify` says, without keys and anchors from elsewhere."""
+def _verify(site: "Site") -> "tuple[DigestItem, ...]":
+    """The result of `audit verify` without keys and anchors from elsewhere."""
     from relay.cli.audit import verify
-    from relay.review.verification_text import verdicts
+    from relay.review.verification_text import verification_items
 
-    return verdicts(verify.prove(site, [], []))
-
-
-def _faults(proof: "Sequence[DigestItem]") -> "list[DigestItem]":
-    return [item for item in proof if item.kind == "fault"]
+    return verification_items(verify.verify_log(site, [], []))
 
 
-def _addressed(context: Context, item: "DigestItem") -> "DigestItem":
+def _faults(verification: "Sequence[DigestItem]") -> "list[DigestItem]":
+    return [item for item in verification if item.kind == "fault"]
+
+
+def _with_site(context: Context, item: "DigestItem") -> "DigestItem":
     """Commands name the site where it is not the usual one."""
     if not context.site_option or not item.command.startswith("relayctl "):
         return item
@@ -294,7 +300,7 @@ def _addressed(context: Context, item: "DigestItem") -> "DigestItem":
 
 
 def _target(path: Path) -> Path:
-    """Where the page goes. Raises RelayError when something else is there, before any work is done."""
+    """Where the page goes. Raises RelayError when the path holds any other file, before any work is done."""
     from relay.review.report.page import MARK
 
     try:
@@ -308,7 +314,7 @@ def _target(path: Path) -> Path:
     ours = False
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
         with contextlib.suppress(OSError), path.open("rb") as file:
-            ours = MARK.encode() in file.read(_OURS)
+            ours = MARK.encode() in file.read(_HEAD_BYTES)
     if not ours:
         raise RelayError(
             f"{path} is there already and is no page that you made with this command",

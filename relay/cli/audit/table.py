@@ -1,4 +1,4 @@
-"""How is what `audit search` found printed: as a table, as lines of JSON, or as CSV for a spreadsheet?"""
+"""Results of `audit search` as a table, as lines of JSON or as CSV."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ _GROUP = ("events", "forwards", "denied", "sent", "received", "duration", "first
 _NUMBER = re.compile(r"-?[0-9]+")
 
 
-def entries(found: Sequence[SearchResult], shape: str, zone: tzinfo) -> None:
+def print_results(found: Sequence[SearchResult], shape: str, zone: tzinfo) -> None:
     """Print entries in one of the shapes table, json, csv."""
     if shape == "json":
         for entry in found:
@@ -42,7 +42,7 @@ def entries(found: Sequence[SearchResult], shape: str, zone: tzinfo) -> None:
         )
 
 
-def groups(found: Groups, by: str, shape: str, zone: tzinfo) -> None:
+def print_groups(found: Groups, by: str, shape: str, zone: tzinfo) -> None:
     """Print groups likewise; the table ends with what all groups come to."""
     shown = [group.as_json(by) for group in found.shown]
     if shape == "json":

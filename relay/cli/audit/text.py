@@ -1,4 +1,4 @@
-"""How do audit rows, entries and stories read, on a terminal and for programs?"""
+"""Audit rows, search results and timelines as text and JSON."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def dated(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
-    """One row as one line on stdout."""
+    """Print one row as one line."""
     if as_json:
         click.echo(json.dumps(flat(row)))
         return
@@ -75,10 +75,10 @@ def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
     click.echo(click.style(line, fg=colour) if colour else line)  # echo leaves colours out where no terminal is
 
 
-def tell(story: Timeline, zone: tzinfo) -> None:
-    """The story of a connection or an event on stdout."""
+def print_timeline(timeline: Timeline, zone: tzinfo) -> None:
+    """Print the timeline of a connection or an event."""
     fields: dict[str, Any] = {}
-    for row in story.rows:
+    for row in timeline.rows:
         fields.update((key, value) for key, value in row.event.fields.items() if value is not None)
     if fields.get("connection"):
         expires = fields.get("expires")
@@ -95,70 +95,70 @@ def tell(story: Timeline, zone: tzinfo) -> None:
             click.echo(f"{name:<11} {'-' if value in (None, '') else escape(str(value))}")
         click.echo()
     click.echo(f"times are {zone}")
-    for row in story.rows:
-        mark = ">" if row.seq in story.chosen else " "
+    for row in timeline.rows:
+        mark = ">" if row.seq in timeline.chosen else " "
         click.echo(f"{mark} {clock(row.event.time, zone)} {log_lines.line(row.event)}")
-    for rule in story.rules:
+    for rule in timeline.rules:
         place = f" at {escape(rule.at)}" if rule.at else ""
         click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")
         for line in rule.text.splitlines() or ["(the files of that version were not kept)"]:
             click.echo(f"    {escape(line, 500)}")
-    for version, reason in _ruleless(story):
-        click.echo(f"\npolicy {escape(version)} was law, and no rule of it decided: {escape(reason)}")
+    for version, reason in _ruleless(timeline):
+        click.echo(f"\npolicy {escape(version)} was in force, and no rule of it decided: {escape(reason)}")
 
 
-def _ruleless(story: Timeline) -> list[tuple[str, str]]:
+def _ruleless(timeline: Timeline) -> list[tuple[str, str]]:
     """Policy version and reason of each denial that no rule decided."""
-    shown = [row.event for row in story.rows if not story.chosen or row.seq in story.chosen]
+    shown = [row.event for row in timeline.rows if not timeline.chosen or row.seq in timeline.chosen]
     denied = [event.fields for event in shown if event.name == "forward.denied" and not event.fields.get("rule")]
     return sorted({(str(fields["policy"]), str(fields.get("reason"))) for fields in denied if fields.get("policy")})
 
 
-def tell_stranger(story: Timeline, zone: tzinfo) -> None:
-    """What is known of a stranger's reference id, on stdout."""
-    if story.exact is not None:
-        one = story.exact
-        click.echo(f"a stranger from {escape(one.prefix)} was told {escape(story.id)}: {escape(one.kind)}")
-        click.echo(f"in the minute of {clock(one.minute * 60_000_000, zone)[:16]} ({zone}): {one.count} times")
-        if one.fingerprint:
-            click.echo(f"the key it offered last: {escape(one.fingerprint)}")
+def print_attempts(timeline: Timeline, zone: tzinfo) -> None:
+    """Print the recorded attempts for a reference id of an unauthenticated client."""
+    if timeline.exact is not None:
+        attempt = timeline.exact
+        click.echo(
+            f"unauthenticated client from {escape(attempt.prefix)}, id {escape(timeline.id)}: {escape(attempt.kind)}"
+        )
+        click.echo(f"in the minute of {clock(attempt.minute * 60_000_000, zone)[:16]} ({zone}): {attempt.count} times")
+        if attempt.fingerprint:
+            click.echo(f"the key it offered last: {escape(attempt.fingerprint)}")
             click.echo("  to let that key in: relayctl add-key PERSON FILE, with the file from its owner")
-        if one.login:
-            length, _, digest = one.login.partition("/")
-            click.echo(
-                f"the login name: {escape(length)} bytes, hash {escape(digest)} (names of strangers are not kept)"
-            )
+        if attempt.login:
+            length, _, digest = attempt.login.partition("/")
+            click.echo(f"the login name: {escape(length)} bytes, hash {escape(digest)} (the name itself is not stored)")
         return
-    click.echo(f"{escape(story.id)} is no row; strangers are counted, and only each count's last id is kept")
-    click.echo(f"what strangers did around {clock(ids.made_at(story.id), zone)[:19]} ({zone}):")
+    click.echo(f"{escape(timeline.id)} is no row; failed log-ins are counted, with the last id of each count")
+    click.echo(f"failed log-ins around {clock(ids.made_at(timeline.id), zone)[:19]} ({zone}):")
     table(
         ["minute", "from", "what", "times", "last key", "last login", "last id"],
         [
             [
-                clock(one.minute * 60_000_000, zone)[:16],
-                one.prefix,
-                one.kind,
-                one.count,
-                one.fingerprint,
-                one.login,
-                one.reference,
+                clock(attempt.minute * 60_000_000, zone)[:16],
+                attempt.prefix,
+                attempt.kind,
+                attempt.count,
+                attempt.fingerprint,
+                attempt.login,
+                attempt.reference,
             ]
-            for one in story.minute
+            for attempt in timeline.minute
         ],
     )
 
 
-def story_json(story: Timeline) -> dict[str, Any]:
-    """A story for programs."""
-    attempts = (story.exact,) if story.exact else story.minute
+def timeline_json(timeline: Timeline) -> dict[str, Any]:
+    """A timeline as JSON."""
+    attempts = (timeline.exact,) if timeline.exact else timeline.minute
     keys = ("minute", "prefix", "kind", "count", "reference", "fingerprint", "login")
     return {
-        "id": story.id,
-        "chosen": list(story.chosen),
-        "rows": [flat(row) for row in story.rows],
+        "id": timeline.id,
+        "chosen": list(timeline.chosen),
+        "rows": [flat(row) for row in timeline.rows],
         "rules": [
-            {"policy": rule.version, "rule": rule.rule, "at": rule.at, "text": rule.text} for rule in story.rules
+            {"policy": rule.version, "rule": rule.rule, "at": rule.at, "text": rule.text} for rule in timeline.rules
         ],
-        "strangers": [{key: getattr(one, key) for key in keys} for one in attempts],
-        "exact": story.exact is not None,
+        "strangers": [{key: getattr(attempt, key) for key in keys} for attempt in attempts],
+        "exact": timeline.exact is not None,
     }

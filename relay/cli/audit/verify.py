@@ -1,4 +1,4 @@
-"""`relayctl audit verify`, `anchor` and `rows`: is the log what was written, all of it, and by this relay?"""
+"""`relayctl audit verify`, `anchor` and `rows`: integrity, completeness and authenticity of the log."""
 
 import sys
 import time
@@ -40,10 +40,10 @@ _STEP = 5000  # rows between two looks at the progress bar: some twenty a second
 def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *, copy: bool, as_json: bool) -> int:
     """Prove that the audit log was not changed, that nothing is missing, and that this relay wrote it.
 
-    Three answers, each with the first row that speaks against it. Without --key the signatures can only be compared
-    with each other; what was kept elsewhere, the first public key and an anchor now and then, finds what somebody with
-    root could make fit. A key that a restored backup or a lost key brought is given with a --key of its own. Archives
-    are read too. Exit status 1 for any fault.
+    Three results, each with the first row that contradicts it. Without --key the signatures can only be compared with
+    each other. The first public key and an occasional anchor, kept elsewhere, reveal changes that root could conceal.
+    Give a --key of its own for each key that a restored backup or a lost key brought. Archives are read too. Exit
+    status 1 for any fault.
 
     \b
     Example:
@@ -51,12 +51,12 @@ def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *
     """
     site = context.site()
     given = [key for text in keys for key in _keys(text)]
-    proof = prove(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
+    result = verify_log(site, given, [one for text in lines for one in _anchors(text)], copy=copy)
     if as_json:
-        print_json(proof.as_json())
+        print_json(result.as_json())
     else:
-        _tell(proof)
-    return 0 if proof.good else 1
+        _print_result(result)
+    return 0 if result.good else 1
 
 
 @click.command()
@@ -65,8 +65,9 @@ def verify(context: Context, /, keys: tuple[str, ...], lines: tuple[str, ...], *
 def anchor(context: Context, /, as_json: bool) -> int:
     """Print the newest row of the audit log as one short line, to be kept elsewhere.
 
-    In a mail, in git, on paper: `audit verify --anchor LINE` then finds whatever was changed or removed since, though
-    all signatures were made to fit. `audit: {anchors: FILE}` (or syslog) in relay.yaml writes one for each checkpoint.
+    In a mail, in git, on paper: `audit verify --anchor LINE` then finds every row changed or removed since, even if
+    all signatures were forged to match. `audit: {anchors: FILE}` (or syslog) in relay.yaml writes one for each
+    checkpoint.
 
     \b
     Example:
@@ -94,7 +95,7 @@ def anchor(context: Context, /, as_json: bool) -> int:
 def rows(context: Context, /, after: int) -> int:
     """Print every row as its hash covers it: the hash, a tab, and its canonical text.
 
-    For who wants to verify the log without this program: docs/audit.md does it with sha256sum and openssl.
+    To verify the log without this program: docs/audit.md does it with sha256sum and openssl.
 
     \b
     Example:
@@ -151,7 +152,7 @@ def _file(text: str) -> str | None:
 # ---- reading
 
 
-def prove(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> VerificationResult:
+def verify_log(site: Site, keys: list[str], given: list[Anchor], *, copy: bool = False) -> VerificationResult:
     """Read the whole log of a site, archives first: the three verdicts, with progress on a terminal."""
     from relay.core.audit.log_verifier import LogVerifier
     from relay.review.verify_log import ArchivePart, beside_archives, read
@@ -240,27 +241,27 @@ def _progress(rows: int) -> Iterator[Callable[[Iterator[Line]], Iterator[Line]]]
 # ---- telling
 
 
-def _tell(proof: VerificationResult) -> None:
-    if not proof.last:
+def _print_result(result: VerificationResult) -> None:
+    if not result.last:
         click.echo("the audit log has no row yet")
     else:
-        click.echo(f"rows {proof.first} to {proof.last}, the newest of {_clock(proof.time)}")
+        click.echo(f"rows {result.first} to {result.last}, the newest of {_clock(result.time)}")
     for name, means, verdict in (
-        ("integrity", "no row was changed", proof.integrity),
-        ("completeness", "no row is missing", proof.completeness),
-        ("authenticity", "this relay wrote it", proof.authenticity),
+        ("integrity", "no row was changed", result.integrity),
+        ("completeness", "no row is missing", result.completeness),
+        ("authenticity", "this relay wrote it", result.authenticity),
     ):
         _tell_verdict(name, means, verdict)
-    for line in proof.lineages:
+    for line in result.lineages:
         given = ", as you gave it" if line.given else ""
         reason = f" ({line.reason})" if line.reason else ""
         click.echo(f"key       {line.key} from row {line.seq}{reason}: {line.epochs} checkpoints{given}")
-    if proof.sealed:
-        click.echo(f"sealed    up to row {proof.sealed}, {_clock(proof.sealed_time)}")
-    if proof.last and proof.unsealed:
-        click.echo(f"          not yet sealed: {_rows(proof.unsealed)}")
-    if proof.anchored:
-        click.echo(f"anchored  up to row {proof.anchored}")
+    if result.sealed:
+        click.echo(f"sealed    up to row {result.sealed}, {_clock(result.sealed_time)}")
+    if result.last and result.unsealed:
+        click.echo(f"          not yet sealed: {_rows(result.unsealed)}")
+    if result.anchored:
+        click.echo(f"anchored  up to row {result.anchored}")
 
 
 def _tell_verdict(name: str, means: str, verdict: VerificationAnswer) -> None:

@@ -76,13 +76,13 @@ def _foresee(site: "Site", *, as_json: bool) -> int:
         else:
             click.echo("nothing would be applied; what was applied before would go on", err=True)
         return 1
-    there = open_sessions.ask(site, {"do": "connections"})
-    judge = impact.law(site, compiled.policy, compiled.settings, found.keys)
-    ended = list(impact.foreseen(there, judge))
+    there = open_sessions.query(site, {"do": "connections"})
+    judge = impact.candidate_authorizer(site, compiled.policy, compiled.settings, found.keys)
+    ended = list(impact.impact_of_policy(there, judge))
     if as_json:
         silent = list(there.silent)
         print_json({"ok": True, "changed": changes, "cut": impact.as_json(ended), "silent_workers": silent})
     else:
-        impact.show(ended, there)
+        impact.print_impact(ended, there)
         click.echo("nothing was applied", err=True)
     return 0

@@ -83,8 +83,8 @@ def _show_dry_run(site: Site, condemned: tuple[KeyToRevoke, ...], *, as_json: bo
     if as_json:
         keys = [{"fingerprint": key.fingerprint, "person": key.person or None} for key in condemned]
         try:
-            there = open_sessions.ask(site, {"do": "connections"})
-            ended = list(impact.of_keys(there, [key.fingerprint for key in condemned]))
+            there = open_sessions.query(site, {"do": "connections"})
+            ended = list(impact.impact_of_keys(there, [key.fingerprint for key in condemned]))
             print_json({"keys": keys, "cut": impact.as_json(ended), "silent_workers": list(there.silent)})
         except RelayError as error:
             print_json({"keys": keys, "cut": None, "problem": error.what})  # not known is not nobody
@@ -93,8 +93,8 @@ def _show_dry_run(site: Site, condemned: tuple[KeyToRevoke, ...], *, as_json: bo
         whose = f" of {escape(key.person, 40)}" if key.person else ", which nobody has now"
         click.echo(f"would be revoked: {key.fingerprint}{whose}")
     try:
-        there = open_sessions.ask(site, {"do": "connections"})
-        impact.show(list(impact.of_keys(there, [key.fingerprint for key in condemned])), there)
+        there = open_sessions.query(site, {"do": "connections"})
+        impact.print_impact(list(impact.impact_of_keys(there, [key.fingerprint for key in condemned])), there)
     except RelayError as error:  # a revocation needs no relay that answers
         click.echo(f"who would be cut is not known: {error.what}", err=True)
     click.echo("nothing was revoked", err=True)

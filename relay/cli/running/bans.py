@@ -1,4 +1,4 @@
-"""`relayctl bans` and `unban`: sources with a slower welcome and frozen keys, and how to forgive them."""
+"""`relayctl bans` and `unban`: penalised sources and frozen keys."""
 
 import time
 from typing import Any
@@ -24,9 +24,9 @@ _WHY = {
 def bans(ctx: Context, as_json: bool) -> None:
     """List penalised sources and frozen keys.
 
-    A source is an IPv4 address or an IPv6 /64. Each connection that ends there without a proven key adds seconds, and
-    from a sum on the source is penalised: one connection at a time may still try. A source where a key was lately
-    proven never is. `penalties:` in relay.yaml says how many seconds, and whom nothing is held against. Keys are frozen
+    A source is an IPv4 address or an IPv6 /64. Each of its connections that ends without a log-in adds seconds; above a
+    threshold the source is penalised and may only try one connection at a time. A source with a recent log-in is never
+    penalised. `penalties:` in relay.yaml sets the seconds and the exempt sources. Keys are frozen
     after a scan where `scan_freeze` says so.
 
     \b
@@ -72,14 +72,14 @@ def bans(ctx: Context, as_json: bool) -> None:
 
 @click.command()
 @click.argument("names", metavar="[SOURCE|KEY|PERSON]...", nargs=-1)
-@click.option("--all", "everybody", is_flag=True, help="Forgive all of them.")
-@click.option("--reason", default="", help="Why; it stands in the audit log.")
+@click.option("--all", "everybody", is_flag=True, help="Lift all of them.")
+@click.option("--reason", default="", help="The reason, for the audit log.")
 @click.pass_obj
 def unban(ctx: Context, names: tuple[str, ...], everybody: bool, reason: str) -> None:
-    """Forgive sources that are penalised, and thaw frozen keys.
+    """Lift penalties of sources, and unfreeze keys.
 
-    SOURCE is an address, or what `relayctl bans` shows; what it gathered is forgotten, new failures count anew. KEY is
-    a fingerprint. Exit status 1 if one of them is not banned.
+    SOURCE is an address, or a source as `relayctl bans` shows it; its penalty points are cleared, new failures count
+    again. KEY is a fingerprint. Exit status 1 if one of them is not banned.
 
     \b
     Example:
@@ -89,7 +89,7 @@ def unban(ctx: Context, names: tuple[str, ...], everybody: bool, reason: str) ->
     from relay.serve import control_client
 
     if everybody == bool(names):
-        raise click.UsageError("say which, or --all")
+        raise click.UsageError("name sources or keys, or use --all")
     wanted = [_canonical(text) for text in names]
     question = {"do": "unban", "wanted": wanted, "all": everybody, "by": audit_actor.fields(why=reason)}
     answer = _answer(control_client.call(ctx.site(announce=True).state, question, timeout=10))
@@ -98,12 +98,12 @@ def unban(ctx: Context, names: tuple[str, ...], everybody: bool, reason: str) ->
     for one in answer["missing"]:
         click.echo(f"{escape(one, 80)} is not banned{_near(one, answer['known'])}", err=True)
     if everybody and not answer["lifted"]:
-        click.echo("nobody is banned")
+        click.echo("nothing is banned")
     raise SystemExit(1 if answer["missing"] else 0)
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: 42 s, 12 min, 3 h."""
+    """A span of time in one unit: 42 s, 12 min, 3 h."""
     for size, word in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {word}"
@@ -124,7 +124,7 @@ def _near(source: str, left: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(source, left, n=1)
-    return f"; did you mean {near[0]}?" if near else "; relayctl bans lists who is"
+    return f"; did you mean {near[0]}?" if near else "; see: relayctl bans"
 
 
 def _answer(answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`relayctl connections`: who is connected, and what flows."""
+"""`relayctl connections`: open connections and their traffic."""
 
 import json
 import shutil
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from relay.cli.running.open_sessions import OpenSessions
     from relay.site.locate import Site
 
-EVERY = 2.0  # seconds between two looks of --watch
+EVERY = 2.0  # seconds between two updates of --watch
 
 
 @click.command()
 @click.argument("who", metavar="[PERSON|KEY|ID]", required=False, default="")
-@click.option("--watch", is_flag=True, help="Look again every 2 s until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update every 2 s until Ctrl-C.")
 @json_option
 @click.pass_obj
 def connections(ctx: Context, who: str, watch: bool, as_json: bool) -> None:
-    """Show who is connected, and what flows.
+    """Show open connections and their traffic.
 
-    Each connection with person, client and key, and each of its forwards with target, bytes, rate and how long it
-    has been idle (to a second). Connections of earlier releases of the relay that still drain are among them. With a
-    person, a fingerprint or an id only what belongs to it; exit status 1 when that is nothing.
+    Lists each connection with person, client and key, and each of its forwards with target, bytes, rate and idle time
+    in seconds, also those of earlier releases that still drain. With a person, a fingerprint or an id: only the
+    connections that belong to it; exit status 1 if there are none.
 
     \b
     Example:
@@ -43,14 +43,14 @@ def connections(ctx: Context, who: str, watch: bool, as_json: bool) -> None:
     if watch:
         _watch(site, who, as_json=as_json)
         return
-    found = open_sessions.ask(site, {"do": "connections"})
+    found = open_sessions.query(site, {"do": "connections"})
     found = found.of(who) if who else found
     if as_json:
         print_json(open_sessions.as_json(found))
     else:
         for line in open_sessions.lines(found, time.time_ns() // 1000):
             click.echo(line)
-    for line in open_sessions.complaints(found.silent):
+    for line in open_sessions.silent_worker_lines(found.silent):
         click.echo(line, err=True)
     raise SystemExit(1 if who and not found.connections else 0)
 
@@ -70,8 +70,8 @@ def _draw(site: "Site", who: str, *, terminal: bool, as_json: bool) -> None:
     from relay.cli.running import open_sessions
 
     try:
-        found: OpenSessions | None = open_sessions.ask(site, {"do": "connections"})
-    except NobodyAnswers as error:  # it may be restarted: what is open lives on
+        found: OpenSessions | None = open_sessions.query(site, {"do": "connections"})
+    except NobodyAnswers as error:  # it may be restarting; open connections continue
         found, trouble = None, error.what
     except RelayError:
         raise
@@ -87,7 +87,7 @@ def _draw(site: "Site", who: str, *, terminal: bool, as_json: bool) -> None:
         lines.append(trouble)
     else:
         lines += open_sessions.lines(found, time.time_ns() // 1000)
-        lines += open_sessions.complaints(found.silent)
+        lines += open_sessions.silent_worker_lines(found.silent)
     if not terminal:
         click.echo("\n".join(click.unstyle(line) for line in [*lines, ""]))
         return

@@ -1,4 +1,4 @@
-"""Who would be cut? What is open is judged by a law that is not in force yet, with the workers' own judgement."""
+"""Impact preview: the open connections and forwards that a candidate policy would end, decided by the workers' code."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from relay.site.locate import Site
 
 @dataclass(frozen=True, slots=True)
 class ImpactedItem:
-    """One connection, or one forward of it, that would end, and why: a stable word, and in full."""
+    """One connection or forward that would end; `reason` is a stable word, `detail` a sentence."""
 
     connection: Row
     forward: Row | None  # None: the whole connection
@@ -41,8 +41,8 @@ class ImpactedItem:
         return f"{what}: {self.reason}" + (f" ({escape(self.detail, 300)})" if self.detail else "")
 
 
-def law(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Authorizer:
-    """The law as the running relay's workers would have it. Raises NobodyAnswers."""
+def candidate_authorizer(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Authorizer:
+    """The authorizer that the workers would have with a candidate policy. Raises NobodyAnswers."""
     status = control_client.call(site.state, {"do": "status"})
     pairs = [str(where).rpartition(":") for where in status.get("listening", ())]
     made = Authorizer(lambda: None)
@@ -53,24 +53,24 @@ def law(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Author
     return made
 
 
-def foreseen(found: OpenSessions, judge: Authorizer) -> Iterator[ImpactedItem]:
-    """What would end by that law, as a worker would do it (see Session.check_key and check_forwards)."""
+def impact_of_policy(found: OpenSessions, authorizer: Authorizer) -> Iterator[ImpactedItem]:
+    """The sessions that this authorizer would end, decided as in Session.check_key and check_forwards."""
     try:
         for one in found.connections:
             if one["person"]:
-                yield from _of(one, judge)
+                yield from _of_connection(one, authorizer)
     finally:
         netlink.unshare()
 
 
-def _of(one: Row, judge: Authorizer) -> Iterator[ImpactedItem]:
+def _of_connection(one: Row, authorizer: Authorizer) -> Iterator[ImpactedItem]:
     try:
         source = ip_address(str(one.get("client")))
     except ValueError:
-        return  # only the supervisor knows of it: its worker said nothing
+        return  # known to the supervisor only: the worker did not answer
     touched, verified = bool(one.get("touched")), bool(one.get("verified"))
     who = Identity(str(one["person"]), str(one["key"]), source, "key", touched, verified)
-    why = judge.key_revocation(who)
+    why = authorizer.key_revocation(who)
     if why is not None:
         yield ImpactedItem(one, None, *why)
         return
@@ -78,29 +78,29 @@ def _of(one: Row, judge: Authorizer) -> Iterator[ImpactedItem]:
         destination = Destination(str(row["zone"]), ip_address(str(row["address"])), int(row["port"]))
         interface, gateway = row.get("interface"), row.get("gateway")
         dialled = Zone(destination.zone, (), str(interface), None if gateway is None else ip_address(str(gateway)))
-        why = judge.revocation(who, destination, None if interface is None else dialled)
+        why = authorizer.revocation(who, destination, None if interface is None else dialled)
         if why is not None:
             yield ImpactedItem(one, row, *why)
 
 
-def of_keys(found: OpenSessions, fingerprints: Iterable[str]) -> Iterator[ImpactedItem]:
-    """What would end if these keys were revoked: their connections, wholly."""
+def impact_of_keys(found: OpenSessions, fingerprints: Iterable[str]) -> Iterator[ImpactedItem]:
+    """The connections that would end if these keys were revoked."""
     gone = frozenset(fingerprints)
     return (ImpactedItem(one, None, "key-revoked", "") for one in found.connections if one["key"] in gone)
 
 
-def show(cuts: Sequence[ImpactedItem], found: OpenSessions) -> None:
-    """Print who would be cut."""
+def print_impact(cuts: Sequence[ImpactedItem], found: OpenSessions) -> None:
+    """Print the connections and forwards that would be cut."""
     for cut in cuts:
         click.echo(f"would be cut: {cut}")
-    for line in open_sessions.complaints(found.silent):
+    for line in open_sessions.silent_worker_lines(found.silent):
         click.echo(line, err=True)
     if not cuts:
-        click.echo(f"nobody would be cut ({open_sessions.summary(found)})")
+        click.echo(f"no connection would be cut ({open_sessions.summary(found)})")
 
 
 def as_json(cuts: Sequence[ImpactedItem]) -> list[Row]:
-    """The same for programs."""
+    """The impact as JSON."""
     return [
         {
             "connection": cut.connection["c"],

@@ -1,4 +1,4 @@
-"""`relayctl kill`: ends what is open."""
+"""`relayctl kill`: ends connections and forwards."""
 
 import contextlib
 import difflib
@@ -24,15 +24,15 @@ _SHOWN = 8  # targets of one connection that are named
 
 @click.command()
 @click.argument("what", metavar="CONNECTION|FORWARD|PERSON|KEY")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the audit log.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be ended.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, for the audit log.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @json_option
 @click.pass_obj
 def kill(ctx: Context, what: str, reason: str, dry_run: bool, as_json: bool) -> None:
     """End a connection, a forward, or all of a person or key.
 
-    It is gone within a second, in workers that drain too; broken files or a full disk do not matter. The client is
-    told that the administrator ended it, with an id. Nobody is kept out by it: that is revoke-key. Exit status 1 when
+    It ends within a second, also in workers that drain, with a broken site and on a full disk. The client is told that
+    the administrator ended it, with an id. It does not block the person; use revoke-key for that. Exit status 1 if
     nothing of that name is open, or a worker did not answer.
 
     \b
@@ -47,7 +47,7 @@ def kill(ctx: Context, what: str, reason: str, dry_run: bool, as_json: bool) -> 
     site = ctx.site(announce=not as_json, narrowing=True)
     by = audit_actor.fields(why=reason)
     for kind, name in _meanings(what):
-        done = open_sessions.ask(site, {"do": "kill", "kind": kind, "what": name, "by": by, "dry": dry_run})
+        done = open_sessions.query(site, {"do": "kill", "kind": kind, "what": name, "by": by, "dry": dry_run})
         if done.connections or done.last.get("stuck"):
             break
     else:
@@ -68,15 +68,15 @@ def kill(ctx: Context, what: str, reason: str, dry_run: bool, as_json: bool) -> 
             f"relayctl kill {connection}",
             err=True,
         )
-    for line in open_sessions.complaints(done.silent):
+    for line in open_sessions.silent_worker_lines(done.silent):
         click.echo(line, err=True)
     if done.last.get("problem"):
-        click.echo(f"it is done, but the audit row waits: {escape(str(done.last['problem']), 300)}", err=True)
+        click.echo(f"done, but the audit row is not written yet: {escape(str(done.last['problem']), 300)}", err=True)
     raise SystemExit(0 if good else 1)
 
 
 def _meanings(what: str) -> Iterator[tuple[str, str]]:
-    """What the word may be, the likeliest first: an id that is open is meant before a person of that name."""
+    """The possible meanings of the argument, the likeliest first: an open id before a person of that name."""
     match = _FINGERPRINT.fullmatch(what)
     if match is not None:
         yield "key", f"SHA256:{match[1]}"
@@ -91,7 +91,7 @@ def _show(done: "OpenSessions", *, dry_run: bool) -> None:
     verb = "would end" if dry_run else "ended"
     keys = set()
     for one in done.connections:
-        person = escape(str(one["person"]), 40) or "somebody before log-in"
+        person = escape(str(one["person"]), 40) or "a client before log-in"
         source = f" from {client(one)}" if one.get("client") else ""
         targets = [target(row) for row in one["forwards"]]
         if one.get("whole"):
@@ -107,17 +107,17 @@ def _show(done: "OpenSessions", *, dry_run: bool) -> None:
         return
     for person, key in sorted(keys):
         if key:
-            click.echo(f"{person} may connect again; to shut the key out: relayctl revoke-key {key}", err=True)
+            click.echo(f"{person} may connect again; to block the key: relayctl revoke-key {key}", err=True)
 
 
 def _nothing(site: "Site", what: str) -> None:
     """Nothing of that name is open. Raises InputRejected, with the nearest name."""
     from relay.cli.running import open_sessions
 
-    found: dict[str, Any] = {name.lower(): name for name in open_sessions.ask(site, {"do": "connections"}).names()}
+    found: dict[str, Any] = {name.lower(): name for name in open_sessions.query(site, {"do": "connections"}).names()}
     meant = what.lower().removesuffix("...")  # as `relayctl connections` shortens a fingerprint
     near = [name for name in sorted(found) if meant in name][:1] or difflib.get_close_matches(meant, found, n=1)
     raise InputRejected(
-        f"nothing is open that is called {escape(what, 80)!r}",
+        f"no connection or forward matches {escape(what, 80)!r}",
         f"did you mean {escape(str(found[near[0]]), 80)}?" if near else "see: relayctl connections",
     )

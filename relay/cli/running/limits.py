@@ -1,4 +1,4 @@
-"""How much of each limit does the running relay use? Behind `relayctl doctor --limits`."""
+"""`relayctl doctor --limits`: usage of each limit in the running relay."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _PER_SECOND = ("handshakes", "handshakes_penalised", "rate_per_person")
 
 
 def show(site: Site, *, as_json: bool) -> None:
-    """Print each limit with its use and who uses most. Raises RelayError when the relay does not know."""
+    """Print each limit with its use and who uses most. Raises RelayError when the relay cannot tell."""
     answer = control_client.call(site.state, {"do": "limits"}, timeout=10)
     if not answer.get("ok"):
         raise RelayError(str(answer.get("problem", "the relay refused")), "is it of the same version as relayctl?")
@@ -32,7 +32,7 @@ def show(site: Site, *, as_json: bool) -> None:
             )
             for row in rows
         ]
-        # not set, so nobody counts it; the others always have a bound
+        # not set and therefore not counted; the other limits always have a value
         + [("rate_per_person", "", "none", "", "")] * all(row["limit"] != "rate_per_person" for row in rows),
     )
 

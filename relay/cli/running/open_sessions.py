@@ -1,4 +1,4 @@
-"""What is open, as the running relay tells it, and how does it read?"""
+"""Open connections and forwards, fetched from the running relay and printed."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from relay.serve import control_client
 from relay.site.locate import Site
 
 SECONDS = 10.0  # between two pieces of an answer; a worker that is silent is given up after 2
-AGAIN_SECONDS = 5.0  # for a relay that is just handing over to the next
+RETRY_SECONDS = 5.0  # for a relay that is being restarted
 _KEY_SHOWN = 18  # characters of a fingerprint beside a person; `--json` has all
 
 Row = dict[str, Any]
@@ -30,31 +30,31 @@ class OpenSessions:
     last: Row  # the last piece of the answer
 
     def of(self, what: str) -> "OpenSessions":
-        """Only what belongs to that person, key, connection or forward."""
+        """Only the connections of this person, key, connection id or forward id."""
         mine = (one for one in self.connections if what in (one["c"], one["person"], one["key"], *_ids(one)))
         return OpenSessions(tuple(mine), self.silent, self.last)
 
     def names(self) -> frozenset[str]:
-        """Everything that a connection or forward can be called."""
+        """Every name of a connection or forward: ids, persons, keys."""
         found = set[str]()
         for one in self.connections:
             found |= {one["c"], one["person"], one["key"], *_ids(one)}
         return frozenset(found - {""})
 
 
-def ask(site: Site, question: Mapping[str, Any]) -> OpenSessions:
-    """Ask the running relay `connections` or `kill`. Raises NobodyAnswers, NotPermitted, or RelayError."""
-    deadline = time.monotonic() + AGAIN_SECONDS
+def query(site: Site, question: Mapping[str, Any]) -> OpenSessions:
+    """Send `connections` or `kill` to the running relay. Raises NobodyAnswers, NotPermitted, or RelayError."""
+    deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
-            return _gathered(list(control_client.listen(site.state, question, SECONDS)))
+            return _joined(list(control_client.listen(site.state, question, SECONDS)))
         except NobodyAnswers as error:
             if not error.hint.startswith("ask again") or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
-def _gathered(pieces: Sequence[Row]) -> OpenSessions:
+def _joined(pieces: Sequence[Row]) -> OpenSessions:
     last = pieces[-1]
     if not last.get("ok"):
         problem = escape(str(last.get("problem") or last.get("error")), 300)
@@ -96,7 +96,7 @@ def lines(opened: OpenSessions, now_us: int) -> Iterator[str]:
 
 
 def summary(opened: OpenSessions) -> str:
-    """How many there are."""
+    """The numbers of connections and forwards."""
     strangers = sum(one["state"] == "log-in" for one in opened.connections)
     forwards = sum(len(one["forwards"]) for one in opened.connections)
     before = f"; {strangers} more before log-in" if strangers else ""
@@ -116,7 +116,7 @@ def _head(one: Row, now_us: int) -> list[str]:
 
 
 def client(one: Row) -> str:
-    """Where it comes from; "" where only the supervisor knows of it."""
+    """Address and port of the client; "" where only the supervisor knows the connection."""
     if not one.get("client"):
         return ""
     address = str(one["client"])
@@ -124,7 +124,7 @@ def client(one: Row) -> str:
 
 
 def target(row: Row) -> str:
-    """Where a forward goes: as it was asked for, and what was dialled."""
+    """The target of a forward: as requested, and the address that was dialled."""
     address = str(row.get("address"))
     dialled = f"{f'[{address}]' if ':' in address else address}:{row.get('port')}"
     asked = str(row.get("asked") or dialled)
@@ -148,7 +148,7 @@ def _cells(row: Row, now_us: int) -> list[str]:
 
 
 def as_json(opened: OpenSessions) -> Row:
-    """The same for programs: times are UTC, rates are bytes a second, idle is seconds."""
+    """The sessions as JSON: times are UTC, rates are bytes per second, idle is in seconds."""
     return {
         "connections": [
             {
@@ -178,21 +178,21 @@ def as_json(opened: OpenSessions) -> Row:
     }
 
 
-def complaints(silent: Iterable[Row]) -> Iterator[str]:
-    """What to say of the workers that did not answer."""
+def silent_worker_lines(silent: Iterable[Row]) -> Iterator[str]:
+    """One line for each worker that did not answer."""
     for one in silent:
         name = escape(str(one.get("name")), 60)
         if one.get("pid") is None:
-            yield f"worker {name} runs, but is not joined: what it carries is not known; ask again in a moment"
+            yield f"worker {name} has not joined the supervisor yet: its connections are unknown; try again"
         else:
             yield (
-                f"worker {name} did not answer within 2 s: what it does with what it carries is not known; "
+                f"worker {name} did not answer within 2 s, so the state of its connections is unknown; "
                 f"to end it with everything in it: kill {one['pid']}"
             )
 
 
 def many(count: int, noun: str) -> str:
-    """So many of them, as people write it."""
+    """A count with its noun, in the singular or plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

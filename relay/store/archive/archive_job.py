@@ -1,4 +1,4 @@
-"""How do rows leave the database? An archive is written, synced and read back; a row says so; then they go.
+"""Moves rows to an archive: write, sync, read back, record a row, delete.
 
 In this order, so that a crash between any two steps loses nothing and the next run goes on:
 1. the rows are read and their chain is checked; they are written under a temporary name, synced, read back, compared;
@@ -6,8 +6,7 @@ In this order, so that a crash between any two steps loses nothing and the next 
 3. the row `audit.archived` is written, with the id that the manifest keeps, so that it is written once;
 4. the rows are deleted, oldest first, in short slices (Writer.forget), which move the base of the database with them.
 Steps 1 and 2 need no writer: a process of their own (`python -m relay.store.archive.archive_job`) does them while
-the relay
-serves. Whoever gives an archive up does it in the same order: manifest, row, file.
+the relay serves. An archive is discarded in the same order: manifest, row, file.
 """
 
 import contextlib

@@ -1,11 +1,11 @@
-"""What stands in the archives of the audit log? Read as the database is: rows, oldest or newest first.
+"""Reads archived rows, oldest or newest first.
 
 `STATE/archive` holds one file for each range of rows that left the database, and `manifest.jsonl`, which alone says
-which files count: one that it does not name was never finished, and nobody reads it. Every file is read whole and
+which files count: a file that it does not name was never finished and is ignored. Every file is read whole and
 compared with the manifest's SHA-256 before a row of it is believed. (store.archive.archive_job writes them.)
 
-Rows stand in both places from when an archive is in the manifest until the database has let them go. Whoever reads on
-from here takes from the database only what is behind `last`.
+Rows stand in both places from when an archive is in the manifest until the database has deleted them. A reader of
+both takes from the database only the rows behind `last`.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""How are archives written and removed? Each file whole or not at all, for those who may read the database."""
+"""Writes and removes archive files, each completely or not at all."""
 
 import contextlib
 import errno

@@ -1,6 +1,6 @@
-"""Which entries of the dictionaries does a row refer to? Those used lately are at hand, new ones are made.
+"""Cache of dictionary entries: recent ones are in memory, new ones are inserted.
 
-For the writer alone, inside its transactions. Whoever rolls one back, or deletes entries, says so (`forget`).
+Used by the writer inside its transactions. After a rollback or a deletion of entries the caller calls `forget`.
 """
 
 import sqlite3

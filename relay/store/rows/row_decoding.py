@@ -1,4 +1,4 @@
-"""How does a row of the database read again: as a value, or as the text that its hash covers?
+"""Rows of the database as values, and as the texts that their hashes cover.
 
 `row_of` makes the value, one row at a time. `Lines` makes the canonical texts of a million rows
 (core.audit.hash_chain.canonical):

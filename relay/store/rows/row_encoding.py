@@ -1,8 +1,8 @@
-"""How are an event's fields laid out in the database, and how do they come together again?
+"""Splits an event's fields into columns and dictionary entries, and joins them again.
 
-Who, target and what is left (`rest`) repeat and are stored once each, as JSON; ids shrink to seven bytes; the numbers
-of a forward have columns of their own, so that SQL can add them up. Every field comes back exactly as it was, types
-included: what fits no column stays in the JSON.
+Client (`who`), target and the other fields (`rest`) repeat and are stored once each, as JSON. Ids take seven bytes. The
+numbers of a forward have columns of their own, so that SQL can add them up. Every field is read back exactly as it was,
+with its type: a value that fits no column stays in the JSON.
 """
 
 import json

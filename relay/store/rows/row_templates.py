@@ -1,8 +1,8 @@
-"""Which rows differ in nothing but ids, numbers and time, and what does such a row say?
+"""Templates of rows that differ only in ids, numbers and time.
 
-The forwards of a connection to a target open alike and mostly end alike. So the text of the next such row, which its
-hash is over, and the dictionary entries that it refers to are known but for what IDS and NUMBERS of `dictionary` hold:
-they are filled in instead of putting the text together and looking the entries up, which was half of a row's price.
+The rows of a connection's forwards to one target are alike but for their IDS and NUMBERS (see row_encoding). These are
+filled into a template of the canonical text and its dictionary entries. Building the text and looking up the entries
+each time took half of the cost of a row.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
-"""What stands in the columns that searches use, and do they say what the texts beside them say?
+"""The columns that searches use, and the check that they agree with the hashed texts.
 
-No hash covers these columns: somebody could hide rows from a search and leave the rows themselves as they are.
+No hash covers these columns, so changing them could hide a row from searches without changing the row.
 """
 
 import json

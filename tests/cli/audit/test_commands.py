@@ -219,13 +219,13 @@ def test_show_tells_a_connection(site):
 
 
 def test_show_tells_which_policy_refused(site):
-    """The id in a refused person's error text: its row is marked, with the version that was law, and why."""
+    """The id in a refused person's error text: its row is marked, with the policy version in force, and the reason."""
     day = Relay().day()
     output, status = run(site, "show", day[7].id.upper())
     assert status == 0
     (marked,) = (line for line in output.splitlines() if line.startswith("> "))
     assert "forward denied: alice" in marked
-    assert "policy 3f2a9c01b7de was law, and no rule of it decided: deny-rule\n" in output
+    assert "policy 3f2a9c01b7de was in force, and no rule of it decided: deny-rule\n" in output
     assert "no rule of it decided" not in run(site, "show", day[4].id)[0]
 
 
@@ -264,7 +264,7 @@ def test_show_of_nothing_names_the_nearest(site):
     forward = Relay().day()[4].id
     output, status = run(site, "show", forward[:-1] + ("z" if forward[-1] != "z" else "y"))
     assert status == 1
-    assert "nothing is known of" in output
+    assert "the audit log has no id" in output
     assert f"relayctl audit show {forward}" in output
     output, status = run(site, "show", "nonsense\x1b[2J")
     assert status == 1
@@ -372,10 +372,10 @@ def test_days_are_the_sites(site):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--top", "3"), "add --group-by"),
-        (("--order", "bytes"), "add --group-by"),
+        (("--top", "3"), "needs --group-by"),
+        (("--order", "bytes"), "needs --group-by"),
         (("--group-by", "person", "--limit", "3"), "--top counts groups"),
-        (("--json", "--format", "csv"), "leave one out"),
+        (("--json", "--format", "csv"), "exclude each other"),
         (("--group-by", "hour"), "'hour' is not one of"),
     ],
 )

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from relay.core.policy.site_item import SiteItem
-from relay.review.activity_collector import gather
+from relay.review.activity_collector import collect_activity
 from relay.review.activity_summary import DAY, ReportSpan
 from relay.review.digest import digest_items
 from relay.review.first_seen import SeenItems
@@ -67,7 +67,7 @@ def written(path, events, attempts=(), holdings=()):
     """A page of these events."""
     past = SeenItems()
     past.meet({"person": "somebody"}, 1)
-    account = gather(chained(events), WINDOW, past, attempts=attempts)
+    account = collect_activity(chained(events), WINDOW, past, attempts=attempts)
     told = ReportData(
         *(account, digest_items(account, past, holdings), unused_items(holdings, account, past)),
         *("/etc/relay", "relay", "3f2a9c01b7de", NOON),

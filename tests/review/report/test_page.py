@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import relay.review
 from relay.core.policy.site_item import SiteItem
-from relay.review.activity_collector import gather
+from relay.review.activity_collector import collect_activity
 from relay.review.activity_summary import DAY, ReportSpan
 from relay.review.digest import digest_items
 from relay.review.first_seen import SeenItems
@@ -99,7 +99,7 @@ def findings(events, attempts=(), holdings=(), window=None):
     """What these events have to tell."""
     past = SeenItems()
     past.meet({"person": "somebody"}, 1)
-    account = gather(
+    account = collect_activity(
         chained(events),
         window or ReportSpan(NOON - DAY, NOON + DAY, ZoneInfo("Asia/Shanghai")),
         past,

@@ -105,7 +105,7 @@ def test_a_killed_connection_is_told_why_and_its_rows_say_who(one: Relay) -> Non
         began = time.monotonic()
         said = one.ctl("kill", mine, "--reason", "forgotten")
         assert f"ended: connection {mine} of alice from 127.0.0.1:" in said
-        assert "may connect again; to shut the key out: relayctl revoke-key SHA256:" in said
+        assert "may connect again; to block the key: relayctl revoke-key SHA256:" in said
         assert alice.gone() == f"relay: the administrator has ended this (id {mine})"
         assert time.monotonic() - began < 3  # the command's own start is the most of it
         killed = one.wait_row("connection.killed", connection=mine)
@@ -162,7 +162,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(one: Relay) -> None:
     """Exit status 1, and what was probably meant."""
     with logged_in(one):
         said = one.ctl("kill", "alcie", status=1)
-        assert "nothing is open that is called 'alcie'" in said
+        assert "no connection or forward matches 'alcie'" in said
         assert "did you mean alice?" in said
         assert "see: relayctl connections" in one.ctl("kill", "0k3v9x2m4qz", status=1)
         (key,) = (row["key"] for row in listed(one)[0])
@@ -176,7 +176,7 @@ def test_a_stranger_can_be_ended_by_id(one: Relay) -> None:
     with Client(one.port) as stranger:
         wait_for(lambda: listed(one)[0], "it is not told")
         number = listed(one)[0][0]["c"]
-        assert "of somebody before log-in" in one.ctl("kill", number)
+        assert "of a client before log-in" in one.ctl("kill", number)
         assert "the administrator has ended this" in stranger.gone()
         assert one.wait_row("connection.killed", connection=number)["client"] == "127.0.0.1"
 
@@ -221,7 +221,7 @@ def test_no_answer_is_torn_by_a_restart(one: Relay) -> None:
     def go_on_asking() -> None:
         while not over.is_set():
             with suppress(NobodyAnswers):  # while no supervisor runs
-                answers.append(open_sessions.ask(site, {"do": "connections"}))
+                answers.append(open_sessions.query(site, {"do": "connections"}))
 
     with logged_in(one), logged_in(one, "bob"), ThreadPoolExecutor(1) as pool:
         wait_for(lambda: len(listed(one)[0]) == 2, "they are not told")
