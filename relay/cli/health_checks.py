@@ -246,13 +246,6 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
         )
     if status.get("rows_lost"):
         yield HealthCheck("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
-    export = status.get("export") or {}
-    if export.get("problem"):
-        what = f"export to {escape(str(export.get('where')), 120)}: {escape(str(export['problem']), 200)}"
-        yield HealthCheck("export", "fault", f"{what}; {export.get('behind')} rows wait", "journalctl -u relay")
-    elif export.get("where"):
-        what = f"to {escape(str(export['where']), 120)}, sent up to row {export.get('sent')}"
-        yield HealthCheck("export", "ok", f"{what}, {export.get('behind')} wait")
     listening, wanted = set(status.get("listening", [])), set(settings.listen)
     if listening == wanted:
         yield HealthCheck("sockets", "ok", f"listening at {' '.join(sorted(listening))}")

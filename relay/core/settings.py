@@ -80,9 +80,6 @@ class Settings:
     audit_seal_after: float = 60.0  # or so many seconds after the first row that is not sealed,
     audit_heartbeat: float = 900.0  # or so many after the last one: 96 rows a day, 20 MB a year; each minute 300 MB
     audit_anchors: str = ""  # a file, or "syslog", for the anchor of each checkpoint; empty: nowhere
-    audit_export: str = ""  # where every row goes as a line of JSON: a path, or `stdout`; empty: nowhere
-    audit_export_size: int = 100 << 20  # bytes, after which a new file is begun
-    audit_export_files: int = 10  # old ones kept
 
     def processes(self, cores: int | None) -> int:
         """How many workers serve on a machine with so many cores."""

@@ -204,19 +204,6 @@ class AuditEntry(StrictModel):
         parsed_by(scalars.anchors),
         string_schema("a path, syslog, or off", "off", "syslog", "/var/log/relay-anchors"),
     ] = Field(default=_S.audit_anchors, description="where the anchor of each checkpoint goes")
-    export: Annotated[
-        str,
-        parsed_by(scalars.export),
-        string_schema("a path that ends in .jsonl, stdout, or off", "off", "/var/log/relay/events.jsonl", "stdout"),
-    ] = Field(default=_S.audit_export, description="where every event goes as a line of JSON")
-    export_size: Annotated[
-        int,
-        size_between(1 << 20, 1 << 40),
-        string_schema("bytes with unit", "100MiB", pattern="^[0-9]+(B|KiB|MiB|GiB)$"),
-    ] = Field(default=_S.audit_export_size, description="a new file is begun after so much")
-    export_files: Annotated[int, Count(1, 1000)] = Field(
-        default=_S.audit_export_files, description="old files of the export that are kept"
-    )
 
 
 class SettingsFile(StrictModel):
@@ -285,9 +272,6 @@ class SettingsFile(StrictModel):
             audit_seal_after=self.audit.seal_after,
             audit_heartbeat=self.audit.heartbeat,
             audit_anchors=self.audit.anchors,
-            audit_export=self.audit.export,
-            audit_export_size=self.audit.export_size,
-            audit_export_files=self.audit.export_files,
         )
 
 

@@ -90,8 +90,7 @@ TasksMax=512
 LimitNOFILE=65536
 LimitCORE=0
 
-# What it may write: its state (host keys, audit database, control socket), logs for a collector (audit: export), and
-# nothing else.
+# What it may write: its state (host keys, audit database, control socket), anchors in a log directory, nothing else.
 {state}
 UMask=0077
 ProtectSystem=strict

@@ -87,7 +87,6 @@ def test_erlang_otp_cve_2025_32433(one: Relay) -> None:
         "serve/supervisor/policy/running_config.py",  # the supervisor: the check
         "serve/supervisor/worker_pool.py",  # the supervisor: the workers
         "serve/supervisor/audit/retention.py",  # the supervisor: old rows into archives
-        "serve/supervisor/audit/export/runner.py",  # the supervisor: the export of the audit log
         "net/system_commands.py",  # `relayctl net`; a contract keeps it from serving processes
     }
 

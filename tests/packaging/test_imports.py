@@ -75,10 +75,6 @@ def refused(statement: str, forbidden: tuple[str, ...]) -> list[str]:
             ),
         ),
         (
-            "relay.serve.supervisor.audit.export.exporter",
-            ("pydantic", "rich", "click", "yaml", "jinja2", "asyncssh", "cryptography", "relay.people", "relay.cli"),
-        ),
-        (
             "relay.site.key_files",
             ("pydantic", "rich", "click", "yaml", "jinja2", "asyncssh", "cryptography", "sqlite3"),
         ),

@@ -17,7 +17,6 @@ MODULES = {path.relative_to(CHECKOUT).as_posix(): path for path in sorted(PACKAG
 # Everything that starts a program, by the module that may. No client's byte reaches any of these.
 STARTERS = {
     "relay/serve/supervisor/worker_pool.py": "the workers",
-    "relay/serve/supervisor/audit/export/runner.py": "the export, a process of its own",
     "relay/serve/supervisor/policy/running_config.py": "the child that compiles the site",
     "relay/serve/supervisor/audit/retention.py": "the child that archives old audit rows",
     "relay/cli/running/serve.py": "the supervisor, in its own place",

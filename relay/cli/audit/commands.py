@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,23 +128,44 @@ def search(
 @filters
 @click.option("-f", "--follow", is_flag=True, help="Go on as things happen, until interrupted.")
 @click.option("-n", "--lines", default=10, show_default=True, type=click.IntRange(0, 100_000), help="First so many.")
+@click.option(
+    "--resume",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --follow --json: every event since the last one that FILE names; it is kept up to date.",
+)
 @json_option
 @click.pass_obj
-def tail(context: Context, /, follow: bool, lines: int, as_json: bool, **asked: str | None) -> int:
+def tail(context: Context, /, follow: bool, lines: int, resume: Path | None, as_json: bool, **asked: str | None) -> int:
     """Show the last events, one line each, and follow them.
 
     On a terminal in columns as wide as the window, with colours and a rule at midnight; in a pipe as plain lines.
+
+    --resume is for exporting: the first run prints the whole log, a later run goes on where the last one ended. Each
+    event is printed at least once, in order; after a crash those of the last second are printed again.
 
     \b
     Example:
       relayctl audit tail -f
       relayctl audit tail -f --verdict denied
+      relayctl audit tail --follow --json --resume /var/lib/collector/relay.resume
     """
+    if resume is not None and not (follow and as_json):
+        raise click.UsageError("--resume needs --follow and --json")
     site = context.site()
     zone = zone_of(site.path)
     query = query_from_options(asked, zone)
     with _log(site.state) as rows:
         head = rows.head()
+        if resume is not None:
+            following.resume(
+                rows,
+                resume,
+                partial(live_view.export, wanted),
+                wait=time.sleep,
+                clock=time.monotonic,
+                report=partial(click.echo, err=True),
+            )
         show = live_view.printer(zone, as_json)
         for row in following.newest(rows, query, lines):
             show(row)

@@ -1,20 +1,21 @@
-"""How does a row read on a terminal that is left open? One line of columns, as wide as the window, a rule at midnight.
+"""The output of `relayctl audit tail`: columns as wide as the terminal, plain lines in a pipe, or JSON lines."""
 
-In a pipe, and with --json, `audit tail` prints what it always did (audit_text.print_row): this is for eyes.
-"""
-
+import json
 import os
 import shutil
+import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
 
 import click
 
 from relay.cli.audit import text
 from relay.cli.output import size, span
+from relay.core.audit.audit_query import AuditQuery
 from relay.core.audit.event import Value
 from relay.core.audit.hash_chain import Row
+from relay.core.audit.row_json import flat
 from relay.core.escape import escape
 
 _LEAST = 64  # columns: a narrower window folds lines, which is better than nothing
@@ -39,6 +40,16 @@ def printer(zone: tzinfo, as_json: bool) -> Callable[[Row], None]:
     if as_json or not sys.stdout.isatty():
         return lambda row: text.print_row(row, zone, as_json)
     return Live(zone, lambda: shutil.get_terminal_size((100, 24)).columns, colour="NO_COLOR" not in os.environ)
+
+
+def export(question: AuditQuery, rows: Iterable[Row]) -> None:
+    """Print the rows that answer `question` as JSON lines, and sync them to the disk if stdout is a file."""
+    for row in rows:
+        if question.matches(row):
+            sys.stdout.write(json.dumps(flat(row)) + "\n")
+    sys.stdout.flush()
+    if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+        os.fsync(sys.stdout.fileno())
 
 
 class Live:

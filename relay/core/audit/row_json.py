@@ -1,6 +1,6 @@
 """How does a row read for a program: one flat JSON object, with its time as text?
 
-The same object everywhere: `audit tail --json`, `audit show --json` and the lines of the export.
+The same object everywhere: `audit tail --json` and `audit show --json`.
 """
 
 from datetime import UTC, datetime, tzinfo

@@ -2,7 +2,7 @@
 
 Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
 `crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `retention` (rows that move to archives), `exporting` (who else is told of each row), `control` (what `relayctl`
+down), `retention` (rows that move to archives), `control` (what `relayctl`
 asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
 Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
 can parse what a stranger sends.
@@ -31,7 +31,6 @@ from relay.serve.supervisor import listeners
 from relay.serve.supervisor.admission.acceptor import Acceptor
 from relay.serve.supervisor.admission.preauth_slots import ForwardSlots
 from relay.serve.supervisor.audit.audit_log import AuditLog
-from relay.serve.supervisor.audit.export.runner import ExportRunner
 from relay.serve.supervisor.audit.retention import RetentionJob
 from relay.serve.supervisor.control_server import Answer, ControlServer
 from relay.serve.supervisor.limits.session_limits import SessionLimits
@@ -90,7 +89,6 @@ class Supervisor:
             control=self._control,
         )
         self._own_sockets = False  # else they are systemd's, which keeps them open across a restart
-        self._export = ExportRunner(site.state, lambda: self._law.settings, self._record.say)
         self._metrics = Metrics(
             site.state,
             record=self._record,
@@ -100,7 +98,6 @@ class Supervisor:
             governor=self._governor,
             forwards=self._forwards,
             zones=self._zones,
-            export=lambda: self._export.state,
             retention=self._retention,
             stopping=self._shutdown.requested.is_set,
         )
@@ -152,7 +149,6 @@ class Supervisor:
             self._zones.run(),
             self._pulse.beat(),
             self._metrics.run(),
-            self._export.run(),
             self._retention.run(),
         ):
             self._spawn(coroutine)
@@ -356,7 +352,6 @@ class Supervisor:
             "connections": sum(len(member.connections) for member in members),
             "database": self._record.failing,
             "rows_lost": self._record.lost,
-            "export": self._export.status(),
             "retention": self._retention.status(),
             "seal": self._record.seal_status(),
             "zones": self._zones.status(),

@@ -18,7 +18,6 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 _DNS = re.compile(r"(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)(?:\.(?:[0-9]+|0x[0-9a-f]*))*")  # an address to inet_aton(3)
 _PATH = re.compile(r"/[A-Za-z0-9._/-]{0,98}[A-Za-z0-9]")  # sun_path holds 107 bytes (unix(7))
-_EXPORT = re.compile(r"/[A-Za-z0-9._/-]{0,240}[.]jsonl")
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORTS = re.compile(r"([0-9]{1,5}) ?- ?([0-9]{1,5})")
@@ -218,19 +217,6 @@ def anchors(value: object) -> str:
         return "" if given == "off" else given
     if not _PATH.fullmatch(given) or ".." in given.split("/"):
         raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
-    return given
-
-
-def export(value: object) -> str:
-    """Where events are exported to: a path that ends in .jsonl, `stdout`, or "" for `off`."""
-    cure = "write off, stdout, or a path like /var/log/relay/events.jsonl"
-    given = text(value, cure)
-    if given == "off":
-        return ""
-    if given == "stdout":
-        return given
-    if not _EXPORT.fullmatch(given) or ".." in given.split("/"):
-        raise InputRejected(f"{escape(given, 60)!r} is no plain path that ends in .jsonl", cure)
     return given
 
 

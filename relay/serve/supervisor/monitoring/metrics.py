@@ -14,7 +14,6 @@ from relay import __version__
 from relay.core.prometheus_text import CONTENT_TYPE, MetricFamily, render
 from relay.serve.supervisor.admission.acceptor import Acceptor
 from relay.serve.supervisor.audit.audit_log import AuditLog
-from relay.serve.supervisor.audit.export.runner import ExportState
 from relay.serve.supervisor.audit.retention import RetentionJob
 from relay.serve.supervisor.counters import MOST_ZONES
 from relay.serve.supervisor.limits.session_limits import SessionLimits
@@ -43,7 +42,6 @@ class Metrics:
         governor: SessionLimits,
         forwards: OpenForwards,
         zones: ZoneStatus,
-        export: Callable[[], ExportState],
         retention: RetentionJob,
         stopping: Callable[[], bool],
     ) -> None:
@@ -55,7 +53,6 @@ class Metrics:
         self._governor = governor
         self._forwards = forwards
         self._zones = zones
-        self._export = export
         self._retention = retention
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
@@ -213,11 +210,6 @@ class Metrics:
         yield failing.put(1 if self._record.failing else 0)
         lost = MetricFamily("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
         yield lost.put(self._record.lost)
-        export = self._export()
-        behind = MetricFamily("relay_export_rows_behind", "gauge", "Audit rows that the export has still to send.")
-        yield behind.put(export.behind)
-        failed = MetricFamily("relay_export_failing", "gauge", "1 if the export (relay.yaml, audit) does not go on.")
-        yield failed.put(1 if export.problem else 0)
         room = self._retention.room
         size = MetricFamily("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
         yield size.put(room.used, part="used").put(room.size, part="file")

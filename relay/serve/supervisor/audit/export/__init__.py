@@ -1,1 +1,0 @@
-"""relay/serve/supervisor/audit/export."""
