@@ -15,6 +15,7 @@ from relay.errors import InputRejected, NotPermitted
 from relay.site import systemd_units
 
 CHECKOUT = Path(__file__).parents[2]
+EXPORT_UNIT = CHECKOUT / "packaging" / "audit-export" / "relay-audit-export.service"
 LISTEN = ("0.0.0.0:22", "[::]:22")
 SITE, STATE = Path("/etc/relay"), Path("/var/lib/relay")
 
@@ -170,7 +171,8 @@ def unit_files(tmp_path: Path) -> Path:
     """The packaged units, with a program that exists on this machine."""
     true = shutil.which("true")
     assert true is not None
-    for name, text in systemd_units.packaged().items():
+    texts = systemd_units.packaged() | {"relay-audit-export.service": EXPORT_UNIT.read_text()}
+    for name, text in texts.items():
         (tmp_path / name).write_text(text.replace(str(systemd_units.INSTALLED), true))
     return tmp_path
 
@@ -179,7 +181,7 @@ def unit_files(tmp_path: Path) -> Path:
 def test_systemd_finds_nothing_wrong_with_the_units(unit_files: Path) -> None:
     """`systemd-analyze verify` is silent: no unknown setting, no typing error."""
     done = subprocess.run(
-        ["systemd-analyze", "verify", unit_files / "relay.socket", unit_files / "relay.service"],
+        ["systemd-analyze", "verify", *sorted(unit_files.glob("relay*.s*"))],
         capture_output=True,
         text=True,
     )
@@ -188,14 +190,15 @@ def test_systemd_finds_nothing_wrong_with_the_units(unit_files: Path) -> None:
 
 
 @pytest.mark.system
-def test_systemd_rates_the_service_as_little_exposed(unit_files: Path) -> None:
+@pytest.mark.parametrize("unit", ["relay.service", "relay-audit-export.service"])
+def test_systemd_rates_the_services_as_little_exposed(unit_files: Path, unit: str) -> None:
     """`systemd-analyze security` gives an exposure under 2.0 (of 10)."""
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit_files / "relay.service"],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit_files / unit],
         capture_output=True,
         text=True,
     )
-    exposure = re.search(r"Overall exposure level for relay\.service: (\d+\.\d)", done.stdout)
+    exposure = re.search(rf"Overall exposure level for {re.escape(unit)}: (\d+\.\d)", done.stdout)
     assert exposure is not None, done.stdout + done.stderr
     assert done.returncode == 0
     assert float(exposure[1]) < 2.0

@@ -158,6 +158,7 @@ def tail(context: Context, /, follow: bool, lines: int, resume: Path | None, as_
     with _log(site.state) as rows:
         head = rows.head()
         if resume is not None:
+            live_view.end_torn_line()
             following.resume(
                 rows,
                 resume,

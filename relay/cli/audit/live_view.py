@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
+from pathlib import Path
 
 import click
 
@@ -50,6 +51,22 @@ def export(question: AuditQuery, rows: Iterable[Row]) -> None:
     sys.stdout.flush()
     if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
         os.fsync(sys.stdout.fileno())
+
+
+def end_torn_line() -> None:
+    """Begin a new line if stdout is a file at whose end a crash left a part of one."""
+    output = sys.stdout.fileno()
+    found = os.fstat(output)
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return
+    try:
+        with Path(f"/proc/self/fd/{output}").open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            is_torn = file.read(1) != b"\n"
+    except OSError:  # not readable for us: an empty line more does no harm
+        is_torn = True
+    if is_torn:
+        sys.stdout.write("\n")
 
 
 class Live:

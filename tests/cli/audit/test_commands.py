@@ -1,5 +1,6 @@
 """`relayctl audit` as a reviewer types it."""
 
+import contextlib
 import csv
 import json
 import os
@@ -182,6 +183,42 @@ def test_colour_is_for_terminals_that_want_it(site, monkeypatch):
     assert "\x1b[" not in run(site, "tail")[0]
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[" not in run(site, "tail", color=True)[0]
+
+
+@pytest.mark.parametrize("lines", [0, 1, 4])
+def test_tail_resumes_after_a_kill(site, tmp_path, lines):
+    """Killed after any line, `tail --resume` prints every row in the two runs together, each as a whole JSON line."""
+    words = [sys.executable, "-m", "relay", "--site", site, "audit", "tail", "--follow", "--json"]
+    words += ["--resume", tmp_path / "resume"]
+    events = tmp_path / "events.jsonl"
+    wanted = len(json_lines(run(site, "tail", "-n", "1000", "--json")[0]))
+    for stop_at in (lines, wanted):
+        with events.open("ab") as output, subprocess.Popen(words, stdout=output) as tail:
+            deadline = time.monotonic() + 30
+            while len({row["seq"] for row in json_lines(events.read_text())}) < stop_at:
+                assert time.monotonic() < deadline, events.read_text()
+                assert tail.poll() is None
+                time.sleep(0.02)
+            tail.kill()
+        with events.open("ab") as output:
+            output.write(b'{"seq": 1, "ha')  # a line that a crash cut short
+    assert {row["seq"] for row in json_lines(events.read_text())} == set(range(1, wanted + 1))
+
+
+def json_lines(text):
+    """The lines of `text` that are valid JSON."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def test_resume_is_for_following_as_json(site):
+    """--resume without --follow and --json is a usage error that says what it needs."""
+    output, status = run(site, "tail", "--resume", "x")
+    assert status == 2
+    assert "--resume needs --follow and --json" in output
 
 
 def test_tail_follows_a_running_relay(site):
