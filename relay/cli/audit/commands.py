@@ -162,7 +162,7 @@ def tail(context: Context, /, follow: bool, lines: int, resume: Path | None, as_
             following.resume(
                 rows,
                 resume,
-                partial(live_view.export, wanted),
+                partial(live_view.export, query),
                 wait=time.sleep,
                 clock=time.monotonic,
                 report=partial(click.echo, err=True),
