@@ -101,7 +101,7 @@ def decisions(compiled: Policy, count: int, seed: int = 2) -> tuple[list[float],
         asked = f"host{number}" if dice.random() < 0.5 else _address(number)
         port = dice.choice([22, 22, 443, 8080])
         start = clock()
-        verdict = compiled.judge(identity, key, target.parse_target(asked, port), NOW, OWN)
+        verdict = compiled.decide(identity, key, target.parse_target(asked, port), NOW, OWN)
         times.append(clock() - start)
         allowed += verdict.allowed
     return times, allowed

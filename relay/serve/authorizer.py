@@ -70,7 +70,7 @@ class Authorizer:
         key: Key | None = self.keyring.keys.get(identity.fingerprint)
         if key is not None and key.person != identity.person:
             key = None  # the key changed hands since this connection proved it
-        decision = self.policy.judge(identity, key, target, int(time.time()), self._own_addresses())
+        decision = self.policy.decide(identity, key, target, int(time.time()), self._own_addresses())
         if decision.reason is Reason.KEY_UNLISTED and identity.fingerprint in self.keyring.revocations:
             return replace(decision, reason=Reason.KEY_REVOKED)
         return decision

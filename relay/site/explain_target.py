@@ -88,9 +88,9 @@ def _judged(
 ) -> tuple[Explanation, Key | None]:
     """By the rules; where they allow, with the first of the person's keys that goes there, else the first of them."""
     by_rules = explain_person(policy, asked.person, asked.source, asked.target, at, own=own)
-    destination = by_rules.verdict.destination
+    destination = by_rules.decision.destination
     listed = keys.of(asked.person)
-    if not by_rules.verdict.allowed or destination is None or not listed:
+    if not by_rules.decision.allowed or destination is None or not listed:
         return by_rules, None
     for key in listed:
         if authorized_keys.refusal(key, _identity(asked, key), destination, at, policy.resolve) is None:
@@ -116,7 +116,7 @@ def _by_files(
     if examination.compiled is None:
         return "the files differ from what is applied, and are not valid: relayctl check"
     wish, _ = _judged(examination.compiled.policy, files, asked, at, own)
-    if wish.verdict.allowed == law.verdict.allowed:
+    if wish.decision.allowed == law.decision.allowed:
         return "the files differ from what is applied, but not in this answer"
-    said = "allow" if wish.verdict.allowed else "deny"
+    said = "allow" if wish.decision.allowed else "deny"
     return f"the files, which are not applied yet, would {said} it: relayctl reload"

@@ -112,7 +112,7 @@ def files(ways: Iterable[CandidateRoute]) -> dict[str, bytes]:
     proposed = _proposed(ways)
     contents = _contents(_ZONES + "".join(proposed) if proposed else _NO_ZONES)
     documents = {name: content for name, content in contents.items() if name.endswith(".yaml")}
-    if compiler.judge(documents, frozenset(), now=0).compiled is None:
+    if compiler.compile_documents(documents, frozenset(), now=0).compiled is None:
         contents = _contents(_NO_ZONES)
     return contents
 

@@ -40,10 +40,10 @@ def examine(
 ) -> tuple[NetworkPlan, tuple[Fault, ...]]:
     """The plan as far as it is well-formed, and the faults; `zones` None: not known, the policy has faults itself."""
     raw, faults = files.one(site, NAME)
-    return judge(raw, zones, flags, faults)
+    return parse(raw, zones, flags, faults)
 
 
-def judge(
+def parse(
     raw: bytes | None, zones: Iterable[Zone] | None, flags: Data | None = None, faults: Iterable[Fault] = ()
 ) -> tuple[NetworkPlan, tuple[Fault, ...]]:
     """The same of the bytes of the file; None: there is none."""

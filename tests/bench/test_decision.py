@@ -31,7 +31,7 @@ def test_a_large_site_decides_as_the_reference_does() -> None:
         person = f"person{number * 13 % decision.PEOPLE}"
         to = compiled.resolve(target.parse_target(f"host{number}", 22))
         assert isinstance(to, Destination)
-        verdict = compiled.judge_person(person, source, to, decision.NOW)
+        verdict = compiled.decide_by_rules(person, source, to, decision.NOW)
         expected = reference.decide(moved, person, source, to, at)
         assert (verdict.rule and verdict.rule.name) == (expected and expected.name)
         allowed += verdict.allowed

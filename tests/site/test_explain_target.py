@@ -56,9 +56,9 @@ def test_allowed(site: Site) -> None:
     """A rule that allows and a key that goes there: allowed, with the rule's place and that key."""
     add_key(site)
     found = ask(site, "remote:22")
-    assert found.explanation.verdict.allowed
-    assert found.explanation.verdict.rule is not None
-    assert found.explanation.verdict.rule.at == "policies/a.yaml:7"
+    assert found.explanation.decision.allowed
+    assert found.explanation.decision.rule is not None
+    assert found.explanation.decision.rule.at == "policies/a.yaml:7"
     assert found.key is not None
     assert (found.applied, found.notes) == (False, ())
 
@@ -66,15 +66,15 @@ def test_allowed(site: Site) -> None:
 def test_at_is_in_the_sites_zone(site: Site) -> None:
     """`at` is read in the site's time zone: 20:00 in Shanghai is out of hours."""
     add_key(site)
-    assert ask(site, "remote:22", at="2025-11-24T19:59").explanation.verdict.allowed
-    assert not ask(site, "remote:22", at="2025-11-24T20:00").explanation.verdict.allowed
-    assert ask(site, "remote:22", at="2025-11-24T11:59Z").explanation.verdict.allowed
+    assert ask(site, "remote:22", at="2025-11-24T19:59").explanation.decision.allowed
+    assert not ask(site, "remote:22", at="2025-11-24T20:00").explanation.decision.allowed
+    assert ask(site, "remote:22", at="2025-11-24T11:59Z").explanation.decision.allowed
 
 
 def test_no_key_is_noted(site: Site) -> None:
     """For a person without key the rules answer, and the note says what is missing."""
     found = ask(site, "remote:22")
-    assert found.explanation.verdict.allowed
+    assert found.explanation.decision.allowed
     assert found.key is None
     assert "relayctl add-key alice" in found.notes[0]
 
@@ -93,11 +93,11 @@ def test_key_conditions(site: Site, options: str, source: str, reason: Reason) -
     """A key's own conditions deny what the rules allow; a second key without them lets it through."""
     add_key(site, options)
     denied = ask(site, "remote:22", source=source)
-    assert denied.explanation.verdict.reason is reason
+    assert denied.explanation.decision.reason is reason
     assert denied.explanation.changes
     add_key(site, name="ecdsa-256.pub")
     allowed = ask(site, "remote:22", source=source)
-    assert allowed.explanation.verdict.allowed
+    assert allowed.explanation.decision.allowed
     assert allowed.key is not None
     assert allowed.key.algorithm == "ecdsa-sha2-nistp256"
 
@@ -108,7 +108,7 @@ def test_the_law_is_what_is_applied(site: Site) -> None:
     apply(site)
     (site.path / "policies" / "a.yaml").write_text(POLICY.replace("[22]", "[2022]"))
     found = ask(site, "remote:22")
-    assert (found.explanation.verdict.allowed, found.applied) == (True, True)
+    assert (found.explanation.decision.allowed, found.applied) == (True, True)
     assert "would deny it" in found.notes[0]
     (site.path / "policies" / "a.yaml").write_text("rules: [")
     assert "not valid: relayctl check" in ask(site, "remote:22").notes[0]

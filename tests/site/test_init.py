@@ -19,7 +19,7 @@ OFFICE = CandidateRoute(ip_network("192.168.1.0/24"), ip_address("172.18.0.200")
 def zones(*ways: CandidateRoute) -> dict[str, tuple[str, str, str]]:
     """The zones proposed for these routes: name to (network, interface, gateway)."""
     contents = {name: text for name, text in init.files(ways).items() if name.endswith(".yaml")}
-    found = compiler.judge(contents, frozenset(), now=0)
+    found = compiler.compile_documents(contents, frozenset(), now=0)
     assert found.compiled is not None, found.faults
     assert found.warnings == ()
     return {

@@ -42,7 +42,7 @@ WHOLE = Overlay(
 
 def faults(text: str, *zones: Zone, flags: dict[str, object] | None = None) -> list[str]:
     """The faults as they are printed."""
-    return [str(fault) for fault in network_file.judge(text.encode(), zones or (OFFICE, PLANT), flags)[1]]
+    return [str(fault) for fault in network_file.parse(text.encode(), zones or (OFFICE, PLANT), flags)[1]]
 
 
 def test_whole(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "overlays:\n", "overlays: {office: }\n", "relay: {}\n"])
 def test_nothing_said(text: str) -> None:
     """What is left out or empty is not known."""
-    assert network_file.judge(text.encode(), [OFFICE]) == (NetworkPlan((Overlay(OFFICE),)), ())
+    assert network_file.parse(text.encode(), [OFFICE]) == (NetworkPlan((Overlay(OFFICE),)), ())
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_faults(line: str, said: str) -> None:
 def test_all_at_once() -> None:
     """Every fault is reported, each with its own line, and what is well-formed is still read."""
     text = TEXT.replace("172.18.0.10", "172.18.0.300").replace("eth0", "''") + "  plant: {relay: 10.0.0.1}\n"
-    found, wrong = network_file.judge(text.encode(), [OFFICE, PLANT])
+    found, wrong = network_file.parse(text.encode(), [OFFICE, PLANT])
     assert [fault.line for fault in wrong] == [7, 8]
     assert found.overlays[0] == Overlay(OFFICE)
     assert found.overlays[1].relay == ip_address("10.0.0.1")
@@ -129,7 +129,7 @@ def test_flags_stand_above() -> None:
     """What flags say stands above the file, key by key; members are added; their faults name the command line."""
     flags = {"relay": {"public": "2.2.2.2"}, "moon": False}
     flags |= {"overlays": {"office": {"relay": "172.18.0.12", "members": {"bob": "172.18.0.13"}}}}
-    found, wrong = network_file.judge(TEXT.encode(), [OFFICE], flags)
+    found, wrong = network_file.parse(TEXT.encode(), [OFFICE], flags)
     assert wrong == ()
     assert (found.public, found.moon) == (ip_address("2.2.2.2"), False)
     (office,) = found.overlays
@@ -147,8 +147,8 @@ def test_flags_stand_above() -> None:
 
 def test_policy_with_faults() -> None:
     """Where the zones are not known, because the policy has faults itself, no zone is called unknown."""
-    assert network_file.judge(TEXT.encode(), None)[1] == ()
-    assert len(network_file.judge(TEXT.replace("eth0", "''").encode(), None)[1]) == 1
+    assert network_file.parse(TEXT.encode(), None)[1] == ()
+    assert len(network_file.parse(TEXT.replace("eth0", "''").encode(), None)[1]) == 1
 
 
 def test_zone_on_loopback() -> None:
@@ -172,7 +172,7 @@ def test_read_raises(tmp_path: Path) -> None:
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_any_bytes(raw: bytes) -> None:
     """Whatever the file holds, there is a plan for each zone, and faults are faults."""
-    plan, _ = network_file.judge(raw, [OFFICE, PLANT])
+    plan, _ = network_file.parse(raw, [OFFICE, PLANT])
     assert [one.zone for one in plan.overlays] == [OFFICE, PLANT]
 
 
@@ -191,5 +191,5 @@ def test_any_values(data: dict[str, object]) -> None:
     """The same for values of the right shape in wrong places, in the file and as flags."""
     import json
 
-    plan, _ = network_file.judge(json.dumps(data).encode(), [OFFICE], data)
+    plan, _ = network_file.parse(json.dumps(data).encode(), [OFFICE], data)
     assert [one.zone for one in plan.overlays] == [OFFICE]

@@ -35,7 +35,9 @@ CROWDED = "hosts: {x: {address: 192.168.1.9, zone: office}, y: {address: 192.168
 def held():
     """By kind and name, what the two files above hold."""
     texts = {"policies/a.yaml": POLICY, "policies/b.yaml": CROWDED}
-    found = compiler.judge({name: text.encode() for name, text in texts.items()}, frozenset(["alice"]), now=0)
+    found = compiler.compile_documents(
+        {name: text.encode() for name, text in texts.items()}, frozenset(["alice"]), now=0
+    )
     assert found.compiled is not None, found.faults
     keys = [
         Key("SHA256:1", "ssh-ed25519", 256, "", b"", "alice", (), 99, file="keys/alice.pub", line=1),
@@ -84,7 +86,7 @@ def test_deleting_the_lines_from_below_takes_exactly_that_away(held):
         (held["rule", "ssh"], held["rule", "folded"], held["host", "remote"]), key=lambda one: -one.first
     ):
         del lines[one.first - 1 : one.last]
-    found = compiler.judge({"policies/a.yaml": "\n".join(lines).encode()}, frozenset(["alice"]), now=0)
+    found = compiler.compile_documents({"policies/a.yaml": "\n".join(lines).encode()}, frozenset(["alice"]), now=0)
     assert found.compiled is not None, found.faults
     assert [rule.name for rule in found.compiled.policy.rules()] == ["off limits"]
     assert list(found.compiled.policy.inventory.hosts) == ["two.office"]

@@ -76,9 +76,9 @@ def _json(found: "LintResult") -> dict[str, Any]:
             {
                 **_fault(failure.fault()),
                 "expectation": str(failure.expectation),
-                "reason": failure.verdict.reason.value,
-                "rule": failure.verdict.rule.name if failure.verdict.rule else None,
-                "rule_at": failure.verdict.rule.at if failure.verdict.rule else None,
+                "reason": failure.decision.reason.value,
+                "rule": failure.decision.rule.name if failure.decision.rule else None,
+                "rule_at": failure.decision.rule.at if failure.decision.rule else None,
             }
             for failure in examination.failures
         ],

@@ -40,7 +40,7 @@ class ConfigInForce:
 
     def persons(self) -> frozenset[str]:
         """Everybody whom a key or a rule names."""
-        return frozenset(key.person for key in self.files.keys.values()) | frozenset(self.policy.tables.persons)
+        return frozenset(key.person for key in self.files.keys.values()) | frozenset(self.policy.index.persons)
 
 
 def of(site: Site) -> ConfigInForce:

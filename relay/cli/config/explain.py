@@ -50,12 +50,12 @@ def explain(ctx: Context, *, person: str, target: str, source: str | None, at: s
         print_json(_json(found))
     else:
         first, *rest = found.explanation.lines()
-        click.echo(click.style(first, fg="green" if found.explanation.verdict.allowed else "red"))
+        click.echo(click.style(first, fg="green" if found.explanation.decision.allowed else "red"))
         for line in rest:
             click.echo(line)
         for note in found.notes:
             click.echo(f"  note     {note}")
-    raise SystemExit(0 if found.explanation.verdict.allowed else 1)
+    raise SystemExit(0 if found.explanation.decision.allowed else 1)
 
 
 def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
@@ -77,22 +77,22 @@ def _own_addresses() -> "frozenset[Address]":
 
 
 def _json(found: "ExplainAnswer") -> dict[str, Any]:
-    explanation, verdict = found.explanation, found.explanation.verdict
+    explanation, decision = found.explanation, found.explanation.decision
     return {
         "asked": explanation.asked,
-        "allowed": verdict.allowed,
-        "reason": verdict.reason.value,
-        "detail": verdict.detail or None,
+        "allowed": decision.allowed,
+        "reason": decision.reason.value,
+        "detail": decision.detail or None,
         "destination": None
-        if verdict.destination is None
+        if decision.destination is None
         else {
-            "zone": verdict.destination.zone,
-            "address": str(verdict.destination.address),
-            "port": verdict.destination.port,
+            "zone": decision.destination.zone,
+            "address": str(decision.destination.address),
+            "port": decision.destination.port,
         },
-        "choices": list(verdict.choices),
-        "rule": verdict.rule.name if verdict.rule else None,
-        "rule_at": verdict.rule.at if verdict.rule else None,
+        "choices": list(decision.choices),
+        "rule": decision.rule.name if decision.rule else None,
+        "rule_at": decision.rule.at if decision.rule else None,
         "rule_text": explanation.rule_words or None,
         "changes": list(explanation.changes),
         "key": found.key.fingerprint if found.key else None,

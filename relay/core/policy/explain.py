@@ -1,7 +1,7 @@
-"""Why is the answer what it is, and what would have to change for another one? In words an administrator can act on.
+"""Explanations of policy decisions for administrators: which rule decided, and which change would reverse it.
 
-Looks at every rule in full: for the command line, never for a serving process. The verdict is `Policy.judge`'s own (or
-`judge_person`'s when no key is asked about); only the advice is worked out here, and it never changes anything.
+For the command line only: it decodes every rule in full. `Policy.decide` (or `decide_by_rules`, without a key) makes
+the decision; this module adds advice and changes nothing.
 """
 
 import difflib
@@ -15,12 +15,12 @@ from relay.core.policy.model import Address, Decision, Destination, Identity, Re
 from relay.core.policy.policy import Policy
 from relay.core.policy.target import Target
 
-NEAREST = 3  # rules shown that nearly allow it
+NEAREST = 3  # rules shown that come closest to allowing the forward
 _NAMES = 5  # persons or places listed before "and N more"
 _KEY_ADVICE = {
     Reason.KEY_UNLISTED: "add the key of {person}: relayctl add-key {person} FILE",
-    Reason.KEY_REVOKED: "make a new key pair and add that: a revoked key never comes back",
-    Reason.KEY_FROZEN: "wait until it lapses, or: relayctl unban {person}",
+    Reason.KEY_REVOKED: "make a new key pair and add that: a revoked key is never accepted again",
+    Reason.KEY_FROZEN: "wait until the freeze ends, or: relayctl unban {person}",
     Reason.KEY_EXPIRED: "change or remove expiry-time= of that key",
     Reason.KEY_SOURCE: "connect from an address that from= of the key names, or change it",
     Reason.KEY_PRESENCE: "touch the security key, and unlock it where verify-required is set",
@@ -31,28 +31,28 @@ _KEY_ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A verdict, the rule that decided in full (None if none did) and what would have to change, in words."""
+    """A decision, the full rule that decided (None without one) and the changes that would reverse the decision."""
 
     asked: str
-    verdict: Decision
+    decision: Decision
     rule: Rule | None
     rule_words: str  # the deciding rule in one line, "" if none did
     changes: tuple[str, ...]  # empty when it is allowed
 
     def lines(self) -> tuple[str, ...]:
-        """All of it as lines for a terminal."""
-        verdict = self.verdict
-        out = [f"{self.asked}: {'allowed' if verdict.allowed else f'denied ({verdict.reason})'}"]
-        if verdict.destination is not None:
-            out.append(f"  means    {verdict.destination}")
-        if verdict.rule is not None:
-            out.append(f"  rule     {verdict.rule}: {self.rule_words}")
-        if verdict.detail:
-            out.append(f"  because  {verdict.detail}")
-        out.extend(
+        """The explanation as lines for a terminal."""
+        decision = self.decision
+        lines = [f"{self.asked}: {'allowed' if decision.allowed else f'denied ({decision.reason})'}"]
+        if decision.destination is not None:
+            lines.append(f"  means    {decision.destination}")
+        if decision.rule is not None:
+            lines.append(f"  rule     {decision.rule}: {self.rule_words}")
+        if decision.detail:
+            lines.append(f"  because  {decision.detail}")
+        lines.extend(
             f"  {'to change' if number == 0 else '         '}  {text}" for number, text in enumerate(self.changes)
         )
-        return tuple(out)
+        return tuple(lines)
 
 
 def explain(
@@ -64,9 +64,9 @@ def explain(
     *,
     own: frozenset[Address] = frozenset(),
 ) -> Explanation:
-    """The judgement of one forward by key and rules at `now` (Unix seconds), and what would change it."""
-    verdict = policy.judge(identity, key, target, now, own)
-    return _explained(_Asker(policy, identity.person, identity.source, now), target, verdict)
+    """Explain the decision about one forward by key and rules at `now` (Unix seconds)."""
+    decision = policy.decide(identity, key, target, now, own)
+    return _explain(_Request(policy, identity.person, identity.source, now), target, decision)
 
 
 def explain_person(
@@ -78,30 +78,30 @@ def explain_person(
     *,
     own: frozenset[Address] = frozenset(),
 ) -> Explanation:
-    """The judgement by the rules alone, as with a good key; `source` None is an address that no rule names."""
-    verdict = policy.judge_person(person, source, target, now, own)
-    return _explained(_Asker(policy, person, source, now), target, verdict)
+    """Explain the decision by the rules alone, as with a valid key; `source` None is an address that no rule names."""
+    decision = policy.decide_by_rules(person, source, target, now, own)
+    return _explain(_Request(policy, person, source, now), target, decision)
 
 
 def rule_text(rule: Rule, policy: Policy) -> str:
     """A rule in one line: `allow ops (alice, bob) to 192.168.1.0/24 in office, ports 22, only Mon-Fri 09:00-18:00`."""
-    out = f"{'allow' if rule.allow else 'deny'} {_who(rule, policy)}"
+    text = f"{'allow' if rule.allow else 'deny'} {_persons_text(rule, policy)}"
     if rule.excepted:
-        out += f" except {_few(sorted(rule.excepted))}"
-    places = _few([pair_text(zone, network) for zone, network in rule.to])
-    out += f" to {places}, ports {time_conditions.ports_text(rule.ports)}"
+        text += f" except {_abbreviated(sorted(rule.excepted))}"
+    places = _abbreviated([pair_text(zone, network) for zone, network in rule.to])
+    text += f" to {places}, ports {time_conditions.ports_text(rule.ports)}"
     if rule.sources:
-        out += f", only from {time_conditions.sources_text(rule.sources)}"
+        text += f", only from {time_conditions.sources_text(rule.sources)}"
     if rule.windows:
-        out += f", only {time_conditions.windows_text(rule.windows)}"
+        text += f", only {time_conditions.windows_text(rule.windows)}"
     if rule.until is not None:
-        out += f", until {time_conditions.until_text(rule.until, policy.offsets)}"
-    return out
+        text += f", until {time_conditions.until_text(rule.until, policy.offsets)}"
+    return text
 
 
 @dataclass(frozen=True, slots=True)
-class _Asker:
-    """Who asks, from where and when: what stays the same while rules are compared."""
+class _Request:
+    """The person, source address and time of a request, for comparison with rules."""
 
     policy: Policy
     person: str
@@ -109,103 +109,103 @@ class _Asker:
     now: int
 
     def first(self, mask: int) -> int:
-        """The number of the first rule of a mask whose conditions hold; -1 for none."""
-        number, _ = self.policy.tables.first(
+        """The number of the first rule in a mask whose conditions hold; -1 without one."""
+        number, _ = self.policy.index.first_match(
             mask, self.source, self.now, time_conditions.local(self.now, self.policy.offsets)
         )
         return number
 
     def candidates(self, destination: Destination) -> int:
-        """The rules that could apply to that."""
-        index = self.policy.tables
+        """The mask of the rules that could apply to this request."""
+        index = self.policy.index
         return index.candidates(self.person, destination.zone, destination.address, destination.port)
 
 
-def _explained(asker: _Asker, target: Target | Destination, verdict: Decision) -> Explanation:
-    rule = None if verdict.rule is None else _deciding(asker, verdict)
-    changes = () if verdict.allowed else tuple(_changes(asker, target, verdict))
-    words = "" if rule is None else rule_text(rule, asker.policy)
-    return Explanation(f"{asker.person} to {target}", verdict, rule, words, changes)
+def _explain(request: _Request, target: Target | Destination, decision: Decision) -> Explanation:
+    rule = None if decision.rule is None else _deciding_rule(request, decision)
+    changes = () if decision.allowed else tuple(_changes(request, target, decision))
+    words = "" if rule is None else rule_text(rule, request.policy)
+    return Explanation(f"{request.person} to {target}", decision, rule, words, changes)
 
 
-def _deciding(asker: _Asker, verdict: Decision) -> Rule:
-    """The rule in full that `verdict.rule` names, found as the judgement found it: names need not be unique."""
-    assert verdict.destination is not None  # a rule decides about destinations only
-    deny = asker.policy.tables.deny
-    mask = asker.candidates(verdict.destination)
-    return asker.policy.tables.rule(asker.first(mask & (~deny if verdict.allowed else deny)))
+def _deciding_rule(request: _Request, decision: Decision) -> Rule:
+    """The rule in full that `decision.rule` names, found as the decision found it, because names need not be unique."""
+    assert decision.destination is not None  # a rule decides about destinations only
+    deny = request.policy.index.deny
+    mask = request.candidates(decision.destination)
+    return request.policy.index.rule(request.first(mask & (~deny if decision.allowed else deny)))
 
 
-def _changes(asker: _Asker, target: Target | Destination, verdict: Decision) -> Iterator[str]:
-    reason, destination = verdict.reason, verdict.destination
+def _changes(request: _Request, target: Target | Destination, decision: Decision) -> Iterator[str]:
+    reason, destination = decision.reason, decision.destination
     if reason in _KEY_ADVICE:
-        yield _KEY_ADVICE[reason].format(person=asker.person)
+        yield _KEY_ADVICE[reason].format(person=request.person)
     elif reason is Reason.NO_POLICY:
-        yield "nothing was ever applied: relayctl check, then relayctl reload"
+        yield "no policy was ever applied: relayctl check, then relayctl reload"
     elif reason is Reason.AMBIGUOUS_TARGET:
-        yield f"type one of {', '.join(verdict.choices)}"
+        yield f"type one of {', '.join(decision.choices)}"
     elif reason is Reason.FORBIDDEN_ADDRESS:
         yield "no rule can allow it"
     elif isinstance(target, Target) and destination is None:
-        yield from _unknown(asker.policy, target)
+        yield from _unknown_target(request.policy, target)
     elif destination is None or reason is Reason.UNKNOWN_TARGET:
-        yield "its zone or network is gone from the policy"
+        yield "its zone or network is no longer in the policy"
     elif reason is Reason.DENY_RULE:
-        yield f"add {asker.person} to 'except' of {verdict.rule}, or narrow that rule"
-        number = asker.first(asker.candidates(destination) & ~asker.policy.tables.deny)
+        yield f"add {request.person} to 'except' of {decision.rule}, or narrow that rule"
+        number = request.first(request.candidates(destination) & ~request.policy.index.deny)
         if number >= 0:
-            yield f"then {asker.policy.tables.name(number)} allows it, unless another deny rule matches"
+            yield f"then {request.policy.index.name(number)} allows it, unless another deny rule matches"
         else:
-            yield "an allow rule is missing, too"
-            yield from _nearest(asker, destination)
+            yield "an allow rule is missing as well"
+            yield from _nearest(request, destination)
     else:
-        yield from _nearest(asker, destination)
+        yield from _nearest(request, destination)
 
 
-def _nearest(asker: _Asker, destination: Destination) -> Iterator[str]:
-    """The allow rules that miss by the least, each with all that it misses by."""
+def _nearest(request: _Request, destination: Destination) -> Iterator[str]:
+    """The allow rules that come closest, each with every condition that does not hold."""
     found: list[tuple[int, int, Rule, list[str]]] = []
-    index = asker.policy.tables
-    at = index.at(destination.zone, destination.address)
-    # a rule about neither this person nor this place says nothing
-    for number in rule_index.numbers((at | index.of(asker.person)) & ~index.deny):
+    index = request.policy.index
+    at = index.for_address(destination.zone, destination.address)
+    # only rules about this person or this address
+    for number in rule_index.rule_numbers((at | index.for_person(request.person)) & ~index.deny):
         rule = index.rule(number)
-        here = bool(at >> number & 1)
-        misses = _misses(asker, rule, here, destination)
-        # another place is further away than another port
-        found.append((len(misses) + (not here), number, rule, misses))
+        covered = bool(at >> number & 1)
+        failed = _failed_conditions(request, rule, covered, destination)
+        # a wrong address counts more than a wrong port
+        found.append((len(failed) + (not covered), number, rule, failed))
     if not found:
-        yield f"no rule is near: add one that allows {asker.person} to reach {destination}"
-    for _, _, rule, misses in sorted(found, key=lambda entry: entry[:2])[:NEAREST]:
-        yield f"{RuleName(rule.name, rule.file, rule.line)} would allow it, but {'; and '.join(misses)}"
+        yield f"no rule comes close: add one that allows {request.person} to reach {destination}"
+    for _, _, rule, failed in sorted(found, key=lambda entry: entry[:2])[:NEAREST]:
+        yield f"{RuleName(rule.name, rule.file, rule.line)} would allow it, but {'; and '.join(failed)}"
 
 
-def _misses(asker: _Asker, rule: Rule, here: bool, destination: Destination) -> list[str]:
-    """What of an allow rule does not fit, in words; `here`: it is about this place."""
-    policy, person, source, now = asker.policy, asker.person, asker.source, asker.now
-    misses = []
+def _failed_conditions(request: _Request, rule: Rule, covered: bool, destination: Destination) -> list[str]:
+    """The conditions of an allow rule that do not hold; `covered`: the rule covers this address."""
+    policy, person, source, now = request.policy, request.person, request.source, request.now
+    failed = []
     if person in rule.excepted:
-        misses.append(f"{person} is in its 'except'")
+        failed.append(f"{person} is in its 'except'")
     elif not rule.everyone and person not in rule.persons:
-        misses.append(f"it allows {_who(rule, policy)}, and {person} is not among them")
-    if not here:
-        places = _few([pair_text(zone, network) for zone, network in rule.to])
-        misses.append(f"it is about {places}, not {destination.address} in {destination.zone}")
+        failed.append(f"it allows {_persons_text(rule, policy)}, and {person} is not among them")
+    if not covered:
+        places = _abbreviated([pair_text(zone, network) for zone, network in rule.to])
+        failed.append(f"it is about {places}, not {destination.address} in {destination.zone}")
     if not any(low <= destination.port <= high for low, high in rule.ports):
-        misses.append(f"port {destination.port} is not in {time_conditions.ports_text(rule.ports)}")
+        failed.append(f"port {destination.port} is not in {time_conditions.ports_text(rule.ports)}")
     if rule.until is not None and now >= rule.until:
-        misses.append(f"it ended {time_conditions.until_text(rule.until, policy.offsets)}")
+        failed.append(f"it ended {time_conditions.until_text(rule.until, policy.offsets)}")
     if rule.sources and (source is None or not any(source in network for network in rule.sources)):
-        misses.append(f"only from {time_conditions.sources_text(rule.sources)}, not from {source or 'anywhere else'}")
+        failed.append(f"only from {time_conditions.sources_text(rule.sources)}, not from {source or 'anywhere else'}")
     local_now = time_conditions.local(now, policy.offsets)
     windows = [(time_conditions.days_mask(window), window.start, window.end) for window in rule.windows]
     if windows and not any(time_conditions.inside(days, start, end, local_now) for days, start, end in windows):
         moment = time_conditions.moment_text(now, policy.offsets)
-        misses.append(f"only {time_conditions.windows_text(rule.windows)}, and now it is {moment}")
-    return misses
+        failed.append(f"only {time_conditions.windows_text(rule.windows)}, and now it is {moment}")
+    return failed
 
 
-def _unknown(policy: Policy, target: Target) -> Iterator[str]:
+def _unknown_target(policy: Policy, target: Target) -> Iterator[str]:
     zones = ", ".join(sorted(policy.inventory.zones)) or "none"
     if target.address is not None:
         if target.zone and target.zone not in policy.inventory.zones:
@@ -220,17 +220,17 @@ def _unknown(policy: Policy, target: Target) -> Iterator[str]:
     yield f"declare {target.name} under hosts: with its address and zone; names are never looked up in DNS"
 
 
-def _who(rule: Rule, policy: Policy) -> str:
+def _persons_text(rule: Rule, policy: Policy) -> str:
     if rule.everyone:
         return "everyone"
     text = " ".join(sorted(rule.persons))
     for group, persons in policy.groups.items():
         if persons == text and text:
-            return f"{group} ({_few(text.split())})"
-    return _few(text.split())
+            return f"{group} ({_abbreviated(text.split())})"
+    return _abbreviated(text.split())
 
 
-def _few(names: list[str]) -> str:
+def _abbreviated(names: list[str]) -> str:
     if len(names) > _NAMES:
         return f"{', '.join(names[:_NAMES])} and {len(names) - _NAMES} more"
     return ", ".join(names) or "nothing"

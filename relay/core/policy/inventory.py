@@ -1,8 +1,8 @@
-"""Which destination does a target mean? The hosts and zones of a site, and every way to type them.
+"""The hosts and zones of a site, and the resolution of targets to destinations.
 
-A host is known by (name, zone): one file may have `remote` in the zone office and another one `remote` in the zone
-plant. `NAME.ZONE` and `LITERAL.ZONE` always work; a name or a literal alone works when it means one thing only.
-Nothing is ever looked up in DNS.
+A host is identified by (name, zone): one file may have `remote` in the zone office and another `remote` in the zone
+plant. `NAME.ZONE` and `LITERAL.ZONE` always work; a name or a literal alone works if it is unambiguous. DNS is never
+asked.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ Clash = tuple[Host | Zone, Host | Zone, str]
 
 
 def clashes(zones: Sequence[Zone], hosts: Sequence[Host]) -> tuple[Clash, ...]:
-    """Every pair of places that one typed text would mean: (first, second, the text), in the order given.
+    """All pairs of places that the same text would name: (first, second, the text), in the order given.
 
-    The same (name, zone) twice; a host named as a zone; a dotted host name that is also another's NAME.ZONE; two
-    zones of one name. The same host name in two zones is none: it is ambiguous alone and clear with its zone.
+    These are the same (name, zone) twice, a host named like a zone, a dotted host name equal to another host's
+    NAME.ZONE, and two zones of one name. The same host name in two zones is no clash: its NAME.ZONE tells them apart.
     """
     found: list[Clash] = []
     named: dict[str, Zone] = {}
@@ -45,29 +45,29 @@ def clashes(zones: Sequence[Zone], hosts: Sequence[Host]) -> tuple[Clash, ...]:
 
 
 def in_zone(zone: Zone, address: Address) -> bool:
-    """Whether the address lies in one of the zone's networks."""
+    """Whether the address is in one of the zone's networks."""
     return any(address in network for network in zone.networks)
 
 
 class Inventory:
-    """The zones and hosts of one policy. Filled by `add_zone` and `add_host`, only read afterwards."""
+    """The zones and hosts of one policy. Filled by `add_zone` and `add_host`, then only read."""
 
     __slots__ = ("_bare", "_covers", "_public", "hosts", "zones")
 
     def __init__(self, public: str = "") -> None:
-        """`public` is this relay's own public name, which is refused as a target; "" if it has none."""
+        """`public` is the relay's own public name, which is refused as a target; "" without one."""
         self.zones: dict[str, Zone] = {}
         self.hosts: dict[str, Host] = {}  # by NAME.ZONE
         self._bare: dict[str, str] = {}  # name to its zones, separated by spaces
-        # per IP version the prefix lengths in use, and the zones of each prefix: no loop over all the zones
+        # per IP version: shift to prefix to zone names, so that a look-up does not loop over all zones
         self._covers: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
         self._public = public
 
     def add_zone(self, zone: Zone) -> None:
-        """Add a zone. Raises InputRejected when its name is unfit or taken."""
+        """Add a zone. Raises InputRejected if its name is invalid or taken."""
         fault = place_fault(zone.name)
         if fault or zone.name in self.zones:
-            raise InputRejected(fault or f"the zone {zone.name} is there twice", "rename or remove one")
+            raise InputRejected(fault or f"the zone {zone.name} is defined twice", "rename or remove one")
         self.zones[zone.name] = zone
         for network in zone.networks:
             shift = network.max_prefixlen - network.prefixlen
@@ -76,22 +76,22 @@ class Inventory:
             prefixes[prefix] = f"{prefixes[prefix]} {zone.name}" if prefix in prefixes else zone.name
 
     def add_host(self, host: Host) -> None:
-        """Add a host. Raises InputRejected when its name is unfit or taken, or it is not in its zone's networks."""
+        """Add a host. Raises InputRejected if its name is invalid or taken, or its address is not in its zone."""
         key = f"{host.name}.{host.zone}"
         fault = place_fault(host.name)
         if fault or key in self.hosts:
-            raise InputRejected(fault or f"the host {key} is there twice", "rename or remove one")
+            raise InputRejected(fault or f"the host {key} is defined twice", "rename or remove one")
         if not self.contains(host.zone, host.address):
             raise InputRejected(f"the host {key} is outside of its zone", "correct its address or the zone's networks")
         self.hosts[key] = host
         self._bare[host.name] = f"{self._bare[host.name]} {host.zone}" if host.name in self._bare else host.zone
 
     def contains(self, zone: str, address: Address) -> bool:
-        """Whether there is such a zone and the address lies in it."""
+        """Whether the zone exists and contains the address."""
         return zone in self._zones_of(address)
 
     def resolve(self, target: Target) -> Destination | Decision:
-        """What the target means, or the denial: unknown, ambiguous (with what to type instead) or forbidden."""
+        """The destination of a target, or its denial: unknown, ambiguous (with names to use) or forbidden."""
         if target.address is not None:
             return self._resolve_literal(target, target.address)
         name = target.name
@@ -108,7 +108,7 @@ class Inventory:
         return Destination(host.zone, host.address, target.port)
 
     def spelling(self, host: Host) -> str:
-        """The shortest text that means this host: its name if that is unique, else NAME.ZONE."""
+        """The shortest unambiguous name of a host: its name if unique, else NAME.ZONE."""
         return f"{host.name}.{host.zone}" if " " in self._bare[host.name] else host.name
 
     def _resolve_literal(self, target: Target, address: Address) -> Destination | Decision:
@@ -126,9 +126,9 @@ class Inventory:
             choices = tuple(f"{address}.{zone}" for zone in zones)
             detail = f"{address} is in {len(zones)} zones"
             return Decision(reason=Reason.AMBIGUOUS_TARGET, detail=detail, choices=choices)
-        words = forbidden_addresses.everywhere(address)
-        if words:
-            return Decision(reason=Reason.FORBIDDEN_ADDRESS, detail=f"{address} is {words}")
+        kind = forbidden_addresses.forbidden_kind(address)
+        if kind:
+            return Decision(reason=Reason.FORBIDDEN_ADDRESS, detail=f"{address} is {kind}")
         return Decision(reason=Reason.UNKNOWN_TARGET, detail=f"{address} is in no zone")
 
     def _zones_of(self, address: Address) -> tuple[str, ...]:
@@ -142,6 +142,6 @@ class Inventory:
 
 
 def pair_text(zone: str, network: Network) -> str:
-    """A place of a rule in words: `192.168.1.50 in office`, `192.168.1.0/24 in office`."""
+    """A network and its zone as text: `192.168.1.50 in office`, `192.168.1.0/24 in office`."""
     single = network.prefixlen == network.max_prefixlen
     return f"{network.network_address if single else network} in {zone}"

@@ -1,4 +1,4 @@
-"""What a policy is made of: zones, hosts, rules and the values that a judgement takes and gives."""
+"""The values of a policy: zones, hosts, rules, and the inputs and result of a decision."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +10,7 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A network reached by one interface. `interface` is a name or an fnmatch pattern; gateway None: on-link."""
+    """Networks reached through one interface. `interface` is a name or an fnmatch pattern; gateway None: on-link."""
 
     name: str
     networks: tuple[Network, ...]
@@ -20,7 +20,7 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A name for an address in a zone. `user` and `port` only serve client-config."""
+    """A name for an address in a zone. `user` and `port` are for client-config only."""
 
     name: str
     zone: str
@@ -31,7 +31,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What is judged and what is dialled, the same three values: rules compile to it, nothing is resolved by DNS."""
+    """The zone, address and port that are authorized and then dialled. Rules compile to them; DNS is never asked."""
 
     zone: str
     address: Address
@@ -44,9 +44,9 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """Hours of the week, in the site's time zone. 0 is Monday; minutes count from midnight; end 1440 is midnight.
+    """Hours on some days of the week, in the site's time zone. Day 0 is Monday; hours are minutes since midnight.
 
-    A window whose end is not after its start runs past midnight into the next day.
+    A window whose end is not after its start ends on the next day.
     """
 
     days: frozenset[int] = frozenset(range(7))
@@ -58,8 +58,8 @@ class TimeWindow:
 class Rule:
     """One rule as compiled: persons instead of groups, (zone, network) pairs instead of names.
 
-    `to` empty means nothing is matched (a rule never widens by leaving something out); `ports` are inclusive
-    ranges; `sources` empty means from anywhere; `until` is Unix seconds, exclusive, None for ever.
+    An empty `to` matches nothing, so that a missing value never widens a rule; `ports` are inclusive ranges; empty
+    `sources` mean any source; `until` is Unix seconds, exclusive, None without end.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleName:
-    """Which rule decided: what the audit log records. Small on purpose, `policy.rules()` has the whole rule."""
+    """The name and place of a rule, as the audit log records them; `Policy.rules()` has the whole rule."""
 
     name: str
     file: str = ""
@@ -86,7 +86,7 @@ class RuleName:
 
     @property
     def at(self) -> str:
-        """file:line, where the rule stands."""
+        """The rule's place as file:line."""
         return f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
@@ -94,33 +94,33 @@ class RuleName:
 
 
 class Reason(StrEnum):
-    """Why a forward was judged as it was. Stable names: they stand in the audit log."""
+    """The reason of a decision. The names are stable, because the audit log records them."""
 
     ALLOWED = "allowed"
-    NO_RULE = "no-rule"  # nothing matches: deny
+    NO_RULE = "no-rule"  # no rule matches
     DENY_RULE = "deny-rule"
     BAD_TARGET = "bad-target"  # not a well-formed host:port
     UNKNOWN_TARGET = "unknown-target"  # no such host, or an address in no zone
     AMBIGUOUS_TARGET = "ambiguous-target"
-    FORBIDDEN_ADDRESS = "forbidden-address"  # refused whatever a rule says (invariant 4)
+    FORBIDDEN_ADDRESS = "forbidden-address"  # refused regardless of the rules (invariant 4)
     KEY_UNLISTED = "key-unlisted"
     KEY_REVOKED = "key-revoked"
     KEY_EXPIRED = "key-expired"
-    KEY_FROZEN = "key-frozen"  # shut out for a while, after a scan
-    KEY_SOURCE = "key-source"  # from= of the key
-    KEY_PRESENCE = "key-presence"  # a security key's signature lacks the touch or the verification asked for
+    KEY_FROZEN = "key-frozen"  # refused for a while after a scan
+    KEY_SOURCE = "key-source"  # outside from= of the key
+    KEY_PRESENCE = "key-presence"  # a security key's signature lacks the required touch or user verification
     KEY_NO_FORWARDING = "key-no-forwarding"
     KEY_PERMITOPEN = "key-permitopen"
-    NO_POLICY = "no-policy"  # nothing was ever applied
+    NO_POLICY = "no-policy"  # no policy was ever applied
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a connection is, proven once when authentication completed, never changed afterwards."""
+    """The person, key and source of a session: set when authentication completes, never changed afterwards."""
 
     person: str
     fingerprint: str  # SHA256:... as ssh-keygen -l prints it
-    source: Address  # of the TCP connection, v4-mapped addresses already unmapped
+    source: Address  # of the TCP connection; a v4-mapped address is stored as IPv4
     credential: str = "key"
     touched: bool = False  # sk-keys: the signature carried the user-presence flag
     verified: bool = False  # sk-keys: the signature carried the user-verification flag
@@ -128,11 +128,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A judgement. The zero value denies."""
+    """The result of a decision. The zero value denies."""
 
     allowed: bool = False
     reason: Reason = Reason.NO_POLICY
     destination: Destination | None = None
-    rule: RuleName | None = None  # the rule that decided, for the operator only
-    detail: str = ""  # in full, for the operator only
+    rule: RuleName | None = None  # the deciding rule, for the operator only
+    detail: str = ""  # the full reason, for the operator only
     choices: tuple[str, ...] = field(default=())  # names to use instead, for AMBIGUOUS_TARGET

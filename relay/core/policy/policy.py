@@ -1,8 +1,9 @@
-"""May this person, with this key, from there, now, reach that? The one place where it is decided.
+"""The compiled policy and its decision: may this person reach this target, with this key, from this source, now?
 
-The order of the questions: is there a policy; is the key (still) this person's; what does the target mean; is it
-refused whatever a rule says; does the key itself forbid it; what do the rules say. No rule matches: deny. Any deny
-rule matches: deny. Else an allow rule decides. Of several the one reported is the first by (file, line, name).
+The checks, in order: a policy was applied; the key is still listed for this person; the target resolves to a
+destination; the destination is not a forbidden address; the key's options permit it; the rules allow it. Without a
+matching rule the answer is deny. A matching deny rule wins over allow rules. If several rules match, the decision
+names the first by (file, line, name).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,28 +26,28 @@ _NOWHERE: frozenset[Address] = frozenset()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """A compiled policy. Made by `build` or a snapshot's loader; the zero value, `EMPTY`, denies with NO_POLICY."""
+    """A compiled policy, made by `build_policy` or `SnapshotLoader`; the zero value, `EMPTY`, denies with NO_POLICY."""
 
     version: str = ""
     inventory: Inventory = field(default_factory=Inventory)
     forbidden: ForbiddenAddresses = field(default_factory=ForbiddenAddresses)
-    tables: RuleIndex = field(default_factory=RuleIndex)
+    index: RuleIndex = field(default_factory=RuleIndex)
     public: str = ""  # HOST:PORT of this relay, canonical
     groups: Mapping[str, str] = field(default_factory=dict)  # name to its persons, sorted, with spaces between
     offsets: tuple[tuple[int, int], ...] = ()  # the site's time zone, see relay.core.policy.time_conditions
 
     def resolve(self, target: Target) -> Destination | Decision:
-        """What a target means: a destination, or the denial (unknown, ambiguous, forbidden) that it gets."""
+        """The destination of a target, or its denial (unknown, ambiguous, forbidden)."""
         return self.inventory.resolve(target)
 
-    def judge(
+    def decide(
         self, identity: Identity, key: Key | None, target: Target | Destination, now: int, own: frozenset[Address]
     ) -> Decision:
-        """The judgement of one forward, by key and rules.
+        """Decide about one forward, by key and rules.
 
-        `key` is the listed key of the identity's fingerprint now, None if there is none any more; `now` is Unix
-        seconds; `own` are the addresses of this machine. A `Destination` (of a forward that is open) is judged as
-        it is: one that this policy no longer knows is denied.
+        `key` is the key that is listed now for the identity's fingerprint, None if it is no longer listed; `now` is
+        Unix seconds; `own` are the addresses of this machine. For an open forward pass its `Destination`: it is not
+        resolved again, and denied if this policy no longer contains it.
         """
         if not self.version:
             return Decision()
@@ -55,15 +56,15 @@ class Policy:
         if key.person != identity.person or key.fingerprint != identity.fingerprint:
             detail = f"the key {identity.fingerprint} is not listed for {identity.person} any more"
             return Decision(reason=Reason.KEY_UNLISTED, detail=detail)
-        found = self._locate(target, own)
-        if isinstance(found, Decision):
-            return found
-        refused = authorized_keys.refusal(key, identity, found, now, self.resolve)
+        destination = self._locate(target, own)
+        if isinstance(destination, Decision):
+            return destination
+        refused = authorized_keys.refusal(key, identity, destination, now, self.resolve)
         if refused is not None:
-            return Decision(reason=refused[0], destination=found, detail=refused[1])
-        return self._decide(identity.person, identity.source, found, now)
+            return Decision(reason=refused[0], destination=destination, detail=refused[1])
+        return self._match_rules(identity.person, identity.source, destination, now)
 
-    def judge_person(
+    def decide_by_rules(
         self,
         person: str,
         source: Address | None,
@@ -71,49 +72,51 @@ class Policy:
         now: int,
         own: frozenset[Address] = _NOWHERE,
     ) -> Decision:
-        """The judgement by the rules alone, for expectations and plans; never for a forward.
+        """Decide by the rules alone, for expectations and explanations; never for a forward.
 
-        `source` None is an address that no rule names: neither an allow nor a deny rule with `from` matches it.
+        `source` None is an address that no rule names: no rule with `from` matches it.
         """
         if not self.version:
             return Decision()
-        found = self._locate(target, own)
-        return found if isinstance(found, Decision) else self._decide(person, source, found, now)
+        destination = self._locate(target, own)
+        if isinstance(destination, Decision):
+            return destination
+        return self._match_rules(person, source, destination, now)
 
     def rules(self) -> Iterable[Rule]:
-        """Every rule in full, sorted by (file, line, name). Slow: not for serving processes."""
-        return (self.tables.rule(number) for number in range(len(self.tables.rules)))
+        """All rules in full, sorted by (file, line, name). Slow: not for serving processes."""
+        return (self.index.rule(number) for number in range(len(self.index.rules)))
 
     def _locate(self, target: Target | Destination, own: frozenset[Address]) -> Destination | Decision:
         if isinstance(target, Target):
-            found = self.inventory.resolve(target)
-            if isinstance(found, Decision):
-                return found
+            destination = self.inventory.resolve(target)
+            if isinstance(destination, Decision):
+                return destination
         elif self.inventory.contains(target.zone, target.address):
-            found = target
+            destination = target
         else:
             return Decision(
                 reason=Reason.UNKNOWN_TARGET, destination=target, detail=f"{target}: no such zone or network"
             )
-        words = self.forbidden.words(found, own)
-        if words:
-            return Decision(reason=Reason.FORBIDDEN_ADDRESS, destination=found, detail=words)
-        return found
+        detail = self.forbidden.reason(destination, own)
+        if detail:
+            return Decision(reason=Reason.FORBIDDEN_ADDRESS, destination=destination, detail=detail)
+        return destination
 
-    def _decide(self, person: str, source: Address | None, destination: Destination, now: int) -> Decision:
-        mask = self.tables.candidates(person, destination.zone, destination.address, destination.port)
+    def _match_rules(self, person: str, source: Address | None, destination: Destination, now: int) -> Decision:
+        mask = self.index.candidates(person, destination.zone, destination.address, destination.port)
         local_now = time_conditions.local(now, self.offsets)
-        number, _ = self.tables.first(mask & self.tables.deny, source, now, local_now)
+        number, _ = self.index.first_match(mask & self.index.deny, source, now, local_now)
         if number >= 0:
-            rule = self.tables.name(number)
+            rule = self.index.name(number)
             return Decision(reason=Reason.DENY_RULE, destination=destination, rule=rule, detail=f"denied by {rule}")
-        number, missed = self.tables.first(mask & ~self.tables.deny, source, now, local_now)
+        number, missed = self.index.first_match(mask & ~self.index.deny, source, now, local_now)
         if number >= 0:
-            return Decision(True, Reason.ALLOWED, destination, self.tables.name(number))
+            return Decision(True, Reason.ALLOWED, destination, self.index.name(number))
         detail = f"no rule allows {person} to reach {destination}"
         if missed >= 0:
-            clause = rule_index.failing(self.tables.record(missed), source, now, local_now)
-            detail = f"{detail}; {self.tables.name(missed)} would, but for its '{clause}'"
+            clause = rule_index.failed_condition(self.index.record(missed), source, now, local_now)
+            detail = f"{detail}; {self.index.name(missed)} would, but for its '{clause}'"
         return Decision(reason=Reason.NO_RULE, destination=destination, detail=detail)
 
 
@@ -131,13 +134,13 @@ def build_policy(
     public: str = "",
     offsets: Sequence[tuple[int, int]] = (),
 ) -> Policy:
-    """The compiled policy of checked documents.
+    """Compile a policy from validated zones, hosts and rules.
 
-    `version` names it and is not empty; `groups` serve explanations only (rules name persons); `listeners` are
+    `version` names the policy and is not empty; `groups` serve explanations only (rules name persons); `listeners` are
     (address, port), None for a wildcard; `public` is HOST:PORT or ""; `offsets` as in
     relay.core.policy.time_conditions. Raises
-    InputRejected for what the documents' checks should have found: clashing names, a host outside of its zone, a rule
-    for an unknown zone, numbers out of range, more rules than the index may hold.
+    InputRejected for errors that validation should have found: clashing names, a host outside its zone, a rule for an
+    unknown zone, numbers out of range, more rules than the index may hold.
     """
     zones, hosts, rules = tuple(zones), tuple(hosts), tuple(rules)
     if not version:
@@ -162,8 +165,8 @@ def build_policy(
     return Policy(
         version=version,
         inventory=inventory,
-        forbidden=forbidden_addresses.build(zones, tuple(listeners), reached_as),
-        tables=index,
+        forbidden=forbidden_addresses.compile_forbidden(zones, tuple(listeners), reached_as),
+        index=index,
         public=str(reached_as) if reached_as else "",
         groups={name: " ".join(sorted(persons)) for name, persons in groups.items()},
         offsets=tuple(sorted(offsets)),

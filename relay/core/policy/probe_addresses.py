@@ -1,4 +1,4 @@
-"""At which addresses is a zone looked at, when nobody dials? One of each of its networks, a host where there is one."""
+"""Sample addresses of each zone, at which its routes are checked without a forward."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -7,23 +7,22 @@ from ipaddress import IPv4Network, ip_address, ip_network
 
 from relay.core.policy.model import Address, Network, Zone
 
-# A network as large as this is no LAN but "everything there": its first addresses mean nothing to a routing table
+# A larger network stands for "everything", like 0.0.0.0/0: its first addresses are not hosts of a LAN
 _SHORTEST_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAddresses:
-    """One zone and, for each of its networks, addresses of which the first that is not this machine's own is asked."""
+    """A zone and, for each of its networks, candidate addresses; the first that is not this machine's own is probed."""
 
     zone: Zone
     addresses: tuple[tuple[Address, ...], ...]
 
 
 def samples(lines: Iterable[str]) -> tuple[ProbeAddresses, ...]:
-    """The zones of a compiled policy (`core.policy.snapshot`), with their first host in each network, else first
-    addresses.
+    """The zones in a snapshot (`core.policy.snapshot`), each network with its first host, else its first addresses.
 
-    Raises ValueError, LookupError or TypeError for what is no compiled policy.
+    Raises ValueError, LookupError or TypeError for an invalid snapshot.
     """
     zones: dict[str, Zone] = {}
     hosts: dict[str, dict[Network, Address]] = {}
@@ -35,15 +34,15 @@ def samples(lines: Iterable[str]) -> tuple[ProbeAddresses, ...]:
             zones[name] = Zone(name, parsed, interface, None if gateway is None else ip_address(gateway))
         elif kind == "host":
             zone = zones[row[1]]
-            found = hosts.setdefault(zone.name, {})
-            if len(found) == len(zone.networks):
+            first_hosts = hosts.setdefault(zone.name, {})
+            if len(first_hosts) == len(zone.networks):
                 continue
             address = ip_address(row[2])
             for network in zone.networks:
-                if network not in found and address in network:
-                    found[network] = address
+                if network not in first_hosts and address in network:
+                    first_hosts[network] = address
         elif kind != "head":
-            break  # what comes after hosts says nothing about places
+            break  # zones and hosts come first
     return tuple(
         ProbeAddresses(
             zone, tuple(tuple(_addresses(network, hosts.get(zone.name, {}).get(network))) for network in zone.networks)
@@ -60,7 +59,7 @@ def _addresses(network: Network, host: Address | None) -> Iterator[Address]:
     if network.max_prefixlen - network.prefixlen < 2:
         yield network[0]
         return
-    yield network[1]  # not the first: it is the network's own, or any router (RFC 4291 2.6.1)
+    yield network[1]  # not the first: the network address, or the subnet-router anycast address (RFC 4291 2.6.1)
     yield network[2]
     if isinstance(network, IPv4Network):
         yield network[-2]

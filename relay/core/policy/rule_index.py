@@ -1,13 +1,13 @@
-"""Which rules could apply to this person, at this place and port? Rules as bit sets, so that 10,000 cost what 10 do.
+"""Index of rules as bit masks, so that a decision costs the same with 10,000 rules as with ten.
 
-Rules are sorted by where they stand (file, line, name, then all the rest) and numbered; bit N of a mask is rule N.
-A mask is kept per person who is named anywhere, for everybody else, per network of each zone and per range of ports;
-the rules that could apply are the AND of three look-ups. Only their conditions (until, hours, from) are then looked at,
-one rule at a time from the lowest number up, so which rule is reported depends on where the rules stand and never on
-the order in which files were read or masks were built.
+Rules are sorted by (file, line, name, remaining fields) and numbered; bit N of a mask is rule N. There is a mask for
+each person that a rule names, one for all other persons, one for each network of a zone and one for each range of
+ports. The candidate rules are the AND of three look-ups. Only their conditions (until, hours, from) are then evaluated,
+from the lowest number up. The reported rule therefore depends on the sort order alone, never on the order in which
+files were read or masks were built.
 
-The rules themselves stay JSON texts, the lines of the snapshot: a worker loads, keeps and frees them for nearly nothing
-(no objects for the garbage collector to walk), and a judgement decodes only the rule that decided.
+The rules themselves stay JSON text, the lines of the snapshot. A worker loads and frees them at almost no cost, since
+the garbage collector sees no objects, and a decision decodes only the deciding rule.
 """
 
 import json
@@ -20,9 +20,9 @@ from relay.core.policy.model import Address, Network, Rule, RuleName, TimeWindow
 from relay.core.policy.target import name_fault
 from relay.errors import InputRejected
 
-RULES_MOST = 100_000  # ten times what a decision is measured with
-INDEX_MOST = 128 << 20  # bytes of all masks together; 10,000 rules on 1,000 hosts and people need about 3 MiB
-LINE_MOST = 1 << 18  # characters of one line of a snapshot: read in under a millisecond; 9,000 places in one rule
+RULES_MOST = 100_000  # ten times the number that decisions are benchmarked with
+INDEX_MOST = 128 << 20  # bytes of all masks together; 10,000 rules for 1,000 hosts and persons need about 3 MiB
+LINE_MOST = 1 << 18  # characters of one snapshot line: parsed in under a millisecond, room for 9,000 networks in a rule
 
 # the fields of a rule's line, after the word "rule"
 NAME, ALLOW, FILE, LINE, PERSONS, EVERYONE, EXCEPTED, TO, PORTS, SOURCES, UNTIL, WINDOWS = range(1, 13)
@@ -31,7 +31,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class RuleIndex:
-    """The rules of a policy and their masks. Filled by `fill` or by a snapshot's loader, only read afterwards."""
+    """The rules of a policy and their masks. Filled by `fill` or by `SnapshotLoader`, then only read."""
 
     __slots__ = (
         "_places",
@@ -51,34 +51,34 @@ class RuleIndex:
         self.person_sets: list[str] = [""]  # distinct sets of persons, each as names with spaces between
         self.place_sets: list[str] = [""]  # distinct `to`, each as "zone network zone network ..."
         self.deny = 0
-        self.conditional = 0  # rules with until, hours or from
-        self.everyone = 0  # what applies to somebody whom no rule names
+        self.conditional = 0  # mask of the rules with until, hours or from
+        self.everyone = 0  # mask for persons that no rule names
         self.persons: dict[str, int] = {}
         self._places: dict[tuple[str, int], dict[int, dict[int, int]]] = {}  # zone, version: shift: prefix: mask
-        self.port_starts: list[int] = [0]  # where a mask of port_masks begins to hold
+        self.port_starts: list[int] = [0]  # the first port of each mask in port_masks
         self.port_masks: list[int] = [0]
 
     def add_place(self, zone: str, version: int, shift: int, prefix: int, mask: int) -> None:
-        """Say which rules apply to a network: the addresses of `version` with `address >> shift == prefix`."""
+        """Set the rules for a network: the addresses of `version` with `address >> shift == prefix`."""
         self._places.setdefault((zone, version), {}).setdefault(shift, {})[prefix] = mask
 
     def places(self) -> Iterator[tuple[str, int, int, int, int]]:
-        """Every network as `add_place` takes it."""
+        """All networks, as arguments of `add_place`."""
         for (zone, version), shifts in self._places.items():
             for shift, prefixes in shifts.items():
                 for prefix, mask in prefixes.items():
                     yield zone, version, shift, prefix, mask
 
-    def at(self, zone: str, address: Address) -> int:
-        """The mask of the rules whose `to` holds this address of this zone, whatever person and port."""
+    def for_address(self, zone: str, address: Address) -> int:
+        """The mask of the rules whose `to` contains this address of this zone, for any person and port."""
         mask = 0
         value = int(address)
         for shift, prefixes in self._places.get((zone, address.version), {}).items():
             mask |= prefixes.get(value >> shift, 0)
         return mask
 
-    def covering(self, zone: str, net: Network) -> int:
-        """The mask of the rules whose `to` holds the whole of this network in this zone."""
+    def for_network(self, zone: str, net: Network) -> int:
+        """The mask of the rules whose `to` contains this whole network of this zone."""
         mask = 0
         least = net.max_prefixlen - net.prefixlen
         value = int(net.network_address)
@@ -87,20 +87,20 @@ class RuleIndex:
                 mask |= prefixes.get(value >> shift, 0)
         return mask
 
-    def ports(self, port: int) -> int:
-        """The mask of the rules that hold this port, whatever person and place."""
+    def for_port(self, port: int) -> int:
+        """The mask of the rules that contain this port, for any person and address."""
         return self.port_masks[bisect_right(self.port_starts, port) - 1]
 
-    def of(self, person: str) -> int:
-        """The mask of the rules that apply to this person, whatever place and port."""
+    def for_person(self, person: str) -> int:
+        """The mask of the rules that apply to this person, for any address and port."""
         return self.persons.get(person, self.everyone)
 
     def candidates(self, person: str, zone: str, address: Address, port: int) -> int:
-        """The mask of the rules that apply unless a condition of theirs does not hold."""
-        return self.of(person) & self.at(zone, address) & self.ports(port)
+        """The mask of the rules that apply if their conditions hold."""
+        return self.for_person(person) & self.for_address(zone, address) & self.for_port(port)
 
-    def first(self, mask: int, source: Address | None, now: int, local_now: int) -> tuple[int, int]:
-        """The lowest rule of `mask` whose conditions hold, and the lowest whose do not (looked at before it).
+    def first_match(self, mask: int, source: Address | None, now: int, local_now: int) -> tuple[int, int]:
+        """The first rule of `mask` whose conditions hold, and the first one before it whose conditions do not.
 
         -1 stands for none. `source` None is an address that no rule names.
         """
@@ -108,15 +108,15 @@ class RuleIndex:
         while mask:
             bit = mask & -mask
             number = bit.bit_length() - 1
-            if not bit & self.conditional or not failing(self.record(number), source, now, local_now):
+            if not bit & self.conditional or not failed_condition(self.record(number), source, now, local_now):
                 return number, missed
             if missed < 0:
                 missed = number
             mask ^= bit
         return -1, missed
 
-    def record(self, number: int) -> list:  # type: ignore[type-arg]  # JSON, in the fields named above
-        """A rule as its line has it."""
+    def record(self, number: int) -> list:  # type: ignore[type-arg]  # a JSON array with the fields named above
+        """A rule's line as a JSON array."""
         return json.loads(self.rules[number])  # type: ignore[no-any-return]  # our own JSON
 
     def name(self, number: int) -> RuleName:
@@ -125,7 +125,7 @@ class RuleIndex:
         return RuleName(record[NAME], record[FILE], record[LINE])
 
     def rule(self, number: int) -> Rule:
-        """A rule in full. Takes microseconds per person and network in it: not for the path of a forward."""
+        """A rule in full. Takes microseconds per person and network: not for the path of a forward."""
         record = self.record(number)
         places = self.place_sets[record[TO]].split()
         return Rule(
@@ -147,7 +147,7 @@ class RuleIndex:
         )
 
     def fill(self, rules: Iterable[Rule]) -> None:
-        """Take these rules. Raises InputRejected when they are too many, or one is too long or has no sense."""
+        """Index these rules. Raises InputRejected for too many rules, or a rule that is too long or invalid."""
         chosen = sorted(rules, key=_order)
         if len(chosen) > RULES_MOST:
             raise InputRejected(f"{len(chosen)} rules, {RULES_MOST} are the most", "merge rules by groups and zones")
@@ -169,7 +169,7 @@ class RuleIndex:
             named.setdefault(rule.persons, _RuleMask()).add(number)
             excepted.setdefault(rule.excepted, _RuleMask()).add(number)
             places.setdefault(rule.to, _RuleMask()).add(number)
-            ports.setdefault(merged(rule.ports), _RuleMask()).add(number)
+            ports.setdefault(merge_ranges(rule.ports), _RuleMask()).add(number)
             for persons in (rule.persons, rule.excepted):
                 if persons not in person_numbers:
                     for fault in filter(None, map(name_fault, persons)):
@@ -205,7 +205,7 @@ class RuleIndex:
             mask = bits.mask()
             for person in persons:
                 self.persons[person] = self.persons.get(person, self.everyone) & ~mask
-        self.persons = dict(sorted(self.persons.items()))  # a set has no order of its own
+        self.persons = dict(sorted(self.persons.items()))  # sets have no stable order
 
     def _fill_places(self, places: "dict[tuple[tuple[str, Network], ...], _RuleMask]") -> None:
         for pairs, bits in places.items():
@@ -217,21 +217,21 @@ class RuleIndex:
                 self.add_place(zone, net.version, shift, prefix, before | mask)
 
     def _fill_ports(self, ports: "dict[Ranges, _RuleMask]") -> None:
-        turns: dict[int, int] = {}  # at a port: the rules that begin or end to apply there
+        changes: dict[int, int] = {}  # for each port, the rules whose range begins or ends there
         for ranges, bits in ports.items():
             mask = bits.mask()
             for low, high in ranges:
-                turns[low] = turns.get(low, 0) ^ mask
-                turns[high + 1] = turns.get(high + 1, 0) ^ mask
+                changes[low] = changes.get(low, 0) ^ mask
+                changes[high + 1] = changes.get(high + 1, 0) ^ mask
         running = 0
-        for port in sorted(turns):
-            running ^= turns[port]
+        for port in sorted(changes):
+            running ^= changes[port]
             self.port_starts.append(port)
             self.port_masks.append(running)
 
 
 class _RuleMask:
-    """A mask under construction: setting a bit of a Python integer would copy all of it each time."""
+    """A mask under construction: setting a bit of a Python integer would copy the whole integer each time."""
 
     __slots__ = ("_bytes",)
 
@@ -248,8 +248,8 @@ class _RuleMask:
         return int.from_bytes(self._bytes, "little")
 
 
-def failing(record: Sequence, source: Address | None, now: int, local_now: int) -> str:  # type: ignore[type-arg]  # a JSON row
-    """Which condition of a rule's record does not hold: "until", "from" or "hours"; "" when all do."""
+def failed_condition(record: Sequence, source: Address | None, now: int, local_now: int) -> str:  # type: ignore[type-arg]  # a JSON row
+    """The first condition of a rule's record that does not hold: "until", "from" or "hours"; "" if all hold."""
     until = record[UNTIL]
     if until is not None and now >= until:
         return "until"
@@ -257,7 +257,7 @@ def failing(record: Sequence, source: Address | None, now: int, local_now: int) 
         if source is None:
             return "from"
         version, value = source.version, int(source)
-        if not any(of == version and value >> shift == prefix for of, shift, prefix in record[SOURCES]):
+        if not any(family == version and value >> shift == prefix for family, shift, prefix in record[SOURCES]):
             return "from"
     if record[WINDOWS] and not any(
         time_conditions.inside(days, start, end, local_now) for days, start, end in record[WINDOWS]
@@ -267,25 +267,25 @@ def failing(record: Sequence, source: Address | None, now: int, local_now: int) 
 
 
 def network(version: int, shift: int, prefix: int) -> Network:
-    """The network whose addresses are those with `address >> shift == prefix`."""
+    """The network of the addresses with `address >> shift == prefix`."""
     if version == 4:
         return IPv4Network((prefix << shift, 32 - shift))
     return IPv6Network((prefix << shift, 128 - shift))
 
 
-def merged(ports: Iterable[tuple[int, int]]) -> Ranges:
+def merge_ranges(ports: Iterable[tuple[int, int]]) -> Ranges:
     """The same ports as sorted ranges that neither overlap nor touch."""
-    out: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for low, high in sorted(ports):
-        if out and low <= out[-1][1] + 1:
-            out[-1] = (out[-1][0], max(high, out[-1][1]))
+        if ranges and low <= ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], max(high, ranges[-1][1]))
         else:
-            out.append((low, high))
-    return tuple(out)
+            ranges.append((low, high))
+    return tuple(ranges)
 
 
-def numbers(mask: int) -> Iterator[int]:
-    """The numbers of the rules in a mask, from the lowest up."""
+def rule_numbers(mask: int) -> Iterator[int]:
+    """The numbers of the rules in a mask, in ascending order."""
     while mask:
         bit = mask & -mask
         yield bit.bit_length() - 1
@@ -304,11 +304,11 @@ def _line(rule: Rule, persons: int, excepted: int, to: int) -> str:
 
 def _check(rule: Rule) -> None:
     if not all(0 < low <= high < 65536 for low, high in rule.ports):
-        raise InputRejected(f"the rule '{rule.name}' has ports that are none", "a port is a number from 1 to 65535")
+        raise InputRejected(f"the rule '{rule.name}' has invalid ports", "a port is a number from 1 to 65535")
     if any(not 0 <= window.start < 1440 or not 0 <= window.end <= 1440 for window in rule.windows):
-        raise InputRejected(f"the rule '{rule.name}' has hours that are none", "hours go from 00:00 to 24:00")
+        raise InputRejected(f"the rule '{rule.name}' has invalid hours", "hours go from 00:00 to 24:00")
     if any(not window.days <= frozenset(range(7)) for window in rule.windows):
-        raise InputRejected(f"the rule '{rule.name}' has days that are none", "days are numbered 0 to 6")
+        raise InputRejected(f"the rule '{rule.name}' has invalid days", "days are numbered 0 to 6")
 
 
 def _order(rule: Rule) -> tuple[object, ...]:

@@ -1,18 +1,18 @@
-"""What does a site hold that a reviewer might take away, and where does it stand?"""
+"""An item of a site that a reviewer may want to remove, with its place in the files."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SiteItem:
-    """A rule, a host, a person or a key of the applied site."""
+    """A rule, a host, a person or a key of the running configuration."""
 
     kind: str  # "person", "key", "host", "rule" (one that allows), "deny rule"
     name: str  # a key's fingerprint, a host's NAME.ZONE
     file: str
-    first: int = 0  # lines, 0: the whole file
+    first: int = 0  # lines; 0: the whole file
     last: int = 0
-    shared: bool = False  # other things stand on the same lines
+    shared: bool = False  # other items are on the same lines
     owner: str = ""  # a key's person
     zone: str = ""  # a host's
     address: str = ""

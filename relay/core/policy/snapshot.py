@@ -1,12 +1,12 @@
-"""How does a compiled policy get from one process to another, in pieces none of which holds anybody up?
+"""Snapshots: a compiled policy as lines of JSON, which a process can load a few lines at a time.
 
-A snapshot is a list of lines, each the JSON text of an array whose first entry says what it is, in this order:
+A snapshot is a list of lines, each a JSON array whose first entry is its kind, in this order:
 
     head    format, version, public, [[listener's address or null, port], ...], [[UTC seconds, UTC offset], ...]
     zone    name, [network, ...], interface, gateway or null
     host    name, zone, address, user, port
     group   name, "person person ..."
-    persons "person person ..."         a set of persons that rules refer to by its number, from 1 on
+    persons "person person ..."         a set of persons, numbered from 1; rules refer to the number
     places  "zone network ..."          a set of places, likewise
     rule    name, allow, file, line, persons, everyone, excepted, places, ports, sources, until, windows
     masks   everyone, deny, conditional (each mask in hexadecimal)
@@ -15,8 +15,8 @@ A snapshot is a list of lines, each the JSON text of an array whose first entry 
     ports   first port, mask
     end     number of lines before it, SHA-256 of them with their line feeds
 
-The masks are ready, so that reading a line costs microseconds (the longest, of 256 KiB, about half a millisecond).
-A policy comes out of a loader only after the whole of it went in and the digest fits.
+The masks are precomputed, so that loading a line takes microseconds (half a millisecond for the longest, 256 KiB).
+A loader returns a policy only after all lines were fed and their digest matches.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from relay.core.policy.rule_index import LINE_MOST, RuleIndex
 from relay.core.policy.target import parse_spec
 from relay.errors import InputRejected, RelayError
 
-FORMAT = 1  # another number is another shape: a loader refuses what it was not written for
+FORMAT = 1  # a loader refuses every other format
 LINES_MOST = 2_000_000
 
 _HEX = re.compile(r"[0-9a-f]+")
@@ -43,7 +43,7 @@ _HINT = "reload the site: relayctl reload"
 
 
 def dump(policy: Policy) -> Iterator[str]:
-    """The lines of a policy, without line feeds. Equal policies give equal lines."""
+    """The lines of a policy, without line feeds. Equal policies have equal lines."""
     digest, count = hashlib.sha256(), 0
     for line in _body(policy):
         digest.update(line.encode())
@@ -54,12 +54,12 @@ def dump(policy: Policy) -> Iterator[str]:
 
 
 def offsets(head: str) -> tuple[tuple[int, int], ...]:
-    """The site's time zone from a snapshot's first line, without loading the rest. Raises ValueError or LookupError."""
+    """The UTC offsets in a snapshot's first line, without loading the rest. Raises ValueError or LookupError."""
     return tuple((int(at), int(offset)) for at, offset in json.loads(head)[5])
 
 
 def _body(policy: Policy) -> Iterator[str]:
-    index = policy.tables
+    index = policy.index
     listeners = [(None if address is None else str(address), port) for address, port in policy.forbidden.listeners]
     yield _text("head", FORMAT, policy.version, policy.public, listeners, policy.offsets)
     for zone in policy.inventory.zones.values():
@@ -88,9 +88,9 @@ def _text(*row: object) -> str:
 
 
 class SnapshotLoader:
-    """Takes the lines of a snapshot one by one and gives the policy at the end, or an error; never half of one.
+    """Loads a snapshot line by line and returns the whole policy or raises.
 
-    After the first error every further call raises too.
+    After the first error every further call raises.
     """
 
     def __init__(self) -> None:
@@ -105,29 +105,31 @@ class SnapshotLoader:
         self._offsets: tuple[tuple[int, int], ...] = ()
         self._inventory = Inventory()
         self._groups: dict[str, str] = {}
-        self._tables = RuleIndex()
+        self._index = RuleIndex()
 
     def feed(self, line: str) -> None:
-        """Take one line, with or without its line feed. Raises InputRejected for what is no such line here."""
+        """Load one line, with or without its line feed. Raises InputRejected for an invalid or misplaced line."""
         if self._broken or self._ended:
-            raise InputRejected("a snapshot goes on after its end or after an error", _HINT)
-        self._broken = True  # until this line is done
+            raise InputRejected("the snapshot continues after its end or after an error", _HINT)
+        self._broken = True  # until this line is loaded
         line = line.removesuffix("\n")
         if len(line) > LINE_MOST or self._count >= LINES_MOST:
-            raise InputRejected(f"line {self._count + 1} of the snapshot is too long, or one too many", _HINT)
+            raise InputRejected(
+                f"line {self._count + 1} of the snapshot is too long, or there are too many lines", _HINT
+            )
         try:
-            data = line.encode()  # fails for half a surrogate pair
+            data = line.encode()  # raises for a lone surrogate
             kind, *row = json.loads(line)
             stage = _ORDER[kind]
             if stage < self._stage or (self._stage == -1 and kind != "head"):
                 raise ValueError(f"{kind} does not come here")
             if kind == "rule":
-                _check_rule([kind, *row], len(self._tables.person_sets), len(self._tables.place_sets))
+                _check_rule([kind, *row], len(self._index.person_sets), len(self._index.place_sets))
                 self._rule(line)
             else:
-                _TAKEN_BY[kind](self, *row)
+                _HANDLERS[kind](self, *row)
         except (ValueError, TypeError, KeyError, IndexError, RecursionError, RelayError) as error:
-            what = f"line {self._count + 1} of the snapshot is not understood ({type(error).__name__})"
+            what = f"line {self._count + 1} of the snapshot is invalid ({type(error).__name__})"
             raise InputRejected(what, _HINT) from error
         self._stage = stage
         self._digest.update(data)
@@ -136,17 +138,17 @@ class SnapshotLoader:
         self._broken = False
 
     def finish(self) -> Policy:
-        """The policy. Raises InputRejected when anything of it is missing or was changed on the way."""
+        """The policy. Raises InputRejected if a line is missing or was changed."""
         if self._broken or not self._ended:
-            raise InputRejected("the snapshot is not whole", _HINT)
-        self._broken = True  # what was given away is not filled any further
+            raise InputRejected("the snapshot is incomplete", _HINT)
+        self._broken = True  # the returned policy is not modified any more
         zones = tuple(self._inventory.zones.values())
         public = parse_spec(self._public) if self._public else None
         return Policy(
             version=self._version,
             inventory=self._inventory,
-            forbidden=forbidden_addresses.build(zones, self._listeners, public),
-            tables=self._tables,
+            forbidden=forbidden_addresses.compile_forbidden(zones, self._listeners, public),
+            index=self._index,
             public=self._public,
             groups=self._groups,
             offsets=self._offsets,
@@ -179,32 +181,32 @@ class SnapshotLoader:
         self._groups[_str(name)] = _matching(_PERSONS, persons) if persons else ""
 
     def _person_set(self, persons: str) -> None:
-        self._tables.person_sets.append(_matching(_PERSONS, persons))
+        self._index.person_sets.append(_matching(_PERSONS, persons))
 
     def _place_set(self, places: str) -> None:
-        self._tables.place_sets.append(_matching(_PLACES, places))
+        self._index.place_sets.append(_matching(_PLACES, places))
 
     def _rule(self, line: str) -> None:
-        self._tables.rules.append(line)
+        self._index.rules.append(line)
 
     def _masks(self, everyone: str, deny: str, conditional: str) -> None:
-        index = self._tables
+        index = self._index
         index.everyone, index.deny, index.conditional = (self._mask(text) for text in (everyone, deny, conditional))
 
     def _person(self, name: str, mask: str) -> None:
-        self._tables.persons[_str(name)] = self._mask(mask)
+        self._index.persons[_str(name)] = self._mask(mask)
 
     def _place(self, zone: str, version: int, shift: int, prefix: int, mask: str) -> None:
         if zone not in self._inventory.zones:
             raise ValueError("no such zone")
-        rule_index.network(version, shift, prefix)  # raises for what is no network
-        self._tables.add_place(zone, version, shift, prefix, self._mask(mask))
+        rule_index.network(version, shift, prefix)  # raises for an invalid network
+        self._index.add_place(zone, version, shift, prefix, self._mask(mask))
 
     def _ports(self, start: int, mask: str) -> None:
-        if not self._tables.port_starts[-1] < _int(start) <= 65536:
+        if not self._index.port_starts[-1] < _int(start) <= 65536:
             raise ValueError("ports out of order")
-        self._tables.port_starts.append(start)
-        self._tables.port_masks.append(self._mask(mask))
+        self._index.port_starts.append(start)
+        self._index.port_masks.append(self._mask(mask))
 
     def _end(self, count: int, digest: str) -> None:
         if self._stage < _ORDER["masks"] or count != self._count or digest != self._digest.hexdigest():
@@ -213,14 +215,14 @@ class SnapshotLoader:
 
     def _mask(self, text: str) -> int:
         mask = int(_matching(_HEX, text), 16)
-        if mask >> len(self._tables.rules):
+        if mask >> len(self._index.rules):
             raise ValueError("a mask is about rules that are not there")
         return mask
 
 
-# In the order in which the lines come. Not in the loader: bound methods would make a cycle of it, and an old policy
-# would be freed by the garbage collector, all at once, instead of when it is let go.
-_TAKEN_BY: dict[str, Callable[..., None]] = {
+# In the order of the lines. Not an attribute of the loader: bound methods would form a reference cycle, and an old
+# policy would be freed by the garbage collector, in one long pause, instead of at its last reference.
+_HANDLERS: dict[str, Callable[..., None]] = {
     "head": SnapshotLoader._head,
     "zone": SnapshotLoader._zone,
     "host": SnapshotLoader._host,
@@ -234,7 +236,7 @@ _TAKEN_BY: dict[str, Callable[..., None]] = {
     "ports": SnapshotLoader._ports,
     "end": SnapshotLoader._end,
 }
-_ORDER = {kind: stage for stage, kind in enumerate(_TAKEN_BY)}
+_ORDER = {kind: stage for stage, kind in enumerate(_HANDLERS)}
 
 
 def _check_rule(row: list, person_sets: int, place_sets: int) -> None:  # type: ignore[type-arg]

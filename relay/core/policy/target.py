@@ -1,15 +1,15 @@
-"""What did the client ask for? One canonical form per host and port, or a refusal.
+"""Targets: the host and port that a client requests, in one canonical form.
 
-The grammar, after case and one trailing dot are taken away (RFC 4254 7.2 leaves the host's form open):
+The grammar, after lower-casing and removal of one trailing dot (RFC 4254 7.2 leaves the form of the host open):
 
     target  = name | literal | literal "." zone        and a port from 1 to 65535
     name    = labels of [a-z0-9_-] joined by dots, the first of them not a number
     literal = dotted decimal IPv4 | IPv6 (RFC 4291), with or without brackets, no zone id
 
-A first label that looks like a number makes it a literal or an error, never a name: what inet_aton(3) would read
-as an address (010.1.1.1, 0x7f.1, 2130706433) must not mean two things. Because of that a name can never look like
-`LITERAL.ZONE`, and `192.168.1.201.office` is told apart here. `remote.office` stays one name: whether it is a host
-of that name or the host `remote` in the zone `office` only the inventory knows.
+A host whose first label looks like a number is a literal or an error, never a name: text that inet_aton(3) accepts
+as an address (010.1.1.1, 0x7f.1, 2130706433) must not have two meanings. A name therefore never looks like
+`LITERAL.ZONE`, and `192.168.1.201.office` is split here. `remote.office` stays one name: only the inventory knows
+whether it is a host of that name or the host `remote` in the zone `office`.
 """
 
 import re
@@ -21,13 +21,13 @@ from relay.core.escape import escape
 from relay.core.policy.model import Address
 from relay.errors import InputRejected
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")  # use fullmatch: `$` would let a newline through
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")  # use fullmatch: `$` would accept a trailing newline
 EVERYONE = "everyone"  # reserved: neither a person nor a group
-LONGEST = 255  # bytes of a host; the longest DNS name (RFC 1035 2.3.4), and far above NAME.ZONE
+LONGEST = 255  # bytes of a host: the longest DNS name (RFC 1035 2.3.4), longer than any NAME.ZONE
 
 _HOST = re.compile(r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*")
 _IDNA = re.compile(r"(?:^|\.)xn--")  # an internationalised name in its ASCII form (RFC 5890 2.3.2.1)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # what inet_aton(3) takes for a part of an address
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a label that inet_aton(3) accepts as part of an address
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,2}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _PLAIN = "use the host's plain ASCII name from the inventory, not an internationalised domain name"
@@ -37,10 +37,10 @@ _DOTTED = "write an IPv4 address as four decimal numbers, like 192.168.1.201"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a client asked for, in canonical form; two spellings of one thing are equal.
+    """A requested host and port in canonical form; all spellings of a target are equal.
 
-    Exactly one of `name` ("" if none) and `address` (None if none) is set. `zone` is what was typed behind a
-    literal, else "". Made by `parse` and `parse_spec` only.
+    Either `name` or `address` is set, the other is "" or None. `zone` is the zone typed after a literal, else "".
+    Made by `parse_target` and `parse_spec` only.
     """
 
     name: str
@@ -50,24 +50,24 @@ class Target:
 
     @property
     def host(self) -> str:
-        """The host part as it can be typed again: `remote`, `192.168.1.201.office`, `fd00::1.office`."""
+        """The host part as a user can type it: `remote`, `192.168.1.201.office`, `fd00::1.office`."""
         if self.address is None:
             return self.name
         return f"{self.address}.{self.zone}" if self.zone else str(self.address)
 
     def __str__(self) -> str:
-        """`host:port`, IPv6 in brackets, zone inside them: the form that `ssh -W` takes."""
+        """`host:port`, IPv6 in brackets, zone inside them: the form that `ssh -W` accepts."""
         host = self.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
-@lru_cache(maxsize=1024, typed=True)  # people go where they went: a tenth of a judgement. Refusals are not kept
+@lru_cache(maxsize=1024, typed=True)  # saves a tenth of a decision for repeated targets; errors are not cached
 def parse_target(host: str | bytes, port: int) -> Target:
-    """The target a client named. `host` and `port` are hostile: any bytes, any number.
+    """Parse the target of a client. `host` and `port` are untrusted: any bytes, any number.
 
-    Raises InputRejected, whose text never carries more than an escaped piece of the input.
+    Raises InputRejected, whose text contains at most an escaped excerpt of the input.
     """
-    if type(port) is not int or not 1 <= port <= 65535:  # True is an int, too
+    if type(port) is not int or not 1 <= port <= 65535:  # excludes True, which is an int
         raise InputRejected(f"port {escape(str(port)[:12])} is not a port", "a port is a number from 1 to 65535")
     text = _readable(host)
     if ":" in text or "[" in text or "]" in text:
@@ -87,9 +87,9 @@ def parse_target(host: str | bytes, port: int) -> Target:
 
 
 def parse_spec(spec: str) -> Target:
-    """The target in `HOST:PORT` as people write it: `remote:22`, `192.168.1.201:22`, `[fd00::1]:22`.
+    """Parse `HOST:PORT` as users write it: `remote:22`, `192.168.1.201:22`, `[fd00::1]:22`.
 
-    Raises InputRejected, also for an IPv6 address without brackets: where its port begins cannot be told.
+    Raises InputRejected, also for an IPv6 address without brackets, whose port would be ambiguous.
     """
     host, colon, port = spec.rpartition(":")
     if not colon or not _PORT.fullmatch(port):
@@ -119,7 +119,7 @@ def name_fault(text: str) -> str | None:
 def place_fault(text: str) -> str | None:
     """Why `text` cannot name a host or a zone, which share one namespace with literals; None if it can.
 
-    Besides what `name_fault` asks, a place can be typed as a target: no empty label, first label not a number.
+    In addition to `name_fault`, because a place can be typed as a target: no empty label, first label not a number.
     """
     fault = name_fault(text)
     if fault:
@@ -134,7 +134,7 @@ def place_fault(text: str) -> str | None:
 
 
 def _readable(host: str | bytes) -> str:
-    """Lower case ASCII without a trailing dot, nothing in it that moves a cursor."""
+    """Printable lower-case ASCII without a trailing dot."""
     if len(host) > LONGEST:
         raise InputRejected(f"the host is longer than {LONGEST} bytes", "check what the client sends")
     if not host.isascii():
@@ -172,7 +172,7 @@ def _v6(text: str) -> tuple[Address, str]:
         raise InputRejected(f"{_shown(text)} is not an IPv6 address", "brackets are for IPv6 only, like [fd00::1]")
     head, _, tail = inner.rpartition(":")
     labels = tail.split(".")
-    # the last group is either one hextet or four octets; what follows it is a zone
+    # the last group is one hextet or four octets; labels after it are the zone
     size = 4 if len(labels) >= 4 and all(label.isdigit() for label in labels[:4]) else 1
     if len(labels) > size:
         if zone:
@@ -202,7 +202,7 @@ def _cure(text: str) -> str:
     if "%" in text:
         return _NO_ZONE_ID
     if "/" in text:
-        return "name one host, not a network or an address of a page"
+        return "name one host, not a network or a URL"
     return "a host is a name of the inventory or an address"
 
 

@@ -1,7 +1,7 @@
-"""Do the conditions of a rule (until, days and hours, from) hold at this moment and from there? And how to say them?
+"""The time conditions of rules (until, days, hours), and conditions as text.
 
-Times are Unix seconds. The site's time zone comes as `offsets`, a sorted table of (UTC seconds of a change, offset from
-UTC in seconds from then on), so a judgement needs no time zone database; an empty table is UTC.
+Times are Unix seconds. The site's time zone is a table `offsets` of (UTC seconds of a change, UTC offset in seconds
+from then on), sorted, so that a decision needs no time zone database; an empty table is UTC.
 """
 
 from bisect import bisect_right
@@ -12,20 +12,20 @@ from relay.core.policy.model import Network, TimeWindow
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z, the last moment that datetime can show
+_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that datetime can represent
 
 Offsets = Sequence[tuple[int, int]]
 
 
 def local(now: int, offsets: Offsets) -> int:
-    """Seconds since 1970-01-01 00:00 on the site's own clock; before the first change its first offset holds."""
+    """Seconds since 1970-01-01 00:00 in local time; the first offset also applies before its change."""
     if not offsets:
         return now
     return now + offsets[max(bisect_right(offsets, now, key=lambda change: change[0]) - 1, 0)][1]
 
 
 def inside(days: int, start: int, end: int, local_now: int) -> bool:
-    """Whether a window holds; `days` has bit 0 for Monday. One whose end is not after its start runs past midnight."""
+    """Whether a window contains a local time; bit 0 of `days` is Monday. It ends next day if end <= start."""
     day = (local_now // 86400 + 3) % 7  # 1970-01-01 was a Thursday
     minute = local_now % 86400 // 60
     today = days >> day & 1
@@ -35,18 +35,18 @@ def inside(days: int, start: int, end: int, local_now: int) -> bool:
 
 
 def days_mask(window: TimeWindow) -> int:
-    """The days of a window as bits, Monday is bit 0."""
+    """The days of a window as a bit mask; bit 0 is Monday."""
     return sum(1 << day for day in window.days)
 
 
 def moment_text(now: int, offsets: Offsets) -> str:
-    """A moment on the site's own clock: `Mon 2026-11-23 09:30`."""
+    """A time in the site's time zone: `Mon 2026-11-23 09:30`."""
     moment = _moment(now, offsets)
     return f"{DAYS[moment.weekday()]} {moment:%Y-%m-%d %H:%M}"
 
 
 def until_text(until: int, offsets: Offsets) -> str:
-    """The end of a rule as a person wrote it: `2026-12-31` when that day is its last one, else with the time."""
+    """The end of a rule as typed in a policy: `2026-12-31` if that is its last whole day, else with the time."""
     moment = _moment(until, offsets)
     if moment.hour == moment.minute == moment.second == 0:
         return (moment - timedelta(days=1)).strftime("%Y-%m-%d")
@@ -67,12 +67,12 @@ def window_text(window: TimeWindow) -> str:
 
 
 def windows_text(windows: Sequence[TimeWindow]) -> str:
-    """Several windows in words, joined by `or`."""
+    """Several windows as text, joined by `or`."""
     return " or ".join(window_text(window) for window in windows)
 
 
 def sources_text(sources: Sequence[Network]) -> str:
-    """`203.0.113.0/24, 198.51.100.7`: single addresses without their prefix length."""
+    """`203.0.113.0/24, 198.51.100.7`: single addresses without a prefix length."""
     return ", ".join(str(n.network_address) if n.prefixlen == n.max_prefixlen else str(n) for n in sources)
 
 

@@ -73,12 +73,12 @@ def load(path: Path, *, now: int) -> Compiled:
 
 
 def examine(path: Path, *, now: int) -> Examination:
-    """Read and judge the site at `path`. Raises nothing for whatever its files hold."""
+    """Read and compile the site at `path`. Raises nothing for whatever its files hold."""
     read = files.read(path)
-    return judge(read.contents, read.persons, now=now, path=path, faults=read.faults)
+    return compile_documents(read.contents, read.persons, now=now, path=path, faults=read.faults)
 
 
-def judge(
+def compile_documents(
     contents: Mapping[str, bytes],
     persons: frozenset[str],
     *,

@@ -41,22 +41,22 @@ class FailedPolicyTest:
     """An expectation that does not hold, and the verdict in its place."""
 
     expectation: PolicyTest
-    verdict: Decision
+    decision: Decision
 
     def fault(self) -> Fault:
         """The failure as one line, with the rule that decided."""
-        said = "allowed" if self.verdict.allowed else f"denied ({self.verdict.reason.value})"
+        said = "allowed" if self.decision.allowed else f"denied ({self.decision.reason.value})"
         what = f"expected {self.expectation}, but it is {said}"
-        if self.expectation.at is None and self.expectation.allowed is self.verdict.allowed is False:
+        if self.expectation.at is None and self.expectation.allowed is self.decision.allowed is False:
             what = f"{what} at some time"
         return self.expectation.place.fault(what, self.cure())
 
     def cure(self) -> str:
         """The rule that decided, with file and line; or that there is none."""
-        rule = self.verdict.rule
+        rule = self.decision.rule
         if rule is not None:
             return f"the rule {rule} decided"
-        return self.verdict.detail or "no rule matches"
+        return self.decision.detail or "no rule matches"
 
 
 def read(
@@ -102,9 +102,11 @@ def failures(
     for expectation in expectations:
         at = expectation.at
         by = policy if at is not None else widest if expectation.allowed else standing
-        verdict = by.judge_person(expectation.who, expectation.source, expectation.target, now if at is None else at)
-        if verdict.allowed is not expectation.allowed:
-            failed.append(FailedPolicyTest(expectation, verdict))
+        decision = by.decide_by_rules(
+            expectation.who, expectation.source, expectation.target, now if at is None else at
+        )
+        if decision.allowed is not expectation.allowed:
+            failed.append(FailedPolicyTest(expectation, decision))
     return tuple(failed)
 
 

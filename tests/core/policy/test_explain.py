@@ -30,10 +30,10 @@ def changes(asked: str, person: str, *, policy: Policy = EXAMPLE, source: str | 
         ("dave", "remote:22", "ops (alice, bob), and dave is not among them"),
         ("alice", "remote:23", "'ops reach the office by ssh' (policies/main.yaml:12) would allow it, but port 23 is"),
         ("alice", "10.0.0.7:22", "it is about 192.168.1.0/24 in office, not 10.0.0.7 in plant"),
-        ("dave", "plc:22", "no rule is near: add one that allows dave to reach 10.0.0.7:22 in plant"),
+        ("dave", "plc:22", "no rule comes close: add one that allows dave to reach 10.0.0.7:22 in plant"),
         ("alice", "192.168.1.50.office:22", "add alice to 'except' of 'the recorder is off limits' (policies/main"),
         ("alice", "192.168.1.50.office:22", "then 'ops reach the office by ssh' (policies/main.yaml:12) allows it"),
-        ("dave", "192.168.1.50.office:22", "an allow rule is missing, too\n'ops reach the office by ssh'"),
+        ("dave", "192.168.1.50.office:22", "an allow rule is missing as well\n'ops reach the office by ssh'"),
         ("alice", "192.168.1.7:22", "type one of 192.168.1.7.office, 192.168.1.7.plant"),
         ("alice", "169.254.169.254:80", "no rule can allow it"),
         ("alice", "remote:9993", "no rule can allow it"),
@@ -88,7 +88,7 @@ def test_a_key_that_forbids(listed: None, words: str) -> None:
     """The cure is in the key's file, not in the policy."""
     found = explain.explain(EXAMPLE, identity(), listed, parse_spec("remote:22"), NOW)
     assert words in "\n".join(found.changes)
-    assert not found.verdict.allowed
+    assert not found.decision.allowed
 
 
 def test_every_reason_of_a_key_has_advice() -> None:
@@ -105,7 +105,7 @@ def test_an_open_forward_whose_zone_is_gone() -> None:
     """A destination of an older policy is explained, too."""
     gone = Destination("lab", ip_address("10.1.1.1"), 22)
     found = explain.explain(EXAMPLE, identity(), key(), gone, NOW)
-    assert found.changes == ("its zone or network is gone from the policy",)
+    assert found.changes == ("its zone or network is no longer in the policy",)
     assert found.asked == "alice to 10.1.1.1:22 in lab"
 
 

@@ -16,7 +16,7 @@ ZONES = (
     Zone("here", (ip_network("127.0.0.0/8"), ip_network("::1/128")), "lo"),
     Zone("lookalike", (ip_network("127.0.0.0/8"),), "lo*"),
 )
-RELAY = forbidden_addresses.build(
+RELAY = forbidden_addresses.compile_forbidden(
     ZONES,
     [(None, 2222), (ip_address("172.18.0.10"), 2022), (ip_address("0.0.0.0"), 2223), (ip_address("::"), 2224)],
     parse_spec("1.1.1.1:22"),
@@ -47,7 +47,7 @@ RELAY = forbidden_addresses.build(
         ("fd00:ec2::254", "metadata"),
         ("fd20:ce::254", "metadata"),
         ("fd00:42::42", "metadata"),
-        ("::ffff:192.168.1.1", "clothes"),
+        ("::ffff:192.168.1.1", "IPv4-mapped"),
         ("2002:7f00:1::1", "127.0.0.1 inside"),
         ("2002:a9fe:a9fe::", "169.254.169.254 inside"),
         ("64:ff9b::127.0.0.1", "127.0.0.1 inside"),
@@ -59,7 +59,7 @@ RELAY = forbidden_addresses.build(
 )
 def test_addresses_that_no_zone_opens(address: str, words: str) -> None:
     """Unspecified, loopback, link-local, metadata, multicast, broadcast, also hidden in an IPv6 address."""
-    assert words in forbidden_addresses.everywhere(ip_address(address))
+    assert words in forbidden_addresses.forbidden_kind(ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_addresses_that_no_zone_opens(address: str, words: str) -> None:
 )
 def test_their_neighbours_are_open(address: str) -> None:
     """One address or one bit further nothing is refused by this table."""
-    assert forbidden_addresses.everywhere(ip_address(address)) == ""
+    assert forbidden_addresses.forbidden_kind(ip_address(address)) == ""
 
 
 def test_loopback_only_through_lo() -> None:
     """A zone whose interface is exactly lo reaches loopback; a pattern that would match lo does not."""
-    assert RELAY.words(Destination("here", ip_address("127.0.0.1"), 22), OWN) == ""
-    assert RELAY.words(Destination("here", ip_address("::1"), 22), OWN) == ""
-    assert "loopback" in RELAY.words(Destination("lookalike", ip_address("127.0.0.1"), 22), OWN)
-    assert "link-local" in RELAY.words(Destination("here", ip_address("169.254.1.1"), 22), OWN)
+    assert RELAY.reason(Destination("here", ip_address("127.0.0.1"), 22), OWN) == ""
+    assert RELAY.reason(Destination("here", ip_address("::1"), 22), OWN) == ""
+    assert "loopback" in RELAY.reason(Destination("lookalike", ip_address("127.0.0.1"), 22), OWN)
+    assert "link-local" in RELAY.reason(Destination("here", ip_address("169.254.1.1"), 22), OWN)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_loopback_only_through_lo() -> None:
 )
 def test_what_is_refused_for_this_relay(zone: str, address: str, port: int, words: str) -> None:
     """Its listeners (a wildcard means every own address), its public address, the control port, broadcasts."""
-    found = RELAY.words(Destination(zone, ip_address(address), port), OWN)
+    found = RELAY.reason(Destination(zone, ip_address(address), port), OWN)
     assert words in found
     assert bool(words) == bool(found)
 
@@ -120,9 +120,9 @@ def test_what_is_refused_for_this_relay(zone: str, address: str, port: int, word
 def test_a_relay_with_no_public_address() -> None:
     """A public name says nothing about addresses, and no public name nothing at all."""
     for public in (None, parse_spec("relay.example.com:22")):
-        bare = forbidden_addresses.build(ZONES, [], public)
+        bare = forbidden_addresses.compile_forbidden(ZONES, [], public)
         assert bare.public is None
-        assert bare.words(Destination("office", ip_address("1.1.1.1"), 22), OWN) == ""
+        assert bare.reason(Destination("office", ip_address("1.1.1.1"), 22), OWN) == ""
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -136,4 +136,4 @@ def test_hiding_an_ipv4_address_opens_nothing(value: int) -> None:
         IPv6Address((0x20010000 << 96) | (value ^ 0xFFFFFFFF)),
     )
     for form in hidden:
-        assert bool(forbidden_addresses.everywhere(form)) == bool(forbidden_addresses.everywhere(address))
+        assert bool(forbidden_addresses.forbidden_kind(form)) == bool(forbidden_addresses.forbidden_kind(address))

@@ -80,7 +80,7 @@ def test_it_promises_exactly_what_is_allowed(rules: list[Rule], now: int, person
     promised = {place.host.name: place.ports for place in reach(policy, person, source, now) if place.host}
     for host in hosts:
         for port in {1, 9993, 65535, *reference.PORTS, *(port + 1 for port in reference.PORTS[:-1])}:
-            allowed = policy.judge_person(person, source, Destination(host.zone, host.address, port), now).allowed
+            allowed = policy.decide_by_rules(person, source, Destination(host.zone, host.address, port), now).allowed
             assert any(low <= port <= high for low, high in promised.get(host.name, ())) is allowed
 
 

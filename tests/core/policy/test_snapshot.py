@@ -117,7 +117,7 @@ def test_garbage_is_rejected(lines: list[str]) -> None:
     except InputRejected:
         with pytest.raises(InputRejected, match="after its end or after an error"):
             loader.feed(LINES[0])
-    with pytest.raises(InputRejected, match="not whole"):
+    with pytest.raises(InputRejected, match="incomplete"):
         loader.finish()
 
 
@@ -185,14 +185,14 @@ def test_each_kind_of_line_is_checked(kind: str, line: object) -> None:
     loader = SnapshotLoader()
     for text in LINES[:at]:
         loader.feed(text)
-    with pytest.raises(InputRejected, match=f"line {at + 1} of the snapshot is not understood"):
+    with pytest.raises(InputRejected, match=f"line {at + 1} of the snapshot is invalid"):
         loader.feed(json.dumps(line))
 
 
 def test_the_masks_come_before_the_end() -> None:
-    """A snapshot whose digest fits and that stops early is not whole."""
+    """A snapshot whose digest fits and that stops early is incomplete."""
     at = next(number for number, text in enumerate(LINES) if text.startswith('["masks"'))
-    with pytest.raises(InputRejected, match="not understood"):
+    with pytest.raises(InputRejected, match="is invalid"):
         load(sealed(list(LINES[:at])))
     assert load(sealed(list(LINES[:-1]))).version == "v1"
 
@@ -201,7 +201,7 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """In length and in number; and deep nesting is no way around."""
     with pytest.raises(InputRejected, match="too long"):
         SnapshotLoader().feed("[" + " " * snapshot.LINE_MOST)
-    with pytest.raises(InputRejected, match="not understood"):
+    with pytest.raises(InputRejected, match="is invalid"):
         SnapshotLoader().feed("[" * 100_000)
     monkeypatch.setattr(snapshot, "LINES_MOST", 2)
     with pytest.raises(InputRejected, match="one too many"):
@@ -210,7 +210,7 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_half_a_surrogate_pair_is_rejected() -> None:
     """Text that has no bytes has no digest."""
-    with pytest.raises(InputRejected, match="not understood"):
+    with pytest.raises(InputRejected, match="is invalid"):
         SnapshotLoader().feed('["head",1,"\ud800","",[],[]]')
 
 
@@ -235,8 +235,8 @@ def test_a_replaced_policy_is_freed_without_the_garbage_collector() -> None:
         for line in LINES:
             loader.feed(line)
         loaded = loader.finish()
-        assert loaded.judge_person("alice", HERE, parse_spec("remote:22"), NOW).allowed
-        assert len(loaded.tables.rules) == 4
+        assert loaded.decide_by_rules("alice", HERE, parse_spec("remote:22"), NOW).allowed
+        assert len(loaded.index.rules) == 4
         before = sum(isinstance(thing, RuleIndex) for thing in gc.get_objects())
         del loader, loaded
         after = sum(isinstance(thing, RuleIndex) for thing in gc.get_objects())

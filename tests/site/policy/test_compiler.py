@@ -45,7 +45,7 @@ rules:
 """
     compiled = compiler.load(make_site("metrics: 127.0.0.1:9422\n", a=policy), now=NOW)
     verdicts = {
-        asked: compiled.policy.judge_person("alice", None, parse_spec(asked), NOW).allowed
+        asked: compiled.policy.decide_by_rules("alice", None, parse_spec(asked), NOW).allowed
         for asked in ("127.0.0.1:9422", "127.0.0.1:9421", "127.0.0.1:9423", "127.0.0.2:9422")
     }
     assert verdicts == {
@@ -76,8 +76,8 @@ def test_valid_site(make_site: Callable[..., Path]) -> None:
             loader.feed(str(line[1]))
     policy = loader.finish()
     assert policy.version == lines[-1][1]
-    assert policy.judge_person("alice", None, parse_spec("remote:22"), NOW).allowed
-    assert not policy.judge_person("bob", None, parse_spec("remote:22"), NOW).allowed
+    assert policy.decide_by_rules("alice", None, parse_spec("remote:22"), NOW).allowed
+    assert not policy.decide_by_rules("bob", None, parse_spec("remote:22"), NOW).allowed
 
 
 def test_invalid_site(make_site: Callable[..., Path]) -> None:
@@ -104,7 +104,7 @@ def test_missing_files_are_defaults(make_site: Callable[..., Path]) -> None:
     (site / "keys").rmdir()
     found = compiler.load(site, now=NOW)
     assert found.settings == Settings()
-    assert not found.policy.judge_person("alice", None, parse_spec("remote:22"), NOW).allowed
+    assert not found.policy.decide_by_rules("alice", None, parse_spec("remote:22"), NOW).allowed
 
 
 def test_settings_survive_the_trip() -> None:
@@ -159,7 +159,7 @@ def test_odd_files(make_site: Callable[..., Path]) -> None:
 
 def test_the_checkout_is_a_valid_site() -> None:
     """The example site of this repository is valid with zero people, and its expectations hold."""
-    found = compiler.judge(
+    found = compiler.compile_documents(
         {name: (CHECKOUT / name).read_bytes() for name in ("relay.yaml", "policies/example.yaml")}, frozenset(), now=NOW
     )
     assert found.compiled is not None, (found.faults, found.failures)
@@ -185,5 +185,5 @@ _VALUES = st.recursive(
 def test_any_files(policy: bytes, relay: bytes) -> None:
     """Whatever stands in a site's files, they compile or have faults; never a traceback."""
     for contents in ({"policies/a.yaml": policy, "relay.yaml": relay}, {"relay.yaml": policy}):
-        found = compiler.judge(contents, frozenset({"alice"}), now=NOW)
+        found = compiler.compile_documents(contents, frozenset({"alice"}), now=NOW)
         assert (found.compiled is None) == bool(found.faults or found.failures)

@@ -26,7 +26,7 @@ groups:
 def judged(*texts: str, settings: str = "", persons: tuple[str, ...] = ("alice", "bob", "carol")) -> Examination:
     """The examination of policies/a.yaml, policies/b.yaml ... with these texts."""
     contents = {f"policies/{chr(97 + number)}.yaml": text.encode() for number, text in enumerate(texts)}
-    return compiler.judge({"relay.yaml": settings.encode(), **contents}, frozenset(persons), now=NOW)
+    return compiler.compile_documents({"relay.yaml": settings.encode(), **contents}, frozenset(persons), now=NOW)
 
 
 def faults(*texts: str, settings: str = "") -> list[str]:

@@ -22,7 +22,7 @@ TIMES = (1_764_000_000, 1_764_050_000, 1_764_500_000, 1_900_000_000)  # a Monday
 
 
 def failing(expectation: str, now: int) -> list[str]:
-    found = compiler.judge({"policies/a.yaml": f"{SITE}{{{expectation}}}\n".encode()}, frozenset(), now=now)
+    found = compiler.compile_documents({"policies/a.yaml": f"{SITE}{{{expectation}}}\n".encode()}, frozenset(), now=now)
     assert not found.faults
     assert (found.compiled is None) == bool(found.failures)
     return [str(failure.fault()) for failure in found.failures]
