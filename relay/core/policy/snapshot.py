@@ -114,9 +114,7 @@ class SnapshotLoader:
         self._broken = True  # until this line is loaded
         line = line.removesuffix("\n")
         if len(line) > LINE_MOST or self._count >= LINES_MOST:
-            raise InputRejected(
-                f"line {self._count + 1} of the snapshot is too long, or there are too many lines", _HINT
-            )
+            raise InputRejected(f"line {self._count + 1} of the snapshot is too long, or one too many", _HINT)
         try:
             data = line.encode()  # raises for a lone surrogate
             kind, *row = json.loads(line)
