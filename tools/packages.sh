@@ -8,7 +8,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 wanted=( # program:Debian package
     sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client rsync:rsync git:git
     dbclient:dropbear-bin plink:putty-tools puttygen:putty-tools
-    ip:iproute2 ss:iproute2 nft:nftables systemd-analyze:systemd unshare:util-linux ps:procps
+    ip:iproute2 ping:iputils-ping ss:iproute2 nft:nftables systemd-analyze:systemd unshare:util-linux ps:procps
     sudo:sudo iptables:iptables busybox:busybox dash:dash shellcheck:shellcheck chromium:chromium
 )
 why="the tests need"
@@ -17,7 +17,7 @@ if [[ ${1-} == demo ]]; then
     why="the demo needs"
 fi
 if [[ ${1-} == lab ]]; then
-    wanted=(sshd:openssh-server ssh:openssh-client ip:iproute2 nft:nftables unshare:util-linux)
+    wanted=(sshd:openssh-server ssh:openssh-client ip:iproute2 ping:iputils-ping nft:nftables unshare:util-linux)
     why="the lab needs"
 fi
 missing=()

@@ -270,9 +270,12 @@ def _zones(site: Site, status: dict[str, Any]) -> Iterator[HealthCheck]:
 
     well = set()
     try:
-        for zone, state, what, cure in zone_findings.walked(zones.read(site)):
+        known = zones.read(site)
+        for zone, state, what, cure in zone_findings.walked(known):
             well |= {zone} if state == "ok" else set()
             yield HealthCheck(f"zone {zone}", state, what, cure)
+        for state, what, cure in zone_findings.guard(known):
+            yield HealthCheck("network guard", state, what, cure)
     except SiteInvalid:  # told before, as the site's faults
         return
     for seen in status.get("zones", []):

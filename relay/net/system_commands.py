@@ -21,9 +21,9 @@ _MOST = 16 << 20  # letters of an answer that are kept; a table of 10,000 prefix
 _PACKAGES = {
     "nft": "nftables",
     "ip": "iproute2",
+    "ping": "iputils-ping",
     "unshare": "util-linux",
     "systemctl": "systemd",
-    "timedatectl": "systemd",
     "zerotier-cli": "zerotier-one",
     "sh": "dash",
 }

@@ -75,7 +75,7 @@ def applied(lab: Lab, *, guard: bool = True, fallback: bool = True) -> Iterator[
     if guard:
         lab.relay.nft(rules)
     if fallback:
-        lab.relay.ip("route add unreachable 192.168.1.0/24 metric 4294967294")
+        lab.relay.ip("route add unreachable 192.168.1.0/24 metric 4294967294 proto 114")
     try:
         yield
     finally:
@@ -109,8 +109,8 @@ def test_a_whole_way_is_told_with_its_figures(lab: Lab) -> None:
     with applied(lab):
         legs = walk(lab, state="healthy.relay")
     assert states(legs) == dict.fromkeys(
-        ["overlay", "interface", "route", "rp_filter", "gateway", "forwarding", "return path", "target", "mtu",
-         "no leak", "clock"], "ok"
+        ["overlay", "interface", "route", "rp_filter", "gateway", "forwarding", "return path", "target", "mtu"],
+        "ok"
     ), legs  # fmt: skip
     said = {name: what for name, _, what, _ in legs}
     assert "ZeroTier node cf33a232e1 is online" in said["overlay"]
@@ -119,8 +119,6 @@ def test_a_whole_way_is_told_with_its_figures(lab: Lab) -> None:
     assert re.fullmatch(r"172\.18\.0\.200 answers a ping in [0-9.]+ ms", said["gateway"])
     assert re.fullmatch(r"192\.168\.1\.201:22 greets with SSH-2\.0-OpenSSH\S* .* after [0-9.]+ ms", said["target"])
     assert said["mtu"] == "2800 bytes to the gateway and 1500 bytes to remote in one piece; large TCP packets arrive"
-    assert "the route unreachable 192.168.1.0/24 and nft's table inet relay_net prevent it" in said["no leak"]
-    assert re.fullmatch(r"172\.18\.0\.200 is 0\.0\d s (ahead|behind).*", said["clock"])
 
 
 def removed(lab: Lab) -> None:
@@ -279,36 +277,46 @@ def test_a_smaller_link_on_the_way_is_measured(lab: Lab) -> None:
     assert "2800 bytes to the gateway and 1400 bytes to remote" in said["mtu"][1]
 
 
-def test_what_would_leak_is_a_fault_with_its_cure(lab: Lab) -> None:
-    """A way that is whole, on a machine that would send others' packets to the provider if zt0 went."""
-    legs = walk(lab)
-    (leak,) = [leg for leg in legs if leg[0] == "no leak"]
-    assert leak[1:] == (
-        "fault",
-        "were zt0 gone, another program's packets for 192.168.1.1 would leave by eth0 via 1.1.1.254",
-        APPLY,
-    )
-    assert legs[-1][0] == "clock"  # the clocks are compared all the same
+GUARD = """
+import json
+from pathlib import Path
+from relay.cli.net import zones
+from relay.net.diagnose import guard_check
+from relay.site.locate import Site
+legs = guard_check.check_guard(zones.read(Site(Path("/etc/relay"), Path("/var/lib/relay"))).plan)
+print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))
+"""
 
 
-def test_who_could_answer_on_link_is_warned_of(lab: Lab) -> None:
-    """The fallback and a rule about the interface are not enough for connections that are open when the route goes."""
-    chain = hooked("output", 'ip daddr 192.168.1.0/24 oifname != "zt0" reject')
-    with applied(lab, guard=False), rules(lab.relay, chain):
-        (leak,) = [leg for leg in walk(lab) if leg[0] == "no leak"]
-    assert (leak[1], leak[3]) == ("warning", APPLY)
-    assert "another member of the overlay could answer" in leak[2]
+def guard(lab: Lab) -> list[Leg]:
+    """The legs about the relay's own guard: (name, state, what, cure)."""
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{GUARD}"
+    legs: list[Leg] = [tuple(leg) for leg in json.loads(lab.relay.run(sys.executable, "-P", "-c", script))]
+    return legs
 
 
-def test_an_own_nic_defeats_the_fallback_and_not_the_guard(lab: Lab) -> None:
-    """With a NIC in the same prefix only nft's guard keeps packets here; with rp_filter=1 no answer would come in."""
-    lab.own_nic()
-    assert "would leave by eth1" in next(what for name, _, what, _ in walk(lab) if name == "no leak")
+def test_each_missing_part_of_the_guard_is_a_fault_with_its_cure(lab: Lab) -> None:
+    """The nft table and the unreachable route are missed each for itself, and no more once they are loaded."""
+    table = ("guard", "fault", "nft table relay_net is not loaded: packets for office may leave by another interface",
+             APPLY)  # fmt: skip
+    route = ("guard", "fault", "the route `unreachable 192.168.1.0/24` is missing: packets for it may leave by another "
+             "interface", APPLY)  # fmt: skip
+    assert [leg for leg in guard(lab) if leg[1] == "fault"] == [table, route]
     with applied(lab, guard=False):
-        assert "would leave by eth1" in next(what for name, _, what, _ in walk(lab) if name == "no leak")
+        assert [leg for leg in guard(lab) if leg[1] == "fault"] == [table]
     with applied(lab, fallback=False):
-        assert ("no leak", "ok", "were zt0 gone, nothing would leave elsewhere: nft's table inet relay_net prevents it",
-                "") in walk(lab)  # fmt: skip
+        assert [leg for leg in guard(lab) if leg[1] == "fault"] == [route]
+    with applied(lab):
+        assert [leg for leg in guard(lab) if leg[1] == "fault"] == []
+        lab.relay.nft("flush chain inet relay_net guard\n")
+        assert [leg[2] for leg in guard(lab) if leg[1] == "fault"] == [
+            "nft table relay_net is not as planned: packets for office may leave by another interface"
+        ]
+
+
+def test_strict_rp_filter_under_an_own_nic_is_a_fault(lab: Lab) -> None:
+    """With a NIC in the same prefix and rp_filter=1 the kernel drops the answers that come by the zone's interface."""
+    lab.own_nic()
     lab.relay.sysctl(ipv4__conf__all__rp_filter=1, ipv4__conf__zt0__rp_filter=1)
     try:
         ends(
@@ -321,31 +329,26 @@ def test_an_own_nic_defeats_the_fallback_and_not_the_guard(lab: Lab) -> None:
         lab.relay.sysctl(ipv4__conf__all__rp_filter=2, ipv4__conf__zt0__rp_filter=0)
 
 
-def test_without_root_what_cannot_be_seen_is_left_out(lab: Lab) -> None:
-    """The datagram socket is enough for pings; nft's rules and the gateway's clock are for root."""
+def test_the_way_is_checked_without_root_too(lab: Lab) -> None:
+    """Another user than root is told of the whole way, where the kernel lets that user send ICMP."""
     if lab.world.rootless:
         return
     lab.relay.run("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
     try:
-        legs = walk(lab, who=65534)
+        found = states(walk(lab, who=65534))
     finally:
         lab.relay.run("sysctl", "-qw", "net.ipv4.ping_group_range=1 0")
-    found = states(legs)
-    assert (found["gateway"], found["target"], found["no leak"]) == ("ok", "ok", "warning")
-    assert found["clock"] in {"skipped", "warning"}
-    assert "unless nft stops them, which cannot be seen" in next(what for name, _, what, _ in legs if name == "no leak")
-    found = states(walk(lab, who=65534))  # and without the datagram socket
-    assert (found["gateway"], found["target"]) == ("skipped", "ok")
+    assert (found["gateway"], found["target"]) == ("ok", "ok")
 
 
 def test_the_command_says_it_to_people_and_programs(lab: Lab) -> None:
     """Lines with the cure below the broken one, exit status 1; JSON with figures; a place that is not there."""
     said = lab.relay.relayctl("net", "verify", status=1)
     assert said.startswith("office: 192.168.1.0/24 via 172.18.0.200 by zt0\n")
-    assert re.search(r"^  fault    no leak .*\n +-> sudo relayctl net apply$", said, re.MULTILINE), said
+    assert re.search(r"^this machine\n  fault    guard .*\n +-> sudo relayctl net apply$", said, re.MULTILINE), said
     rows = json.loads(lab.relay.relayctl("net", "verify", "--json", "remote", "recorder", status=1))
     assert [row["host"] for row in rows if row["name"] == "target"] == ["remote", "recorder"]
-    assert {row["zone"] for row in rows} == {"office"}
+    assert {row["zone"] for row in rows if row["name"] != "guard"} == {"office"}
     figures = {row["name"]: row["figures"] for row in rows}
     assert figures["interface"] == {"mtu": 2800}
     assert figures["gateway"]["seconds"] < 1

@@ -11,11 +11,9 @@ from relay.cli import Context
 from relay.cli.output import json_option, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from relay.cli.net.zones import PlannedZones
     from relay.core.policy.inventory import Inventory
-    from relay.core.policy.model import Host, Zone
+    from relay.core.policy.model import Host
     from relay.net.diagnose.path_check import PathCheckRequest
     from relay.net.diagnose.path_verdict import Leg
 
@@ -31,9 +29,10 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     """Walk the way into each zone, up to the first broken link.
 
     Looks at the interface, the route and rp_filter; asks the gateway whether it is there and forwards; connects to a
-    host's SSH port once and waits for its greeting; tries large packets; reckons whether anything would leave by
-    another interface if the zone's vanished; compares clocks. Changes nothing. A ZONE (all of them, when none is
-    named) stands for its first host. Root sees more. Exit status 1 at a broken link, whose cure is printed below it.
+    host's SSH port once and waits for its greeting; tries large packets. At the end it checks that what `net apply`
+    makes is in place: without it other programs' packets for a zone may leave by another interface. Changes nothing.
+    A ZONE (all of them, when none is named) stands for its first host. Root sees more. Exit status 1 at a fault, whose
+    cure is printed below it.
 
     \b
     Example:
@@ -41,7 +40,7 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
       sudo relayctl net verify office remote.plant 192.168.1.50
     """
     from relay.cli.net import zones
-    from relay.net.diagnose import path_check as way_into
+    from relay.net.diagnose import guard_check, path_check
 
     known = zones.read(ctx.site())
     for note in known.notes:
@@ -50,8 +49,8 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     for question in questions(known, places):
         if not as_json:
             click.echo(click.style(title(question), bold=True))
-        with_progress = _waiting if sys.stderr.isatty() and not as_json else way_into.nobody
-        for leg in way_into.walk(question, with_progress):
+        with_progress = _waiting if sys.stderr.isatty() and not as_json else path_check.nobody
+        for leg in path_check.walk(question, with_progress):
             faulty = faulty or leg.broken
             if as_json:
                 rows.append(as_row(question.zone.name, leg))
@@ -59,6 +58,15 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
                 _clear(with_progress)
                 _show(leg)
         _clear(with_progress)
+    guard = guard_check.check_guard(known.plan)
+    if guard and not as_json:
+        click.echo(click.style("this machine", bold=True))
+    for leg in guard:
+        faulty = faulty or leg.broken
+        if as_json:
+            rows.append(as_row("", leg))
+        else:
+            _show(leg)
     if as_json:
         print_json(rows)
     raise SystemExit(1 if faulty else 0)
@@ -87,21 +95,7 @@ def questions(known: "PlannedZones", places: tuple[str, ...] = ()) -> "list[Path
         hosts = wanted.setdefault(place if first is None else first.zone, {})
         if first is not None:
             hosts[first] = None
-    return [
-        PathCheckRequest(
-            overlays[name], tuple(hosts), known.plan, _spared(overlays[name].zone, inventory.zones.values())
-        )
-        for name, hosts in wanted.items()
-    ]
-
-
-def _spared(zone: "Zone", zones: "Iterable[Zone]") -> tuple[str, ...]:
-    """The interfaces of other zones that have some network in common with this one."""
-    return tuple(
-        other.interface
-        for other in zones
-        if other.name != zone.name and any(one.overlaps(net) for one in zone.networks for net in other.networks)
-    )
+    return [PathCheckRequest(overlays[name], tuple(hosts), known.plan) for name, hosts in wanted.items()]
 
 
 def title(question: "PathCheckRequest") -> str:

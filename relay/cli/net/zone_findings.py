@@ -9,7 +9,7 @@ from relay.cli.net.verify import questions
 from relay.cli.net.zones import PlannedZones
 from relay.cli.output import waiting
 from relay.core.escape import escape
-from relay.net.diagnose import path_check
+from relay.net.diagnose import guard_check, path_check
 from relay.net.diagnose.path_check import PathCheckRequest
 from relay.net.diagnose.path_verdict import Leg
 from relay.net.kernel import netlink
@@ -41,6 +41,12 @@ def walked(zones: PlannedZones) -> Iterator[Way]:
             yield from summary(one, legs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def guard(zones: PlannedZones) -> Iterator[tuple[State, str, str]]:
+    """(state, what, cure) for each missing part of this machine's own guard; one that is ok when none is."""
+    for leg in guard_check.check_guard(zones.plan):
+        yield "warning" if leg.state == "skipped" else leg.state, escape(leg.what, 400), escape(leg.cure, 400)
 
 
 def summary(asked: PathCheckRequest, legs: Sequence[Leg]) -> Iterator[Way]:

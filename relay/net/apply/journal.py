@@ -177,7 +177,7 @@ def _seen(value: dict[str, Any], mode: int) -> FileContent:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    found = managed_files.look(path)
+    found = managed_files.read_file(path)
     if found is None:
         return None
     if found.uid != os.geteuid() or found.mode & (stat.S_IWGRP | stat.S_IWOTH):

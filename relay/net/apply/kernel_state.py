@@ -42,7 +42,9 @@ class WantedKernelState:
 
 def read(settings: Iterable[str] = ()) -> KernelState:
     """What the kernel holds of ours now. Raises RelayError when nft or ip is missing or does not answer."""
-    return KernelState(_rules(), managed_routes.read(), tuple((name, setting(name)) for name in sorted(set(settings))))
+    return KernelState(
+        read_rules(), managed_routes.read(), tuple((name, setting(name)) for name in sorted(set(settings)))
+    )
 
 
 def wish(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLine] = ()) -> WantedKernelState:
@@ -166,7 +168,8 @@ def restore(to: KernelState) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _rules() -> str:
+def read_rules() -> str:
+    """Our nft table as nft lists it, "" where it is not loaded. Raises RelayError when nft does not work."""
     ended = system_commands.run("nft", "-s", "list", "table", "inet", TABLE)
     if ended.status == 0:
         return ended.output

@@ -43,7 +43,7 @@ class FileChange:
     after: FileContent | None
 
 
-def look(path: str | Path) -> FileContent | None:
+def read_file(path: str | Path) -> FileContent | None:
     """What is at `path`, None for nothing. Raises RelayError for what is no plain file (a link, a directory ...)."""
     try:
         # not blocking: a FIFO in the place of a file must not stop us

@@ -107,7 +107,7 @@ def survey(machine: Machine, *, force: bool = False) -> ApplyPreview:
 
 def was() -> dict[str, str]:
     """What settings were before us. Raises RelayError for a file WAS that is not ours."""
-    found = managed_files.look(WAS)
+    found = managed_files.read_file(WAS)
     return {} if found is None else kernel_state.parse_was(found.content)
 
 
@@ -189,7 +189,7 @@ def _files(machine: Machine, known: AppliedPlan, force: bool) -> tuple[tuple[Fil
     foreign: list[str] = []
     changed: list[str] = []
     for path, after in wanted.items():
-        before = managed_files.look(path)
+        before = managed_files.read_file(path)
         if before == after:
             continue
         if before is not None and path not in known.files:

@@ -81,7 +81,7 @@ def carry_out(found: ApplyPreview, say: Say, lock: int) -> None:
 def _journal(found: ApplyPreview) -> ApplyJournal:
     """All that is there now, and that this run may change."""
     paths = dict.fromkeys([*(change.path for change in found.files), WAS, record.RECORD])
-    files = {path: managed_files.look(path) for path in paths}
+    files = {path: managed_files.read_file(path) for path in paths}
     for change in found.files:  # a person was asked meanwhile, and another may have edited it
         if files[change.path] != change.before:
             raise RelayError(f"{change.path} was changed meanwhile", "look at the difference again: relayctl net apply")
@@ -114,7 +114,7 @@ def _down(found: ApplyPreview, say: Say, lock: int) -> None:
         system_commands.demand("systemctl", "disable", "--quiet", "--now", UNIT, timeout=_UNIT_SECONDS)
         say(f"stopped {UNIT}")
     script = found.record.down
-    if script and script not in found.forced and managed_files.look(script) is not None:
+    if script and script not in found.forced and managed_files.read_file(script) is not None:
         _script(script, say, lock)
     _take_back(found, say)
     for change in found.files:
@@ -213,7 +213,7 @@ def _back(journal: ApplyJournal, say: Say) -> None:
     for path, earlier in journal.files.items():
         managed_files.sweep(path)
         try:
-            if managed_files.look(path) != earlier:
+            if managed_files.read_file(path) != earlier:
                 if earlier is not None:
                     managed_files.make_directories(managed_files.missing_directories([path]))
                 managed_files.put(path, earlier)

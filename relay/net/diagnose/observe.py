@@ -15,7 +15,7 @@ from pathlib import Path
 
 from relay.core.network_plan import Overlay
 from relay.core.policy.model import Address, Host
-from relay.errors import InputRejected, NotPermitted
+from relay.errors import InputRejected, RelayError
 from relay.net.diagnose.observation import Observation, PortState, Reachability, Role, RouteLookup, zone_address
 from relay.net.diagnose.zerotier_join import uses_zerotier
 from relay.net.kernel import interfaces, neighbours, netlink, route_guard, rp_filter
@@ -125,7 +125,7 @@ class ZoneObserver:
                 echo = ping.echo(address, interface=interface, timeout=self._timeout)
                 if echo.kind is not EchoKind.SILENT:
                     break
-        except NotPermitted as error:
+        except RelayError as error:  # ping is missing, or this user may send none
             left_out.append(f"pings: {error.what}; {error.hint}")
         except OSError as error:  # the interface went away meanwhile
             left_out.append(f"a ping of {address}: {error.strerror}")

@@ -1,11 +1,9 @@
-"""Is the whole way into a zone whole, from this machine's interface to the greeting of an SSH server?
+"""Path check of one zone, from this machine's interface to the banner of an SSH server.
 
-Walks it leg by leg and stops at the first broken one: what lies behind it could only be guessed. The last legs (would
-anything leak, do the clocks agree) are looked at once the way itself is whole.
+It reports one leg after another and stops at the first broken one: the state of what lies behind it is unknown.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from shlex import quote
@@ -13,7 +11,7 @@ from shlex import quote
 from relay.core.network_plan import NetworkPlan, Overlay
 from relay.core.policy.model import Address, Host, Zone
 from relay.errors import RelayError
-from relay.net.diagnose import clock_skew, interface_loss, zerotier_membership
+from relay.net.diagnose import zerotier_membership
 from relay.net.diagnose.observation import zone_address
 from relay.net.diagnose.path_verdict import Leg
 from relay.net.diagnose.zone_probe import ProbeTimeouts, ZoneProbe
@@ -41,13 +39,11 @@ _NO_PLAN = NetworkPlan()
 
 @dataclass(frozen=True, slots=True)
 class PathCheckRequest:
-    """One zone to walk into. `plan` is only looked at for words; `spared`: patterns of other zones' interfaces that
-    may carry its networks too."""
+    """One zone to check. `plan` is only used for wording."""
 
     overlay: Overlay
     hosts: tuple[Host, ...] = ()  # whose ports are tried; none: the way ends behind the gateway
     plan: NetworkPlan = _NO_PLAN
-    spared: tuple[str, ...] = ()
 
     @property
     def zone(self) -> Zone:
@@ -84,18 +80,10 @@ def walk(
     yield from (legs := _Legs(member.explained(crossing.gateway(address, asked.hosts))))
     if legs.broken:
         return
-    broken = False
     for host in asked.hosts:
-        yield from (legs := _Legs(crossing.host(host)))
-        broken = broken or legs.broken
+        yield from _Legs(crossing.host(host))
     if not asked.hosts:
         yield Leg("target", "skipped", f"no host of {zone.name} is known", "name one in `hosts:` of a policy")
-    if broken or found.loopback:
-        return
-    yield from _allowed(interface_loss.NAME, functools.partial(interface_loss.look, zone, found, asked.spared))
-    if zone.gateway is not None:
-        say(f"the clock of {zone.gateway}")
-        yield from _allowed(clock_skew.NAME, functools.partial(clock_skew.look, zone.gateway, found.name))
 
 
 def _interface(name: str) -> Interface | None:
@@ -120,16 +108,6 @@ class _Legs:
                 return
 
 
-def _allowed(name: str, look: Callable[[], Leg]) -> Iterator[Leg]:
-    """What cannot be looked at is left out, with the reason."""
-    try:
-        yield look()
-    except RelayError as error:
-        yield Leg(name, "skipped", error.what, error.hint)
-    except OSError as error:
-        yield Leg(name, "skipped", f"it cannot be asked: {error.strerror}", "run it as root")
-
-
 def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | None) -> Iterator[Leg]:
     """What this machine's kernel says by itself: interface, route, and whether answers would be let in."""
     name = guard.interface or zone.interface
@@ -143,7 +121,7 @@ def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | N
         yield Leg("interface", "fault", f"{name} has no IPv{address.version} address", _OVERLAY)
         return
     with contextlib.suppress(OSError):  # it went away this very moment: the next leg says so
-        size = path_mtu.of_interface(name)
+        size = path_mtu.interface_mtu(name)
         shown = ", ".join(map(str, own[:4]))
         yield Leg("interface", "ok", f"{name} is up with {shown}, MTU {size}", figures=(("mtu", size),))
     via = f" via {zone.gateway}" if zone.gateway else ""

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from shlex import quote
 
 from relay.core.policy.model import Address, Host, Zone
-from relay.errors import NotPermitted, RelayError
+from relay.errors import RelayError
 from relay.net.diagnose import path_verdict
 from relay.net.diagnose.path_verdict import Leg
 from relay.net.kernel import neighbours, route_guard
@@ -56,7 +56,7 @@ class ZoneProbe:
         self._say(f"{gateway} to answer a ping")
         try:
             answer = self._echo(gateway)
-        except NotPermitted as error:
+        except RelayError as error:  # ping is missing, or this user may send none
             yield Leg("gateway", "skipped", error.what, error.hint)
             return
         self._gateway_answers = answer.kind is EchoKind.REPLY
@@ -67,7 +67,8 @@ class ZoneProbe:
         gone = not self._gateway_answers and entry is not None and entry.silent
         if address != gateway and not gone:
             self._say(f"{gateway} to say that it forwards")
-            spent = self._echo(address, ttl=1)
+            with contextlib.suppress(RelayError):
+                spent = self._echo(address, ttl=1)
             if spent.kind is EchoKind.SILENT:  # ip_forward is off; or nobody is told where a packet's time ended
                 self._say(f"{address}, as {gateway} does not say that it forwards")
                 reached = self._reached(address, hosts)
@@ -134,11 +135,11 @@ class ZoneProbe:
         asked += [(host.name, host.address)] if answers else []
         passed: list[tuple[str, int]] = []
         try:
-            most = path_mtu.of_interface(by)
+            most = path_mtu.interface_mtu(by)
             for who, address in asked:
                 # a gateway that says nothing of packets too big hides its LAN's smaller size; TCP found that anyway
                 usual = _ETHERNET if address == host.address else 0
-                size = path_mtu.passing(address, by, most, timeout=self._patience.echo, usual=usual)
+                size = path_mtu.path_mtu(address, by, most, timeout=self._patience.echo, fallback=usual)
                 if size is None:
                     what = f"packets of {most} bytes to {address} vanish without a word; smaller ones pass"
                     cure = f"if large transfers hang: ip link set {quote(by)} mtu {_LEAST}"
@@ -166,7 +167,7 @@ class ZoneProbe:
         return self._greetings[host]
 
     def _echo(self, address: Address, ttl: int | None = None) -> Echo:
-        """The first answer of a few echoes. Raises NotPermitted; an interface that has gone is silence."""
+        """The first answer of a few echoes; silence when the interface has gone. Raises RelayError, as `ping.echo`."""
         answer = Echo()
         for _ in range(self._patience.tries):
             try:

@@ -1,40 +1,81 @@
-"""Does an address answer an ICMP echo by this interface, how soon, who says no instead, and what is its clock?
+"""One ICMP echo through a given interface, sent with ping(8) of iputils.
 
-The kernel's datagram ICMP socket (icmp(7), net.ipv4.ping_group_range) where it is allowed, else a raw one as root.
-Errors are read from the socket's error queue (IP_RECVERR in ip(7)): the same for both, and the kernel has already
-matched them with the packet that they quote.
+Only commands send echoes: a serving process runs no program. The answer is read from what ping prints with LC_ALL=C.
+Anything that is not in the format of iputils is an error, never silence.
 """
 
-import secrets
-import select
-import socket
-import time
-from collections.abc import Iterator
+import errno
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import ip_address
 
 from relay.core.policy.model import Address
 from relay.errors import NotPermitted, RelayError
-from relay.net.probe.icmp_message import (
-    Echo,
-    EchoKind,
-    clock_request,
-    message,
-    parse_clock,
-    parse_error,
-    parse_reply,
-    refused,
-    skew,
-)
+from relay.net import system_commands
+from relay.net.system_commands import CommandResult
 
-__all__ = ["Echo", "EchoKind", "clock", "echo"]  # an answer's types come with the question
+_GRACE = 5.0  # seconds beyond the time for the answer: starting a program on a slow machine
+_REPLY = re.compile(r"^[0-9]+ bytes from (\S+): icmp_seq=1 ttl=[0-9]+ time=([0-9.]+) ms", re.MULTILINE)
+_ICMP_ERROR = re.compile(r"^From (\S+) icmp_seq=1 (.+)$", re.MULTILINE)
+_OWN_ADDRESS = re.compile(r"^PING \S+ ?\(\S+\) from (\S+) ", re.MULTILINE)  # printed when an interface is given
+_TOO_BIG = re.compile(r"(?:Frag needed and DF set \(mtu = |Packet too big: mtu=)([0-9]+)")
+_LOCALLY_TOO_BIG = re.compile(r"^\S*ping: local error: message too long, mtu(?:=|: )([0-9]+)$", re.MULTILINE)
+_LOCAL_ERROR = re.compile(r"^\S*ping: (?:connect|sendmsg|local error): (.+)$", re.MULTILINE)
+_STATISTICS = re.compile(r"^1 packets transmitted, [01] received", re.MULTILINE)
+_TIME_EXCEEDED = frozenset({"Time to live exceeded", "Time exceeded: Hop limit"})
+# the words of ping for ICMP codes: RFC 792 and RFC 1812 5.2.7.1, and RFC 4443 3.1 for IPv6
+_UNREACHABLE = {
+    4: {
+        "Destination Net Unreachable": (0, "network unreachable"),
+        "Destination Host Unreachable": (1, "host unreachable"),
+        "Destination Protocol Unreachable": (2, "protocol unreachable"),
+        "Destination Port Unreachable": (3, "port unreachable"),
+        "Source Route Failed": (5, "source route failed"),
+        "Destination Net Unknown": (6, "network unknown"),
+        "Destination Host Unknown": (7, "host unknown"),
+        "Destination Net Prohibited": (9, "network prohibited"),
+        "Destination Host Prohibited": (10, "host prohibited"),
+        "Packet filtered": (13, "prohibited by a packet filter"),
+    },
+    6: {
+        "Destination unreachable: No route": (0, "no route"),
+        "Destination unreachable: Administratively prohibited": (1, "prohibited by a packet filter"),
+        "Destination unreachable: Beyond scope of source address": (2, "beyond the source's scope"),
+        "Destination unreachable: Address unreachable": (3, "address unreachable"),
+        "Destination unreachable: Port unreachable": (4, "port unreachable"),
+        "Destination unreachable: Unknown code 5": (5, "source address failed a policy"),
+        "Destination unreachable: Unknown code 6": (6, "route rejects it"),
+    },
+}
+_ERRORS = {os.strerror(number): number for number in errno.errorcode}
 
-# include/uapi/linux/in.h and in6.h; Python names none of them in 3.11
-_IP_MTU_DISCOVER, _IP_RECVERR = 10, 11
-_IPV6_MTU_DISCOVER, _IPV6_RECVERR = 23, 25
-_PMTU_DONT, _PMTU_PROBE = 0, 3  # PROBE: don't fragment, and do not believe what earlier packets met
-_TOKEN = 16  # random bytes that an echo must bring back, besides identifier and sequence number
-_MOST_MESSAGES = 1000  # read for one echo: a peer that floods is one that did not answer
-_BUFFER = 1 << 16
+
+class EchoKind(StrEnum):
+    """Outcome of an echo. Stable names: they are in the JSON of `net status`."""
+
+    SILENT = "silent"  # nothing came back in time
+    REPLY = "reply"
+    TIME_EXCEEDED = "time-exceeded"  # sent by a router where the TTL ended: it does forward
+    UNREACHABLE = "unreachable"
+    TOO_BIG = "too-big"  # don't-fragment was set; `mtu` is the size that would pass
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Result of one echo. The zero value is silence.
+
+    `sender` None: this machine itself, because it had no route or its neighbour discovery failed (after 3 s; ping with
+    a raw socket is silent then).
+    """
+
+    kind: EchoKind = EchoKind.SILENT
+    sender: Address | None = None
+    seconds: float = 0.0  # round-trip time of a reply
+    code: int = 0  # of UNREACHABLE, RFC 792 or RFC 4443; an errno where this machine itself refused
+    mtu: int = 0  # of TOO_BIG, in bytes of the whole IP packet; 0 where the router did not say
+    detail: str = ""  # UNREACHABLE in words
 
 
 def echo(
@@ -46,135 +87,66 @@ def echo(
     size: int = 56,
     dont_fragment: bool = False,
 ) -> Echo:
-    """Send one echo of `size` data bytes by `interface` (a name; "": as the routes say) and wait for what comes.
+    """Send one echo of `size` data bytes by `interface` (a name; "": by the routing table) and return the outcome.
 
-    The IP packet is `size` + 28 bytes long (+ 48 with IPv6). Blocks for `timeout` seconds at most, safe in threads.
-    Raises NotPermitted where this user may send none, OSError(ENODEV) for an interface that is not there.
+    The IP packet is `size` + 28 bytes long (+ 48 with IPv6). Blocks for `timeout` seconds, or 5 more where ping hangs;
+    safe in threads. Raises RelayError when ping is missing or unknown, NotPermitted when this user may not send
+    ICMP, OSError(ENODEV) when the interface does not exist.
     """
-    raw, sock = _open(address)
-    with sock:
-        _aim(sock, address, interface, ttl, dont_fragment)
-        token = secrets.token_bytes(_TOKEN)
-        body = (token * (size // _TOKEN + 1))[:size]
-        identifier, sequence = secrets.randbelow(1 << 16), secrets.randbelow(1 << 16)
-        sent = time.monotonic()
-        deadline = sent + timeout
-        try:
-            _connect(sock, address)
-            sock.send(message(8 if address.version == 4 else 128, identifier, sequence, body))
-        except OSError as error:
-            # a packet larger than the interface's MTU is refused with the size on the error queue
-            return _failed(sock) or refused(error)
-        own = ip_address(sock.getsockname()[0].partition("%")[0])
-        wanted = identifier if raw else None  # a datagram socket's identifier is the kernel's
-        for data in _arriving(sock, deadline):
-            seconds = time.monotonic() - sent
-            if data is None:
-                failure = _failed(sock, own, wanted, sequence)
-                if failure is not None:
-                    return Echo(failure.kind, failure.sender, seconds, failure.code, failure.mtu, failure.detail)
-            elif parse_reply(data, address.version, wanted, sequence, headed=raw and address.version == 4) == body:
-                return Echo(EchoKind.REPLY, address, seconds)
-    return Echo()
+    arguments = ["-n", "-c", "1", "-W", f"{timeout:g}", "-s", str(size)]
+    arguments += ["-I", interface] if interface else []
+    arguments += ["-M", "do"] if dont_fragment else []
+    arguments += ["-t", str(ttl)] if ttl is not None else []
+    return parse(system_commands.run("ping", *arguments, "--", str(address), timeout=timeout + _GRACE), address)
 
 
-def clock(address: Address, *, interface: str, timeout: float) -> float | None:
-    """By how many seconds the clock at `address` is ahead of ours (negative: behind), as an ICMP timestamp tells.
+def parse(result: CommandResult, address: Address) -> Echo:
+    """Interpret what ping printed. Raises as `echo` does."""
+    reply = _REPLY.search(result.output)
+    if result.status == 0 and reply is not None and _address(reply[1]) == address:
+        return Echo(EchoKind.REPLY, address, float(reply[2]) / 1000)
+    if "No such device" in result.complaint or "unknown iface" in result.complaint:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    if "socket: " in result.complaint:  # "ping: socket: Operation not permitted"
+        raise NotPermitted(
+            "this user may not send ICMP", 'run it as root, or: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+        )
+    if found := _LOCALLY_TOO_BIG.search(result.complaint):
+        return Echo(EchoKind.TOO_BIG, mtu=int(found[1]))
+    if found := _LOCAL_ERROR.search(result.complaint):
+        return _refused_here(found[1])
+    if "Do you want to ping broadcast?" in result.complaint:  # what ping says for EACCES of connect(2)
+        return _refused_here(os.strerror(errno.EACCES))
+    if result.status == 1 and _STATISTICS.search(result.output):
+        return _icmp_error(result.output, address.version)
+    raise RelayError(f"the answer of ping is not known: {result.why}", "apt-get install iputils-ping")
 
-    None if it does not answer, counts otherwise, or is not IPv4 (RFC 4443 has no timestamps). A day's difference is
-    not seen, and half the way's unevenness is in it. Raises as `echo` does: only root may ask.
-    """
-    if address.version != 4:
+
+def _icmp_error(output: str, version: int) -> Echo:
+    """The ICMP error that ping printed; silence when it printed none."""
+    found = _ICMP_ERROR.search(output)
+    if found is None:
+        return Echo()
+    own = _OWN_ADDRESS.search(output)
+    sender = None if own is not None and own[1] == found[1] else _address(found[1])
+    if found[2] in _TIME_EXCEEDED:
+        return Echo(EchoKind.TIME_EXCEEDED, sender)
+    if too_big := _TOO_BIG.match(found[2]):
+        return Echo(EchoKind.TOO_BIG, sender, mtu=int(too_big[1]))
+    code, detail = _UNREACHABLE[version].get(found[2], (-1, found[2].lower()[:80]))
+    return Echo(EchoKind.UNREACHABLE, sender, code=code, detail=detail)
+
+
+def _refused_here(words: str) -> Echo:
+    """This machine itself did not send the packet; `words` are those of strerror(3)."""
+    number = _ERRORS.get(words, 0)
+    detail = "a packet filter here forbids it" if number == errno.EPERM else words.lower()[:80]
+    return Echo(EchoKind.UNREACHABLE, code=number, detail=detail)
+
+
+def _address(text: str) -> Address | None:
+    """An address that ping printed, without the scope of a link-local one; None for anything else."""
+    try:
+        return ip_address(text.partition("%")[0].rstrip(":"))
+    except ValueError:
         return None
-    _, sock = _open(address, raw=True)
-    with sock:
-        _aim(sock, address, interface, None, dont_fragment=False)
-        identifier, sequence = secrets.randbelow(1 << 16), secrets.randbelow(1 << 16)
-        start, started = time.time(), time.monotonic()
-        try:
-            _connect(sock, address)
-            sock.send(clock_request(start, identifier, sequence))
-        except OSError:
-            return None
-        for data in _arriving(sock, started + timeout):
-            took = time.monotonic() - started
-            if data is None:
-                if _failed(sock, None, identifier, sequence) is not None:
-                    return None
-                continue
-            times = parse_clock(data, identifier, sequence)
-            if times is not None:
-                return skew(start, took, *times)
-    return None
-
-
-def _open(address: Address, *, raw: bool = False) -> tuple[bool, socket.socket]:
-    """(whether it is a raw one, the socket). Raises NotPermitted where this user may have none, OSError.
-
-    A datagram socket first: bound to an interface it is still told that a gateway did not answer ARP, which a raw
-    one is not, as the kernel tells that by lo.
-    """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    protocol = socket.IPPROTO_ICMP if address.version == 4 else socket.IPPROTO_ICMPV6
-    for kind in (socket.SOCK_RAW,) if raw else (socket.SOCK_DGRAM, socket.SOCK_RAW):
-        try:
-            return kind == socket.SOCK_RAW, socket.socket(family, kind, protocol)
-        except PermissionError:
-            continue
-    if raw:
-        raise NotPermitted("an ICMP timestamp may only be sent by root", "run it as root")
-    raise NotPermitted(
-        "this user may not send ICMP", 'run it as root, or: sysctl -w net.ipv4.ping_group_range="0 2147483647"'
-    )
-
-
-def _aim(sock: socket.socket, address: Address, interface: str, ttl: int | None, dont_fragment: bool) -> None:
-    if not hasattr(socket, "SO_BINDTODEVICE"):
-        raise RelayError("an echo cannot be bound to an interface on this system", "run the relay on Linux")
-    if interface:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-    level = socket.IPPROTO_IP if address.version == 4 else socket.IPPROTO_IPV6
-    sock.setsockopt(level, _IP_RECVERR if address.version == 4 else _IPV6_RECVERR, 1)
-    discover = _IP_MTU_DISCOVER if address.version == 4 else _IPV6_MTU_DISCOVER
-    sock.setsockopt(level, discover, _PMTU_PROBE if dont_fragment else _PMTU_DONT)
-    if ttl is not None:
-        sock.setsockopt(level, socket.IP_TTL if address.version == 4 else socket.IPV6_UNICAST_HOPS, ttl)
-
-
-def _connect(sock: socket.socket, address: Address) -> None:
-    """From then on the kernel hands us nothing from another sender. Raises OSError where there is no route."""
-    sock.connect((str(address), 0))
-
-
-def _arriving(sock: socket.socket, deadline: float) -> Iterator[bytes | None]:
-    """What comes until `deadline` (time.monotonic): a message, or None for something on the error queue."""
-    waiting = select.poll()
-    waiting.register(sock, select.POLLIN)
-    for _ in range(_MOST_MESSAGES):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return
-        for _, events in waiting.poll(left * 1000):
-            if events & select.POLLERR:
-                yield None
-            try:
-                yield sock.recv(_BUFFER, socket.MSG_DONTWAIT)
-            except OSError:  # nothing, or what the error queue has told already
-                continue
-
-
-def _failed(
-    sock: socket.socket, own: Address | None = None, identifier: int | None = None, sequence: int | None = None
-) -> Echo | None:
-    """What the error queue says about our echo, None where it says nothing about it."""
-    for _ in range(_MOST_MESSAGES):
-        try:
-            quoted, auxiliary, _, _ = sock.recvmsg(_BUFFER, 1024, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-        except OSError:
-            return None
-        for level, kind, data in auxiliary:
-            if (level, kind) in {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}:
-                found = parse_error(data, quoted, identifier, sequence, own)
-                if found is not None:
-                    return found
-    return None

@@ -20,10 +20,10 @@ def mine(content: bytes, mode: int = 0o644) -> FileContent:
 def test_what_is_put_is_what_is_seen(tmp_path: Path) -> None:
     """Content, mode and owner; replaced whole; removed; and nothing is left beside it."""
     path = tmp_path / "up"
-    assert managed_files.look(path) is None
+    assert managed_files.read_file(path) is None
     for wanted in (mine(b"one", 0o755), mine(b"two"), None, None):
         managed_files.put(path, wanted)
-        assert managed_files.look(path) == wanted
+        assert managed_files.read_file(path) == wanted
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     }
     make[kind]()
     with pytest.raises(RelayError) as raised:
-        managed_files.look(path)
+        managed_files.read_file(path)
     assert str(path) in raised.value.what
     assert raised.value.hint.endswith(f"mv {path} {path}.aside")
 
