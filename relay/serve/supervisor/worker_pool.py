@@ -93,12 +93,13 @@ class WorkerPool:
 
     def listen(self) -> None:
         """Listen at run/workers.sock for workers that lost their supervisor."""
+        # before the control socket is opened: without them `list` and `kill` would answer as if nothing were open
+        self._reserved = self._look_for_others()
         self._listener = listeners.local(self._run / "workers.sock")
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def start(self, count: int) -> None:
         """Keep `count` workers of our own running, and ask each of them whether it is alive."""
-        self._reserved = self._look_for_others()
         self.resize(count)
         self._pinging = asyncio.create_task(self._ping(), name="ask the workers")
 
