@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from relay.net.diagnose.observation import Observation, Role
 
 _MOST_AT_ONCE = 16  # zones looked at side by side: most of the time they wait for an echo
-_WORDS = {"ok": "well", "warning": "well, but", "fault": "not well"}
-_COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
 @click.command()
@@ -39,8 +37,9 @@ def status(ctx: Context, zone: tuple[str, ...], watch: bool, role: str, as_json:
       sudo relayctl net status office --watch
       relayctl --site . net status --json
     """
-    from relay.cli.net import watch as net_watch
     from relay.cli.net import zones
+    from relay.cli.net.watch import watch_zones
+    from relay.cli.net.zone_text import zone_block, zone_json
     from relay.net.diagnose.observation import Role
 
     known = zones.read(ctx.site())
@@ -51,17 +50,15 @@ def status(ctx: Context, zone: tuple[str, ...], watch: bool, role: str, as_json:
         click.echo("the policy has no zones yet: define one under `zones:` in policies/", err=True)
         return
     if watch:
-        raise SystemExit(net_watch.watch(known, chosen, Role(role), as_json=as_json))
+        raise SystemExit(watch_zones(known, chosen, Role(role), as_json=as_json))
     with waiting(f"answers from {', '.join(overlay.zone.name for overlay in chosen)}"):  # all at once: 6 s where silent
-        looks = list(look(known, chosen, Role(role)))
+        observed = list(observe_zones(known, chosen, Role(role)))
     if as_json:
-        from relay.cli.net.zone_text import as_json as zone_json
-
-        print_json([zone_json(overlay, seen, found) for overlay, seen, found in looks])
-        raise SystemExit(_status(found for _, _, found in looks))
+        print_json([zone_json(overlay, seen, found) for overlay, seen, found in observed])
+        raise SystemExit(_status(found for _, _, found in observed))
     said: list[Sequence[Diagnosis]] = []
-    for overlay, seen, found in looks:
-        click.echo(("\n" if said else "") + "\n".join(block(overlay, seen, found, Role(role))))
+    for overlay, seen, found in observed:
+        click.echo(("\n" if said else "") + "\n".join(zone_block(overlay, seen, found, Role(role))))
         said.append(found)
     raise SystemExit(_status(said))
 
@@ -70,7 +67,7 @@ def _status(all_found: "Iterable[Sequence[Diagnosis]]") -> int:
     return 1 if any(found[0].state == "fault" for found in all_found) else 0
 
 
-def look(
+def observe_zones(
     zones: "PlannedZones", chosen: "Sequence[Overlay]", role: "Role"
 ) -> "Iterator[tuple[Overlay, Observation, tuple[Diagnosis, ...]]]":
     """Each of these zones as it is now, looked at side by side: all are there after some 6 s at most.
@@ -92,27 +89,3 @@ def look(
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         for overlay, seen in zip(chosen, pool.map(one_look, chosen), strict=True):
             yield overlay, seen, diagnose(seen, overlay, role=role, plan=zones.plan)
-
-
-def findings(zones: "PlannedZones") -> "list[tuple[str, tuple[Diagnosis, ...]]]":
-    """Each zone's name with its diagnoses, for `relayctl doctor`. Raises RelayError off Linux."""
-    from relay.net.diagnose.observation import Role
-
-    return [(overlay.zone.name, found) for overlay, _, found in look(zones, zones.overlays(), Role.RELAY)]
-
-
-def block(overlay: "Overlay", seen: "Observation", found: "Sequence[Diagnosis]", role: "Role") -> list[str]:
-    """One zone's lines: heading, facts, diagnoses, each with its cure below it."""
-    from relay.cli.net.zone_text import facts
-    from relay.core.escape import escape
-
-    networks = ", ".join(map(str, overlay.zone.networks[:4]))
-    state = found[0].state
-    word = click.style(_WORDS[state], fg=_COLOURS[state], bold=True)
-    lines = [f"{click.style(overlay.zone.name, bold=True)}  {word}  {networks}"]
-    lines += [f"  {click.style(f'{label:11}', dim=True)}{text}" for label, text in facts(overlay, seen, role)]
-    for one in found:
-        lines.append(f"  {click.style(f'{one.state:11}', fg=_COLOURS[one.state])}{escape(one.what, 500)}")
-        if one.cure:
-            lines.append(f"  {'':11}-> {click.style(escape(one.cure, 500), bold=True)}")
-    return lines

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from relay.cli.net.status import block
-from relay.cli.net.zone_text import as_json as zone_json
-from relay.cli.net.zone_text import facts
+from relay.cli.net.zone_text import facts, zone_block, zone_json
 from relay.cli.net.zones import PlannedZones
 from relay.core.escape import escape
 from relay.core.network_plan import Overlay
@@ -50,7 +48,7 @@ class _Looking(threading.Thread):
             time.sleep(max(0.0, start + EVERY - time.monotonic()))
 
 
-def watch(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, as_json: bool) -> int:
+def watch_zones(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, as_json: bool) -> int:
     """Show the zones until Ctrl-C: redrawn on a terminal, else only the lines that changed, or JSON a line a look.
 
     Gives 1 when a zone is not well at the end, else 0. Raises RelayError off Linux.
@@ -87,7 +85,7 @@ def _draw(looking: Sequence[_Looking], role: Role) -> None:
             lines += [f"{one.overlay.zone.name}  looking ...", ""]
             continue
         at, seen, found = one.last
-        head, *rest = block(one.overlay, seen, found, role)
+        head, *rest = zone_block(one.overlay, seen, found, role)
         age = time.monotonic() - at
         lines += [head + (f"  (as of {age:.0f} s ago)" if age > _LATE else ""), *rest, ""]
     fitting, rows = [], 0

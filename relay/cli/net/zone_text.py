@@ -1,12 +1,13 @@
-"""How is an observed zone shown? As labelled lines for people, as JSON for programs.
+"""An observed zone as text for people and as JSON for programs.
 
-Figures that change all the time (milliseconds, ages) can be left out of the lines: then two that are equal mean that
-nothing has changed.
+Figures that always change (milliseconds, ages) can be left out: then equal lines mean that nothing has changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import click
 
 from relay.core.escape import escape
 from relay.core.network_plan import Overlay
@@ -18,6 +19,23 @@ from relay.net.probe.ping import EchoKind
 from relay.net.zerotier.node_view import JoinedNetwork, ManagedRoute, NodeView
 
 Line = tuple[str, str]  # label, text
+
+_WORDS = {"ok": "well", "warning": "well, but", "fault": "not well"}
+_COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
+
+
+def zone_block(overlay: Overlay, seen: Observation, found: Sequence[Diagnosis], role: Role) -> list[str]:
+    """One zone's lines: heading, facts, diagnoses, each with its cure below it."""
+    networks = ", ".join(map(str, overlay.zone.networks[:4]))
+    state = found[0].state
+    word = click.style(_WORDS[state], fg=_COLOURS[state], bold=True)
+    lines = [f"{click.style(overlay.zone.name, bold=True)}  {word}  {networks}"]
+    lines += [f"  {click.style(f'{label:11}', dim=True)}{text}" for label, text in facts(overlay, seen, role)]
+    for finding in found:
+        lines.append(f"  {click.style(f'{finding.state:11}', fg=_COLOURS[finding.state])}{escape(finding.what, 500)}")
+        if finding.cure:
+            lines.append(f"  {'':11}-> {click.style(escape(finding.cure, 500), bold=True)}")
+    return lines
 
 
 def facts(overlay: Overlay, seen: Observation, role: Role, *, figures: bool = True) -> Iterator[Line]:
@@ -38,7 +56,7 @@ def facts(overlay: Overlay, seen: Observation, role: Role, *, figures: bool = Tr
     yield from (("not seen", escape(text)) for text in seen.left_out)
 
 
-def as_json(overlay: Overlay, seen: Observation, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
+def zone_json(overlay: Overlay, seen: Observation, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
     """The same for programs. Times are seconds; what was not seen is null."""
     zone, view, joined = overlay.zone, seen.zerotier, seen.joined(overlay)
     link = seen.link(seen.interface)
@@ -94,7 +112,7 @@ def _reach(reach: Reachability, figures: bool) -> str:
     echo = reach.echo
     if echo is not None and echo.kind is EchoKind.REPLY:
         return f"{who} answers" + (f" in {milliseconds(echo.seconds)}" if figures else "")
-    said = {PortState.OPEN: "answers", PortState.REFUSED: "refuses"}.get(reach.door)
+    said = {PortState.OPEN: "answers", PortState.REFUSED: "refuses"}.get(reach.port_state)
     if said:
         return f"{who}: {'' if echo is None else 'pings are silent, '}port {reach.port} {said}"
     if echo is not None and echo.kind is EchoKind.UNREACHABLE:
@@ -162,7 +180,7 @@ def _reach_json(reach: Reachability | None) -> dict[str, Any] | None:
         "said_by": None if echo is None or echo.sender is None else str(echo.sender),
         "detail": (echo.detail if echo is not None else "") or None,
         "port": reach.port or None,
-        "door": None if reach.door is PortState.NOT_ASKED else reach.door,
+        "door": None if reach.port_state is PortState.NOT_TRIED else reach.port_state,
         "neighbour": None if reach.neighbour is None else reach.neighbour.state,
     }
 

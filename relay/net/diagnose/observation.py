@@ -25,7 +25,7 @@ class Role(StrEnum):
 class PortState(StrEnum):
     """What a TCP connection to a target's port met."""
 
-    NOT_ASKED = "not-asked"
+    NOT_TRIED = "not-asked"
     OPEN = "open"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -50,12 +50,12 @@ class Reachability:
     echo: Echo | None = None
     neighbour: Neighbour | None = None
     port: int = 0
-    door: PortState = PortState.NOT_ASKED
+    port_state: PortState = PortState.NOT_TRIED
 
     @property
     def answers(self) -> bool:
         """Whether anything came from the address itself."""
-        return (self.echo is not None and self.echo.kind is EchoKind.REPLY) or self.door in {
+        return (self.echo is not None and self.echo.kind is EchoKind.REPLY) or self.port_state in {
             PortState.OPEN,
             PortState.REFUSED,
         }
@@ -63,7 +63,7 @@ class Reachability:
     @property
     def asked(self) -> bool:
         """Whether silence means something."""
-        return self.echo is not None or self.door is not PortState.NOT_ASKED
+        return self.echo is not None or self.port_state is not PortState.NOT_TRIED
 
 
 @dataclass(frozen=True, slots=True)

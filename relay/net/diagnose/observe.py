@@ -51,7 +51,7 @@ class ZoneObserver:
         self.role = role
         self._node = node
         self._timeout = timeout
-        self._door = PortState.NOT_ASKED
+        self._door = PortState.NOT_TRIED
         self._knocked = 0.0  # time.monotonic
 
     def look(self) -> Observation:
@@ -86,7 +86,7 @@ class ZoneObserver:
             ]
         there, target = (one.result() for one in asked)
         if self.host is not None and target is not None and not target.answers:
-            target = replace(target, port=self.host.port, door=self._knock(self.host, out))
+            target = replace(target, port=self.host.port, port_state=self._knock(self.host, out))
         return Observation(
             guard,
             address,
@@ -134,7 +134,7 @@ class ZoneObserver:
     def _knock(self, host: Host, interface: str) -> PortState:
         """What the target's port says, or said less than KNOCK_AGAIN seconds ago."""
         now = time.monotonic()
-        if self._door is PortState.NOT_ASKED or now - self._knocked >= KNOCK_AGAIN:
+        if self._door is PortState.NOT_TRIED or now - self._knocked >= KNOCK_AGAIN:
             self._door = knock(host.address, host.port, interface)
             self._knocked = now
         return self._door

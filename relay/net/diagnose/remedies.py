@@ -21,7 +21,7 @@ def network_of(overlay: Overlay, address: Address) -> Network:
     return next((one for one in overlay.zone.networks if address in one), overlay.zone.networks[0])
 
 
-def way(overlay: Overlay, address: Address) -> str:
+def route_words(overlay: Overlay, address: Address) -> str:
     """The zone's route as words: NETWORK via GATEWAY."""
     via = f" via {overlay.zone.gateway}" if overlay.zone.gateway else ""
     return f"{network_of(overlay, address)}{via}"
@@ -29,7 +29,7 @@ def way(overlay: Overlay, address: Address) -> str:
 
 def set_route(overlay: Overlay, address: Address, interface: str) -> str:
     """Set the zone's route now."""
-    return f"ip route replace {way(overlay, address)} dev {quote(interface)} metric {METRIC}"
+    return f"ip route replace {route_words(overlay, address)} dev {quote(interface)} metric {METRIC}"
 
 
 def right_route(seen: Observation, overlay: Overlay, interface: str) -> str:

@@ -74,7 +74,7 @@ def oddities(
     return found
 
 
-def sent(seen: Observation, overlay: Overlay) -> bool | None:
+def sends_route(seen: Observation, overlay: Overlay) -> bool | None:
     """Whether the controller sends the zone's route; None where that is not known."""
     joined = seen.joined(overlay)
     if joined is None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from relay.cli.net import zone_text
-from relay.cli.net.status import block
+from relay.cli.net.zone_text import zone_block
 from relay.net.diagnose.diagnosis import diagnose
 from relay.net.diagnose.observation import PortState, Reachability, Role
 from relay.net.kernel.interfaces import Interface
@@ -27,7 +27,7 @@ def test_every_recorded_state_can_be_shown(state: str) -> None:
     still = list(zone_text.facts(at, seen, role, figures=False))
     assert [label for label, _ in lines] == [label for label, _ in still]
     assert not any(" ms" in text or " s ago" in text for _, text in still)
-    shown = json.loads(json.dumps(zone_text.as_json(at, seen, found)))
+    shown = json.loads(json.dumps(zone_text.zone_json(at, seen, found)))
     assert shown["state"] == found[0].state
     assert shown["diagnoses"][0]["cure"] == found[0].cure
 
@@ -79,7 +79,7 @@ def test_a_strangers_text_moves_no_cursor() -> None:
         target=None,
         left_out=(HOSTILE,),
     )
-    lines = block(at, seen, diagnose(seen, at), Role.RELAY)
+    lines = zone_block(at, seen, diagnose(seen, at), Role.RELAY)
     assert not any(set("\x1b\x07\u202e") & set(line) for line in (_plain(line) for line in lines))
 
 

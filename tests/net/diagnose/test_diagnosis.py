@@ -378,7 +378,7 @@ REACHES = st.none() | st.builds(
     st.just(GATEWAY),
     echo=st.none() | st.builds(Echo, st.sampled_from(EchoKind), st.none() | st.just(GATEWAY), code=st.integers(0, 15)),
     neighbour=st.none() | st.builds(Neighbour, st.just(GATEWAY), st.just(3), st.sampled_from(NeighbourState)),
-    door=st.sampled_from(PortState),
+    port_state=st.sampled_from(PortState),
 )
 
 
