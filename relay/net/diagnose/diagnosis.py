@@ -81,8 +81,14 @@ def _silenced(case: Case) -> Diagnosis | None:
     return shadow if shadow is not None and shadow.state == "fault" else None
 
 
-_RELAY_FAULTS: tuple[Rule, ...] = (_zerotier_fault, obstacle_fault, far_fault, _silenced, target_fault)
-_GATEWAY_FAULTS: tuple[Rule, ...] = (_zerotier_fault, _gateway_fault, _far_fault_unless_target_answers, target_fault)
+_RELAY_FAULTS: tuple[Rule, ...] = (
+    _zerotier_fault,
+    obstacle_fault,
+    _far_fault_unless_target_answers,
+    _silenced,
+    target_fault,
+)
+_GATEWAY_FAULTS: tuple[Rule, ...] = (_zerotier_fault, _gateway_fault, far_fault, target_fault)
 
 
 def _trouble_at_next_start(case: Case) -> Diagnosis | None:
