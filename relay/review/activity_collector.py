@@ -199,7 +199,7 @@ class _ActivityCollector:
             self._summary.left_out["outages"] += 1
 
     def _note_first(self, row: Row) -> None:
-        """Note what is new in a log-in or an opening, and then that it has been seen."""
+        """Record the new items of a log-in or an opening, then mark its items as seen."""
         seen, past, fields = self._summary.seen, self._past, row.event.fields
         whole = row.event.name, *map(fields.get, _IDENTIFYING)
         if whole in self._noted:  # nearly every row; five times as fast as comparing each field

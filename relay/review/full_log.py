@@ -21,7 +21,7 @@ class ArchivedRows(Protocol):
     """`relay.store.archive.archive_reader.ArchiveReader` implements it. Every method may raise StoreUnavailable."""
 
     def last(self) -> int:
-        """The number of the last row that is archived, 0 when none is."""
+        """The number of the last archived row, 0 if there is none."""
 
     def walk(self, after: int = 0, until: int | None = None, question: AuditQuery | None = None) -> Iterator[Row]:
         """Every archived row behind row `after`, up to row `until`, that answers `question`, oldest first."""
@@ -124,7 +124,7 @@ class FullLog:
         return self.by_forwards((forward,)).get(forward, [])
 
     def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
-        """The same of many forwards, by forward; one of which there is no row is left out."""
+        """The rows of many forwards, by forward; a forward without a row is omitted."""
         found = self._database.by_forwards(forwards)
         old = [id for id in forwards if id not in found or found[id][0].event.name != "forward.opened"]
         if old and self._archives.last():

@@ -52,7 +52,7 @@ class RowSource(Protocol):
         """The opening and the closing row of one forward."""
 
     def by_forwards(self, forwards: Collection[str]) -> dict[str, list[Row]]:
-        """The same of many forwards, by forward; one of which there is no row is left out."""
+        """The rows of many forwards, by forward; a forward without a row is omitted."""
 
     def nearest(self, id: str) -> str | None:
         """The id nearest to an unknown one."""

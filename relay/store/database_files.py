@@ -63,7 +63,7 @@ def give_to_owner(descriptor: int, directory: Path) -> None:
 
 
 def take_lock(path: Path) -> int:
-    """The writer's lock, as a descriptor whose closing lets it go. Raises StoreUnavailable, naming who holds it."""
+    """The writer's lock as a descriptor; closing it releases the lock. Raises StoreUnavailable, naming its holder."""
     lock = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

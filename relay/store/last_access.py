@@ -17,7 +17,7 @@ _STATEMENT = """SELECT w.text, t.text, g.last, iif(g.refused, g.rows, 0) FROM (
 
 @dataclass(frozen=True, slots=True)
 class LastAccess:
-    """One person, key and client at one target (or at none), up to a row of the log."""
+    """The last access of one person, key and client to one target (or to none)."""
 
     fields: dict[str, Value]
     last: int  # UTC microseconds

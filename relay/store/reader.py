@@ -72,7 +72,7 @@ class AuditReader:
         return base_of(self._database)
 
     def edge(self, time: int) -> int:
-        """A row's number such that every event of `time` (UTC microseconds) or later stands behind that row."""
+        """A row number: every event of `time` (UTC microseconds) or later is behind that row."""
         least, values = time_index.since(time)
         return min(int(self._ask(f"SELECT {least}", *values)[0][0]) - 1, self.head())
 
@@ -213,7 +213,7 @@ class AuditReader:
         return bool(self._ask("SELECT 1 FROM open_forwards WHERE forward = ?", forward))
 
     def strangers(self, first_minute: int, last_minute: int) -> list[AttemptCount]:
-        """The counts of strangers in these minutes (both included), oldest first."""
+        """The attempt counts of these minutes (both included), oldest first."""
         found = self._ask(
             "SELECT * FROM strangers WHERE minute BETWEEN ? AND ? ORDER BY minute, count DESC, prefix LIMIT 10000",
             first_minute,
@@ -222,12 +222,12 @@ class AuditReader:
         return [AttemptCount(*columns) for columns in found]
 
     def stranger(self, reference: str) -> AttemptCount | None:
-        """The count whose last attempt was told this reference id."""
+        """The attempt count whose last attempt got this reference id."""
         found = self._ask("SELECT * FROM strangers WHERE reference = ? LIMIT 1", reference)
         return AttemptCount(*found[0]) if found else None
 
     def close(self) -> None:
-        """Let the database go; a later question opens it again."""
+        """Close the database; a later query opens it again."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -239,7 +239,7 @@ class AuditReader:
         return [row_of(columns) for columns in self._ask(f"{ROW} {rest}", *values)]
 
     def _ask(self, statement: str, *values: object) -> list[Any]:
-        """One statement with its values in their order, answered whole."""
+        """The complete result of one statement."""
         return self._answer(statement, values)
 
     def _answer(self, statement: str, values: Sequence[object] | Mapping[str, object]) -> list[Any]:

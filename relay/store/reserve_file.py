@@ -16,7 +16,7 @@ BYTES = 4 << 20
 
 
 class ReserveFile:
-    """The file; its presence is its state, so that a restart finds it as it was left."""
+    """The reserve file. Its presence is its only state, so it survives a restart."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

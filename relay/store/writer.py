@@ -36,7 +36,7 @@ class AuditWriter:
     """The only one that may write. Use it from one thread at a time; any thread will do."""
 
     def __init__(self, path: Path, node: str) -> None:
-        """Take the lock, bring the database to this version. Raises StoreUnavailable, naming who holds the lock."""
+        """Take the lock, bring the database to this version. Raises StoreUnavailable, naming the holder of the lock."""
         self._path = path
         self._node = node
         self._database: sqlite3.Connection | None = None
@@ -123,7 +123,7 @@ class AuditWriter:
             self.append(events)
 
     def fold(self) -> None:
-        """Fold the log into the database if it is long enough, while nobody waits for a row. Raises nothing."""
+        """Checkpoint the WAL if it is long enough, while no forward waits for a row. Raises nothing."""
         if self._unfolded >= _WAL_PAGES and self._database is not None:
             self._unfolded = 0
             with contextlib.suppress(sqlite3.Error):  # a full disk, where rows may still find room: as SQLite does it
@@ -278,7 +278,7 @@ class AuditWriter:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
-            self._unfolded = _WAL_PAGES  # or more, as far as is known; nobody waits for these
+            self._unfolded = _WAL_PAGES  # or more, as far as is known; no forward waits for these
         self.fold()
 
     def _is_there(self, database: sqlite3.Connection, event: Event) -> None:

@@ -253,7 +253,7 @@ def _ask(verb: str, entries: "tuple[ArchiveEntry, ...]", *, yes: bool) -> None:
 
 
 def _record(site: "Site", row: "Event") -> None:
-    """Leave the row that has to be durable first. Raises RelayError."""
+    """Write the row that must be durable first. Raises RelayError."""
     from relay.cli import audit_event
 
     problem = str(audit_event.tell(site, {"do": "record"}, [row]).get("problem", ""))

@@ -86,7 +86,7 @@ def _line(entry: SearchResult) -> list[object]:
 
 
 def _csv(columns: Iterable[str], lines: Iterable[Iterable[object]]) -> None:
-    """RFC 4180, with line feeds. Cells hold strangers' text: no control character, and nothing that is a formula."""
+    """RFC 4180, with line feeds. Cells hold text from clients: control characters and formulas are neutralised."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -9,7 +9,7 @@ import click
 from relay.cli.running import open_sessions
 from relay.cli.running.open_sessions import OpenSessions, Row
 from relay.core.escape import escape
-from relay.core.keys import keyring as keyrings
+from relay.core.keys import keyring
 from relay.core.keys.keyring import Keyring
 from relay.core.policy import snapshot
 from relay.core.policy.model import Destination, Identity, Zone
@@ -48,7 +48,7 @@ def candidate_authorizer(site: Site, policy: Policy, settings: Settings, keys: K
     made = Authorizer(lambda: None)
     listening = [[host.strip("[]"), int(port)] for host, _, port in pairs if port.isdigit()]
     made.load({"t": "settings", "settings": settings_to_json(settings), "listening": listening})
-    for kind, lines in (("policy", snapshot.dump(policy)), ("keys", keyrings.dump(keys))):
+    for kind, lines in (("policy", snapshot.dump(policy)), ("keys", keyring.dump(keys))):
         made.load({"t": kind, "lines": list(lines), "first": True, "last": True})
     return made
 

@@ -88,7 +88,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A soft paragraph."""
+    """A paragraph in the secondary text colour."""
 
     kind: ClassVar[str] = "paragraph"
     text: Text
@@ -185,7 +185,7 @@ Block = Totals | Paragraph | More | News | Facts | Table | Grid | Chart | Folded
 
 
 def soft(english: str, **gaps: object) -> Paragraph:
-    """A sentence as a paragraph of its own."""
+    """A sentence of the page as a paragraph."""
     return Paragraph(Sentence(english, gaps))
 
 

@@ -19,15 +19,15 @@ from relay.store.database_files import give_to_owner
 from relay.store.rows.row_decoding import VerifierRow
 from relay.store.writer import FILE
 
-SLOT = 509  # of ids: one archives at a time, and nobody else has this slot
+SLOT = 509  # of ids: one process archives at a time, and no other has this slot
 RESERVED = 16 << 20  # bytes of the disk that are for the rows to come: an archive that took them would refuse forwards
 _LOOKED_AT = 2000  # rows between two looks at that, some hundred kilobytes
-WAIT_SECONDS = 30.0  # for another one who archives, or for a backup, to be done
+WAIT_SECONDS = 30.0  # to wait for another archive run or a backup
 
 
 @contextlib.contextmanager
 def alone(state: Path) -> Iterator[Path]:
-    """The directory of archives, made if need be, while nobody else archives. Raises StoreUnavailable."""
+    """The directory of archives, created if missing, with its lock held. Raises StoreUnavailable."""
     directory = state / DIRECTORY
     try:
         with contextlib.suppress(FileExistsError):
@@ -56,7 +56,7 @@ def _mode(state: Path) -> int:
 
 
 def clear(archives: ArchiveReader, entries: tuple[ArchiveEntry, ...]) -> None:
-    """Remove what an interrupted run left: nobody reads it, and all its rows are in the database still."""
+    """Remove the files of an interrupted run: they are never read, and their rows are still in the database."""
     last = entries[-1].last if entries else 0
     for path in archives.directory.iterdir():
         parts = path.name.removesuffix(".jsonl.gz").rsplit("-", 2)

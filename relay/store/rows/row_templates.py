@@ -122,7 +122,7 @@ class RowTemplates:
 
 
 def _has_all(placed: Placed, own: tuple[str, ...]) -> bool:
-    """Whether each of these fields is in its column."""
+    """Whether all of the fields `own` have a value in their column."""
     return placed.count(None) == len(placed) - len(own)
 
 

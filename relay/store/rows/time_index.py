@@ -15,7 +15,7 @@ HOUR = 3_600_000_000  # microseconds
 
 
 class TimeIndex:
-    """What the rows of one transaction add. `newest` is the latest hour that any row has had."""
+    """The index entries that the rows of one transaction add. `newest` is the latest hour of any row so far."""
 
     def __init__(self, newest: int = -(1 << 62)) -> None:
         self.newest = newest
@@ -64,7 +64,7 @@ def until(time: int) -> tuple[str, list[object]]:
 
 
 def span(ask: Callable[[str, Sequence[object]], list[Any]], begin: int | None, end: int | None) -> tuple[int, int]:
-    """The first and the last row that may be of a time from `begin` to before `end`; none when it is behind the last.
+    """The first and the last row whose time may be from `begin` to before `end`; no rows if first > last.
 
     `ask(statement, values)` gives the whole answer.
     """
