@@ -1,4 +1,4 @@
-"""How a stranger's text is shown: never a control character, a bidi trick or an endless line."""
+"""Escaping of untrusted text for display: no control characters, no bidi overrides, bounded length."""
 
 import unicodedata
 
@@ -12,13 +12,13 @@ def escape(text: str | bytes, most: int = 255) -> str:
         text = text[: most * 4].decode("utf-8", "backslashreplace")
     if text.isascii() and text.isprintable() and "\\" not in text and len(text) <= most:
         return text
-    out = []
+    escaped = []
     for letter in text[: most + 1]:
         if letter == "\\":
-            out.append("\\\\")
+            escaped.append("\\\\")
         elif unicodedata.category(letter) in _UNSAFE:
-            out.append(f"\\x{ord(letter):02x}" if ord(letter) < 256 else f"\\u{{{ord(letter):x}}}")
+            escaped.append(f"\\x{ord(letter):02x}" if ord(letter) < 256 else f"\\u{{{ord(letter):x}}}")
         else:
-            out.append(letter)
-    shown = "".join(out)
+            escaped.append(letter)
+    shown = "".join(escaped)
     return shown if len(text) <= most and len(shown) <= most * 4 else shown[: max(most - 3, 0)] + "..."

@@ -1,8 +1,8 @@
-"""How does a number of bytes or microseconds read?"""
+"""Numbers of bytes and microseconds with units, for people."""
 
 
 def size(count: object) -> str | None:
-    """Bytes for people; None for what is not known."""
+    """A number of bytes with a unit; None for an unknown number."""
     if not isinstance(count, int):
         return None
     amount = float(count)
@@ -14,7 +14,7 @@ def size(count: object) -> str | None:
 
 
 def span(us: int) -> str:
-    """Microseconds for people."""
+    """A duration in microseconds with units."""
     seconds = us / 1_000_000
     if seconds < 60:
         return f"{seconds:.1f} s"

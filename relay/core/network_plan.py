@@ -1,7 +1,7 @@
-"""What does a network plan know beyond the policy? The underlay, the overlay's id, and who joins it.
+"""The values of network.yaml: what a network plan needs beyond the policy's zones.
 
-The policy's zones say what is reached by which interface and gateway; `network.yaml` adds only what they do not
-know. Pure values: `relay.site.network_file` reads them from the file, `relay.net` makes scripts and checks of them.
+The zones name networks, interfaces and gateways; `network.yaml` adds the underlay, the overlay's id and its members.
+`relay.site.network_file` reads the file; `relay.net` derives scripts and checks from these values.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from relay.core.policy.model import Address, Network, Zone
 
 @dataclass(frozen=True, slots=True)
 class OverlayMember:
-    """A machine that joins an overlay itself: a client of method 2."""
+    """A client that joins an overlay itself (method 2)."""
 
     name: str
     address: Address  # in the overlay
@@ -19,23 +19,23 @@ class OverlayMember:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One zone, and how its overlay is joined. None and "" mean not known: then it cannot be planned, only watched."""
+    """A zone and its overlay. With None or "" (unknown) a zone can be watched, but not planned."""
 
     zone: Zone
-    network_id: str = ""  # ZeroTier's, 16 hexadecimal digits; "": another overlay (WireGuard ...), joined by hand
+    network_id: str = ""  # of ZeroTier, 16 hexadecimal digits; "": another overlay (WireGuard ...), joined by hand
     network: Network | None = None  # of the overlay itself, 172.18.0.0/24
     relay: Address | None = None  # the relay's address in it
     lan_interface: str = ""  # of the gateway, towards the LAN
     lan_address: Address | None = None  # of the gateway, in the LAN
-    managed: bool = True  # the overlay's controller hands out the route into the LAN; else the relay sets it itself
+    managed: bool = True  # the overlay's controller distributes the route into the LAN; else the relay sets it
     members: tuple[OverlayMember, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """Everything that scripts for all machines are made of."""
+    """The input of the scripts for all machines."""
 
     overlays: tuple[Overlay, ...] = ()
     public: Address | None = None  # the relay host's underlay address
-    moon: bool = False  # the relay host is also a ZeroTier root of its own (a Moon)
+    moon: bool = False  # the relay host is also a ZeroTier root of its own (a moon)
     persons: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())  # person -> public key lines, for LAN hosts

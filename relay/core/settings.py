@@ -1,7 +1,7 @@
-"""The settings of relay.yaml as every process sees them: plain values, each with its default.
+"""The settings of relay.yaml as plain values with defaults.
 
-`relay.site` validates the document and makes this value; the serving processes read it from the compiled
-snapshot and so need neither PyYAML nor pydantic.
+`relay.site` validates the file and makes this value. The serving processes read it from the snapshot, so they need
+neither PyYAML nor pydantic.
 """
 
 from collections.abc import Mapping
@@ -13,15 +13,17 @@ from relay.errors import InputRejected
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of DESIGN.md. Times in seconds, sizes in bytes."""
+    """Limits, with the defaults of DESIGN.md. Times in seconds, sizes in bytes."""
 
-    login_grace: float = 30.0  # from accept to proven key
-    unauthenticated: int = 500  # connections in all before log-in
+    login_grace: float = 30.0  # from accept to the end of authentication
+    unauthenticated: int = 500  # connections before log-in, in total
     unauthenticated_per_source: int = 50  # of one IPv4 address or IPv6 /64: an office behind one address
-    unauthenticated_per_network: int = 150  # of one /24 or /48: three such offices of one provider
-    handshakes: int = 100  # of newcomers per second: a third of a core; two hundred `ssh` at once wait a second
-    handshakes_penalised: int = 10  # of those, for all penalised sources together
-    unknown_keys: int = 20  # offered keys that are not known; agents are full, offers are never penalties
+    unauthenticated_per_network: int = 150  # of one /24 or /48: three such offices at one provider
+    handshakes: int = (
+        100  # new key exchanges per second: a third of a core; of 200 simultaneous log-ins half wait a second
+    )
+    handshakes_penalised: int = 10  # of these, for all penalised sources together
+    unknown_keys: int = 20  # unknown keys per connection; agents hold many keys, so offers are not penalised
     connections_per_person: int = 1024
     connections_per_key: int = 1024
     forwards_per_connection: int = 256
@@ -30,72 +32,76 @@ class Limits:
     forwards_per_target: int = 4096
     keepalive_interval: float = 30.0
     keepalive_count: int = 4
-    dials: int = 512  # being made at once: a dead network holds each for dial_timeout
+    dials: int = 512  # concurrent dials: with an unreachable network each lasts dial_timeout
     dial_timeout: float = 10.0
-    row_timeout: float = 10.0  # how long a forward waits for its audit row before it is refused as busy
+    row_timeout: float = 10.0  # a forward that waits longer for its audit row is refused as busy
     drain: float = 86400.0
-    stop: float = 30.0  # SIGTERM without successor: open forwards have this long
-    rsa_bits: int = 2048  # below: refused; below 3072: a warning
-    buffer: int = 1 << 20  # bytes held per connection towards a client that does not read
-    buffers: int = 2 << 30  # bytes that all clients may make the relay hold, if no target reads
+    stop: float = 30.0  # how long open forwards continue after SIGTERM
+    rsa_bits: int = 2048  # shorter keys are refused; below 3072 a warning
+    buffer: int = 1 << 20  # bytes buffered per connection for a client that does not read
+    buffers: int = 2 << 30  # bytes buffered for all clients together
     rate_per_person: int = 0  # bytes per second, both directions together; 0: no limit
-    scan_targets: int = 60  # different denied targets of one key in a minute: no person types that many
-    scan_freeze: float = 0.0  # seconds for which the key of a scan is frozen; 0: it is only recorded
+    scan_targets: int = 60  # different denied targets of one key in a minute: more than a person types
+    scan_freeze: float = 0.0  # seconds for which the key of a scan is frozen; 0: the scan is only recorded
 
 
 @dataclass(frozen=True, slots=True)
 class PenaltySettings:
-    """What a source earns for each connection that ends without a proven key, in seconds (see sshd's own)."""
+    """The penalty in seconds for each connection that ends without authentication, as sshd's PerSourcePenalties."""
 
-    failed: float = 5.0  # keys were offered, none was known or its signature was bad
-    silent: float = 1.0  # none was offered: port scanners, and monitoring that only looks
-    timeout: float = 10.0  # the grace time passed
-    junk: float = 5.0  # that was no SSH
-    begin: float = 15.0  # from this sum on the source is penalised, until all of it has run out
-    most: float = 600.0  # the sum grows no further
-    lately: float = 3600.0  # a source that proved a key so lately is never penalised
-    sources: int = 10_000  # remembered; about 3 MB
+    failed: float = 5.0  # keys were offered, but none authenticated
+    silent: float = 1.0  # no key was offered: port scanners and monitoring
+    timeout: float = 10.0  # login_grace passed
+    junk: float = 5.0  # the client did not speak SSH
+    begin: float = 15.0  # from this sum on the source is penalised, until the sum has expired
+    most: float = 600.0  # maximum of the sum
+    lately: float = 3600.0  # a source that logged in within this time is never penalised
+    sources: int = 10_000  # remembered sources; about 3 MB
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks: this machine's own programs
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """relay.yaml. An empty file gives exactly these values."""
+    """The settings of relay.yaml. An empty file has exactly these values."""
 
     listen: tuple[str, ...] = ("0.0.0.0:2222", "[::]:2222")
-    public: str = ""  # host:port as people reach it
+    public: str = ""  # HOST:PORT under which clients reach the relay
     workers: int = 0  # 0: min(cores, 4)
     timezone: str = "UTC"
     state: str = ""  # directory; empty: /var/lib/relay for /etc/relay, else SITE/state
     login: str = "recorded"  # or "strict": the login name must be the person's
     node: str = "relay"  # in every audit row
     chacha: str = "auto"  # "auto": only without AES instructions; "yes"; "no"
-    metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: shown nowhere
+    metrics: str = ""  # loopback ADDRESS:PORT or /PATH of a Unix socket; empty: off
     limits: Limits = Limits()
     penalties: PenaltySettings = PenaltySettings()
-    audit_keep_days: int = 400  # then rows move to archives, which are kept until somebody discards them
-    audit_max_size: int = 2 << 30  # bytes of the audit database, 6 million forwards: older rows move too; 0: no bound
+    audit_keep_days: int = 400  # older rows move to archives, which are kept until an administrator discards them
+    audit_max_size: int = (
+        2 << 30
+    )  # bytes of the audit database, 6 million forwards: then the oldest rows move too; 0: unlimited
     strangers_keep_days: int = 30
-    audit_seal_rows: int = 1000  # a checkpoint after so many rows,
-    audit_seal_after: float = 60.0  # or so many seconds after the first row that is not sealed,
-    audit_heartbeat: float = 900.0  # or so many after the last one: 96 rows a day, 20 MB a year; each minute 300 MB
-    audit_anchors: str = ""  # a file, or "syslog", for the anchor of each checkpoint; empty: nowhere
+    audit_seal_rows: int = 1000  # a checkpoint after so many rows
+    audit_seal_after: float = 60.0  # or so many seconds after the first row without one
+    audit_heartbeat: float = (
+        900.0  # or so many after the last checkpoint: 96 rows a day, 20 MB a year; with 60 it would be 300 MB
+    )
+    audit_anchors: str = ""  # a file or "syslog", for the anchor of each checkpoint; empty: off
 
     def processes(self, cores: int | None) -> int:
-        """How many workers serve on a machine with so many cores."""
+        """The number of workers on a machine with so many cores."""
         return self.workers or min(cores or 1, 4)
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """Plain JSON values of `settings`, one key per setting, for the compiled snapshot."""
+    """`settings` as JSON values, one key per setting, for the snapshot."""
     return asdict(settings)
 
 
 def settings_from_json(value: Mapping[str, Any]) -> Settings:
-    """The settings in a compiled snapshot.
+    """The settings in a snapshot.
 
-    A key this version does not know is ignored and a missing one has its default, so that a process that lives on
-    after an upgrade and its successor can read each other's snapshots. Raises InputRejected for a wrong type.
+    An unknown key is ignored and a missing one has its default, so that processes of two versions can read each other's
+    snapshots during an upgrade. Raises InputRejected for a wrong type.
     """
     limits, penalties = value.get("limits", {}), value.get("penalties", {})
     if not isinstance(limits, Mapping) or not isinstance(penalties, Mapping):

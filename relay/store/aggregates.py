@@ -61,10 +61,10 @@ def _terms(ask: Ask, question: AuditQuery, names: dict[int, str]) -> tuple[str, 
         values.append(json.dumps(numbers))
 
     if question.person or question.fingerprint or question.client is not None:
-        among("who", [number for number, fields in _entries(ask, "who").items() if question.is_of(fields)])
+        among("who", [number for number, fields in _entries(ask, "who").items() if question.has_session(fields)])
     if question.host or question.address is not None or question.port is not None or question.to is not None:
-        among("target", [number for number, fields in _entries(ask, "target").items() if question.reaches(fields)])
-    called = [number for number, name in names.items() if question.is_called(name)]
+        among("target", [number for number, fields in _entries(ask, "target").items() if question.has_target(fields)])
+    called = [number for number, name in names.items() if question.has_name(name)]
     if len(called) < len(names):
         among("name", called)
     for time, comparison in ((question.since, ">="), (question.until, "<")):

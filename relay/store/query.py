@@ -123,7 +123,7 @@ def _names(ask: Ask, question: AuditQuery) -> list[int] | None:
     """The numbers of the names that may answer; None: any."""
     if not question.name and not question.verdict:
         return None
-    return [int(number) for number, name in ask("SELECT id, name FROM names", ()) if question.is_called(name)]
+    return [int(number) for number, name in ask("SELECT id, name FROM names", ()) if question.has_name(name)]
 
 
 def _terms(ask: Ask, question: AuditQuery) -> tuple[list[str], dict[str, object]]:

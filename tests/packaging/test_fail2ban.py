@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.core.audit.log_lines import line, stranger
+from relay.core.audit.log_lines import event_line, preauth_line
 from tests.audit_rows import Relay
 
 FOLDER = Path(__file__).parents[2] / "packaging" / "fail2ban"
@@ -44,15 +44,15 @@ def banned(text):
 @pytest.mark.parametrize("prefix", ["", "relay: ", "vps relay[123]: ", "vps relayctl[123]: relay: "])
 def test_a_failed_login_counts_against_its_address(kind, address, login, prefix):
     """Whatever kind of failure, with and without a name, of both families, under the usual prefixes."""
-    text = stranger(kind, address, 4242, login=login, fingerprint="SHA256:x", reference="0k3v9x2m4qz")
+    text = preauth_line(kind, address, 4242, login=login, fingerprint="SHA256:x", reference="0k3v9x2m4qz")
     assert banned(prefix + text) == address
-    assert banned(prefix + stranger(kind, address, 4242, login=login)) == address
+    assert banned(prefix + preauth_line(kind, address, 4242, login=login)) == address
 
 
 @pytest.mark.parametrize("event", Relay().day(), ids=lambda event: event.name)
 def test_known_people_never_count(event):
     """No line of an event of a proven key (a denied target, a refused shell, an end) counts against anybody."""
-    assert banned(f"relay: {line(event)}") is None
+    assert banned(f"relay: {event_line(event)}") is None
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_nobody_has_another_one_banned(text):
         relay.denied(connection, text, detail=text),
         relay.refused(connection, text),
     ):
-        assert banned(f"relay: {line(event)}") is None
-    said = stranger("unknown-key", "203.0.113.7", 4242, login=text, fingerprint=text, reference=text)
+        assert banned(f"relay: {event_line(event)}") is None
+    said = preauth_line("unknown-key", "203.0.113.7", 4242, login=text, fingerprint=text, reference=text)
     assert banned(said) != "198.51.100.1"
 
 
 @pytest.mark.parametrize("kind", ["key-untouched", "key-expired", "key-source"])
 def test_a_colleagues_mistake_does_not_count(kind):
     """A security key that was not touched and a key that has run out are known keys."""
-    assert banned(stranger(kind, "203.0.113.7", 4242, login="5/00000000", reference="0k3v9x2m4qz")) is None
+    assert banned(preauth_line(kind, "203.0.113.7", 4242, login="5/00000000", reference="0k3v9x2m4qz")) is None
 
 
 def test_the_jail_uses_the_filter():

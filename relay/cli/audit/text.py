@@ -70,7 +70,7 @@ def print_row(row: Row, zone: tzinfo, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(flat(row)))
         return
-    line = f"{clock(row.event.time, zone)[:23]} {log_lines.line(row.event)}"
+    line = f"{clock(row.event.time, zone)[:23]} {log_lines.event_line(row.event)}"
     colour = None if "NO_COLOR" in os.environ else _COLOURS.get(row.event.name)
     click.echo(click.style(line, fg=colour) if colour else line)  # echo leaves colours out where no terminal is
 
@@ -97,7 +97,7 @@ def print_timeline(timeline: Timeline, zone: tzinfo) -> None:
     click.echo(f"times are {zone}")
     for row in timeline.rows:
         mark = ">" if row.seq in timeline.chosen else " "
-        click.echo(f"{mark} {clock(row.event.time, zone)} {log_lines.line(row.event)}")
+        click.echo(f"{mark} {clock(row.event.time, zone)} {log_lines.event_line(row.event)}")
     for rule in timeline.rules:
         place = f" at {escape(rule.at)}" if rule.at else ""
         click.echo(f"\nrule {escape(rule.rule)!r}{place}, policy {escape(rule.version)}:")

@@ -1,10 +1,10 @@
-"""How is a row of the audit log written on one short line, to be kept where nobody changes both?
+"""Anchors: a row of the audit log as one short line, to be kept outside the relay.
 
     relay-audit fra1 1024 2026-11-26T17:30:00Z 9f2c04c5b3a1d6e27788a9b0c1d2e3f405162738 c5ce
 
 Node, number of the row, its time (whole seconds, UTC), the first forty digits of its hash, and the first four of the
-SHA-256 of all that stands before them: so a slip of the pen is told from a row that was changed. Forty digits are 160
-bits: no other row has the same ones, however long somebody searches.
+SHA-256 of the preceding text, which tell a copying error from a changed row. Forty digits are 160 bits, so that no
+other row with the same digits can be found.
 """
 
 import re
@@ -24,7 +24,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """One row, as it is remembered elsewhere."""
+    """A row's identity and hash, as kept outside the relay."""
 
     node: str
     seq: int
@@ -33,8 +33,8 @@ class Anchor:
 
     def __str__(self) -> str:
         clock = datetime.fromtimestamp(self.time // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        said = f"{_WORD} {self.node} {self.seq} {clock} {self.hash}"
-        return f"{said} {_check(said)}"
+        body = f"{_WORD} {self.node} {self.seq} {clock} {self.hash}"
+        return f"{body} {_check(body)}"
 
 
 def anchor(node: str, seq: int, time: int, hash: str) -> Anchor:
@@ -43,29 +43,30 @@ def anchor(node: str, seq: int, time: int, hash: str) -> Anchor:
 
 
 def parse(text: str) -> tuple[Anchor, ...]:
-    """The anchors in a text: one line, a file of them, a mail, a system log. Raises InputRejected when there is none.
+    """The anchors in a text: a line, a file, a mail, a system log.
 
-    Also for a line that was not copied as it was.
+    Raises InputRejected for a text without an anchor, and for an incorrectly copied one.
     """
-    found = []
+    anchors = []
     for words in _LINE.finditer(text):
-        said = f"{_WORD} {' '.join(words.groups()[:4])}"
-        if words[5] != _check(said):
+        body = f"{_WORD} {' '.join(words.groups()[:4])}"
+        if words[5] != _check(body):
             raise InputRejected(
-                f"the anchor of row {words[2]} was not copied as it was: its last four digits do not fit",
+                f"the anchor of row {words[2]} was not copied correctly: its last four digits do not match",
                 "compare it with the line that was printed, digit by digit",
             )
         try:
             moment = datetime.strptime(words[3], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         except ValueError:
-            raise InputRejected(f"{words[3]} is not in the calendar", "copy the anchor as it was printed") from None
-        found.append(Anchor(words[1], int(words[2]), int(moment.timestamp()) * 1_000_000, words[4]))
-    if not found or len(found) != text.count(f"{_WORD} "):  # one that was cut short must not be passed over
+            raise InputRejected(f"{words[3]} is not a date", "copy the anchor as it was printed") from None
+        anchors.append(Anchor(words[1], int(words[2]), int(moment.timestamp()) * 1_000_000, words[4]))
+    if not anchors or len(anchors) != text.count(f"{_WORD} "):  # a truncated anchor must not be ignored
         raise InputRejected(
-            f"{text.strip()[:60]!r} is no anchor", f"one begins with `{_WORD}`; relayctl audit anchor prints one"
+            f"{text.strip()[:60]!r} is not an anchor",
+            f"an anchor begins with `{_WORD}`; relayctl audit anchor prints one",
         )
-    return tuple(found)
+    return tuple(anchors)
 
 
-def _check(said: str) -> str:
-    return sha256(said.encode()).hexdigest()[:4]
+def _check(body: str) -> str:
+    return sha256(body.encode()).hexdigest()[:4]

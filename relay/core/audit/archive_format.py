@@ -1,7 +1,7 @@
-"""What stands in an archive of the audit log and in the manifest of all archives, and which rows go there next?
+"""Format of archives of the audit log and of their manifest, and the choice of rows to archive.
 
 An archive is JSON lines: a header, then `{"hash":HASH,"row":TEXT}` for each row, where TEXT is the row's canonical text
-(relay.core.audit.hash_chain) byte for byte. So an archive is proven with standard tools, and needs nothing else.
+(relay.core.audit.hash_chain) byte for byte. Standard tools can verify an archive.
 """
 
 import json
@@ -16,8 +16,8 @@ from relay.core.settings import Settings
 from relay.errors import InputRejected
 
 FORMAT = 1
-SEALED = "audit.sealed"  # an archive ends with such a row: what it holds is signed
-MOST_PERSONS = 200  # named in the manifest; with more an archive is read to find out
+SEALED = "audit.sealed"  # an archive ends with such a row, so all of its rows are signed
+MOST_PERSONS = 200  # persons listed in the manifest; an archive with more must be read
 LONGEST_LINE = 1 << 20  # of an archive or the manifest: a row has some thirty fields of at most 1,024 characters
 DAY = 86_400_000_000  # microseconds
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -35,7 +35,7 @@ _TEXT = len(_START) + 64 + len(_MIDDLE)
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One archive, as the manifest knows it. Times are UTC microseconds."""
+    """An archive's entry in the manifest. Times are UTC microseconds."""
 
     node: str
     first: int  # numbers of its first and last row
@@ -44,59 +44,59 @@ class ArchiveEntry:
     hash: str  # of the last row
     since: int  # time of its earliest and its latest row
     until: int
-    persons: tuple[str, ...] | None  # who is in it, sorted; None: too many to name
+    persons: tuple[str, ...] | None  # sorted; None: too many to list
     size: int = 0  # bytes of its lines
     bytes: int = 0  # of the file
     sha256: str = ""  # of the file
-    id: str = ""  # of the row audit.archived, chosen before it is written: however often it is sent, it is one row
-    at: int = 0  # and its time
-    dropped_id: str = ""  # the same of audit.discarded; "": the file is kept
+    id: str = ""  # of the row audit.archived, chosen in advance so that a resent row is not recorded twice
+    at: int = 0  # time of that row
+    dropped_id: str = ""  # of the row audit.discarded; "": the file is kept
     dropped_at: int = 0
 
     @property
     def file(self) -> str:
-        """Its name in the directory of archives."""
+        """The name of the archive's file."""
         return f"{self.node}-{self.first}-{self.last}.jsonl.gz"
 
     @property
     def rows(self) -> int:
-        """How many rows it holds."""
+        """The number of rows."""
         return self.last - self.first + 1
 
     @property
     def kept(self) -> bool:
-        """Whether its file is to be there: it was not discarded."""
+        """Whether the file was not discarded."""
         return not self.dropped_id
 
     def header(self) -> str:
-        """The first line of its file."""
-        told: dict[str, Any] = {
+        """The first line of the file."""
+        loaded: dict[str, Any] = {
             "archive": FORMAT,
             **{key: getattr(self, key) for key in ("node", "first", "last", "prev", "hash", "since", "until")},
         }
-        return _json(told)
+        return _json(loaded)
 
     def archived(self) -> Event:
-        """The row that says so; it is durable before a row leaves the database."""
-        return Event(self.id, self.at, "audit.archived", self._told())
+        """The event about the archive; durable before a row leaves the database."""
+        return Event(self.id, self.at, "audit.archived", self._fields())
 
     def discarded(self, by: Mapping[str, Value]) -> Event:
-        """The row that says that its file was given up, and by whom; it is durable before the file goes."""
-        return Event(self.dropped_id, self.dropped_at, "audit.discarded", {**self._told(), **by})
+        """The event about the discarded file and its author; durable before the file is deleted."""
+        return Event(self.dropped_id, self.dropped_at, "audit.discarded", {**self._fields(), **by})
 
-    def _told(self) -> dict[str, Value]:
-        told: dict[str, Value] = {
+    def _fields(self) -> dict[str, Value]:
+        loaded: dict[str, Value] = {
             "file": self.file,
             "first": self.first,
             "last": self.last,
             "count": self.rows,
             "digest": self.sha256,
         }
-        return {**told, "since": self.since // 1_000_000, "until": self.until // 1_000_000}
+        return {**loaded, "since": self.since // 1_000_000, "until": self.until // 1_000_000}
 
 
 def node_of(name: str) -> str:
-    """A node's name as it can stand in a file's name."""
+    """A node's name in a file name."""
     return name if _NODE.fullmatch(name) else "relay"
 
 
@@ -115,11 +115,11 @@ def taken(line: str) -> tuple[str, str]:
 
 def row(prev: str, hash: str, text: str) -> Row:
     """The row with this canonical text. Raises InputRejected for a text that is none."""
-    told = _object(text)
+    loaded = _object(text)
     try:
-        values = told["fields"]
-        event = Event(told["id"], told["time"], told["name"], values)
-        found = Row(told["node"], told["seq"], prev, hash, event, told["schema"])
+        values = loaded["fields"]
+        event = Event(loaded["id"], loaded["time"], loaded["name"], values)
+        found = Row(loaded["node"], loaded["seq"], prev, hash, event, loaded["schema"])
     except KeyError as error:
         raise InputRejected(f"a row lacks {error}") from None
     if not (
@@ -160,17 +160,17 @@ def entry_line(entry: ArchiveEntry) -> str:
 
 def entry_of(line: str) -> ArchiveEntry:
     """The entry in a line of the manifest. Raises InputRejected: no name of a file that is not ours, no bad number."""
-    told = _object(line)
-    if told.get("archive") != FORMAT:
-        raise InputRejected(f"format {str(told.get('archive'))[:20]} is not {FORMAT}", "use a newer relayctl")
-    persons = told.get("persons")
+    loaded = _object(line)
+    if loaded.get("archive") != FORMAT:
+        raise InputRejected(f"format {str(loaded.get('archive'))[:20]} is not {FORMAT}", "use a newer relayctl")
+    persons = loaded.get("persons")
     if persons is not None and not (isinstance(persons, list) and all(isinstance(name, str) for name in persons)):
         raise InputRejected("persons is no list of names")
     values: dict[str, Any] = {"persons": persons if persons is None else tuple(persons)}
     for field in fields(ArchiveEntry):
         if field.name == "persons":
             continue
-        values[field.name] = told.get(field.name)
+        values[field.name] = loaded.get(field.name)
         if type(values[field.name]) is not field.type:
             raise InputRejected(f"{field.name} is {str(values[field.name])[:40]!r}")
     entry = ArchiveEntry(**values)
@@ -180,7 +180,7 @@ def entry_of(line: str) -> ArchiveEntry:
         and all(map(_HEX.fullmatch, (entry.prev, entry.hash, entry.sha256)))
         and entry.size > 0
         and entry.bytes > 0
-        and entry.file == told.get("file")
+        and entry.file == loaded.get("file")
     ):
         raise InputRejected(f"{line[:60]!r} is no archive's entry")
     return entry
@@ -191,40 +191,40 @@ def dropped(entry: ArchiveEntry, id: str, at: int) -> ArchiveEntry:
     return replace(entry, dropped_id=id, dropped_at=at)
 
 
-# ---- which rows
+# ---- choice of rows
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
-    """What the settings say: how long rows stay in the database, and how large that may become."""
+    """How long rows stay in the database, and its maximum size."""
 
     keep: int  # microseconds
     most: int  # bytes; 0: no bound
 
 
 def retention(settings: Settings) -> RetentionSettings:
-    """What these settings say."""
+    """The retention in these settings."""
     return RetentionSettings(settings.audit_keep_days * DAY, settings.audit_max_size)
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUsage:
-    """How the database stands. `older(us)` of it is asked by the caller: the last row with only older ones before."""
+    """The state of the database, as far as the choice of rows needs it."""
 
-    base: int  # number of the last row that is archived
-    head: int  # of the last row
-    used: int  # bytes of the database that are in use
+    base: int  # number of the last archived row
+    head: int  # number of the last row
+    used: int  # bytes in use
     aged: int  # the last row older than Retention.keep
     well_aged: int  # and a day older than that
-    settled: int  # the last row that can be no resent one's twin (see archiving.SETTLED)
-    open: int  # the opening row of the oldest open forward; 0: none is open
+    settled: int  # the last row that cannot be sent again (see archive_job.SETTLED)
+    open: int  # the opening row of the oldest open forward; 0 without one
 
 
 def wanted(retention: RetentionSettings, now: DatabaseUsage) -> int:
-    """The number of the row up to which the settings want rows archived (`allowed` says how far that goes); 0: none.
+    """The last row to archive by the settings, before the bound of `allowed`; 0 for none.
 
-    For their age once a day, so that a quiet relay does not leave an archive an hour. For the size down to nine tenths,
-    so that not every row that comes pushes one out.
+    By age at most once a day, so that a quiet relay does not write an archive an hour. By size down to nine tenths, so
+    that not every new row causes another archive.
     """
     last = now.aged if now.well_aged > now.base else 0
     if retention.most and now.used > retention.most and now.head > now.base:
@@ -234,7 +234,7 @@ def wanted(retention: RetentionSettings, now: DatabaseUsage) -> int:
 
 
 def allowed(now: DatabaseUsage, last: int) -> int:
-    """`last`, or the last row before it that may be archived: nothing too new, nothing that a forward still needs."""
+    """`last`, reduced to rows that are settled and not needed by an open forward."""
     return min(last, now.settled, now.head, now.open - 1 if now.open else now.head)
 
 

@@ -1,7 +1,6 @@
-"""Which rows of the audit log does a reviewer ask for?
+"""Queries for rows of the audit log.
 
-`Question.matches` is the law; the database only narrows down which rows are looked at, and `audit tail` uses
-nothing else.
+`AuditQuery.matches` is authoritative. The database only preselects rows; `audit tail` uses nothing else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,52 +18,54 @@ DENIED = ("forward.denied", "request.refused")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditQuery:
-    """Everything given must hold; what is left out asks nothing."""
+    """The conditions of a search; all given ones must hold, empty ones are ignored."""
 
     person: str = ""
     fingerprint: str = ""  # a prefix, with or without "SHA256:"
-    host: str = ""  # the target's name as asked, or an address as asked
-    address: Address | None = None  # the target's address as asked or judged
+    host: str = ""  # the target's name or address as requested
+    address: Address | None = None  # the target's address as requested or authorized
     port: int | None = None
     client: Network | None = None
-    to: Network | None = None  # judged addresses
+    to: Network | None = None  # authorized addresses
     since: int | None = None  # UTC microseconds, inclusive
     until: int | None = None  # exclusive
     verdict: str = ""  # "allowed", "denied"
     name: str = ""
-    text: str = ""  # in any text of the row, A and a alike; ids are matched from their beginning
+    text: str = ""  # in any text of the row, ASCII case-insensitive; ids match by prefix
 
     def names(self) -> tuple[str, ...]:
-        """The event names that can answer; empty: any."""
+        """The event names that can match; empty: all."""
         if self.name:
             return (self.name,)
         return ALLOWED if self.verdict == "allowed" else DENIED if self.verdict == "denied" else ()
 
     def matches(self, row: Row) -> bool:
-        """Whether this row is one of those asked for."""
+        """Whether this row matches."""
         event, fields = row.event, row.event.fields
         if self.since is not None and event.time < self.since:
             return False
         if self.until is not None and event.time >= self.until:
             return False
-        return self.is_called(event.name) and self.is_of(fields) and self.reaches(fields) and self._says(row)
+        return (
+            self.has_name(event.name) and self.has_session(fields) and self.has_target(fields) and self._has_text(row)
+        )
 
-    def is_called(self, name: str) -> bool:
-        """Whether an event of this name may answer."""
+    def has_name(self, name: str) -> bool:
+        """Whether an event of this name can match."""
         if (self.name or name) != name or (name == SEALED and not self.name):
-            return False  # a checkpoint a minute says nothing about anybody; `audit verify` is for those
+            return False  # checkpoints are for `audit verify`, they would crowd out other rows
         return not self.verdict or name in (ALLOWED if self.verdict == "allowed" else DENIED)
 
-    def is_of(self, fields: Mapping[str, Value]) -> bool:
-        """Whether person, key and client are those asked for."""
+    def has_session(self, fields: Mapping[str, Value]) -> bool:
+        """Whether person, key and client match."""
         if self.person and fields.get("person") != self.person:
             return False
         if self.fingerprint and not str(fields.get("fingerprint") or "").startswith(full_fingerprint(self.fingerprint)):
             return False
         return self.client is None or _within(fields.get("client"), self.client)
 
-    def reaches(self, fields: Mapping[str, Value]) -> bool:
-        """Whether the target is the one asked for."""
+    def has_target(self, fields: Mapping[str, Value]) -> bool:
+        """Whether the target matches."""
         if self.to is not None and not _within(fields.get("address"), self.to):
             return False
         asked, port = fields.get("asked"), fields.get("port")
@@ -75,7 +76,7 @@ class AuditQuery:
                 return False
         return self.port is None or port == self.port or (port is None and port_of(asked) == self.port)
 
-    def _says(self, row: Row) -> bool:
+    def _has_text(self, row: Row) -> bool:
         if not self.text:
             return True
         needle = lowered(self.text)
@@ -98,17 +99,17 @@ def _ids(row: Row) -> Iterator[str]:
 
 
 def full_fingerprint(prefix: str) -> str:
-    """A fingerprint or the beginning of one, with its "SHA256:"."""
+    """A fingerprint or a prefix of one, with "SHA256:"."""
     return prefix if prefix.startswith("SHA256:") else f"SHA256:{prefix}"
 
 
 def lowered(text: str) -> str:
-    """ASCII letters in lower case, all others as they are: the same comparison that SQLite's LIKE makes."""
+    """ASCII letters in lower case, others unchanged, as SQLite's LIKE compares."""
     return text.encode("utf-8", "replace").lower().decode("utf-8")
 
 
 def host_of(asked: Value) -> str | None:
-    """The host part of a target as asked (`remote:22`, `[fd00::1]:22`), in lower case."""
+    """The host part of a requested target (`remote:22`, `[fd00::1]:22`), in lower case."""
     if not isinstance(asked, str):
         return None
     host, colon, _ = asked.rpartition(":")
@@ -116,7 +117,7 @@ def host_of(asked: Value) -> str | None:
 
 
 def port_of(asked: Value) -> int | None:
-    """The port of a target as asked, None when it has none."""
+    """The port of a requested target, None without one."""
     if not isinstance(asked, str):
         return None
     digits = asked.rpartition(":")[2]

@@ -1,13 +1,13 @@
-"""What does a checkpoint of the audit log say, and what exactly is signed?
+"""Checkpoints of the audit log: their fields, their signed statement and their signature.
 
-A checkpoint is a row like any other (`audit.sealed`), so it stands in the chain. Its signature is an Ed25519 signature
-over its statement: a line that says what this is, the hash of the row before it, and its own canonical text without
-the signature. The hash of the row before covers every earlier row, so one signature speaks for all of them.
+A checkpoint is a row of the chain (`audit.sealed`). Its signature is an Ed25519 signature
+over its statement: a fixed line, the hash of the preceding row, and its own canonical text without the signature. That
+hash covers every earlier row, so one signature authenticates all of them.
 
-Forward security: each checkpoint is signed by another key (one epoch, one checkpoint), which the checkpoint before it
-announced as `next`; the private half is erased when the checkpoint is durable. Who takes the machine has the key of the
-epoch that runs, and of none before. A row `audit.key` announces the first key of all, or of a new lineage where the
-old one could not go on. docs/audit.md has the sources and the limits.
+Forward security: each checkpoint is signed by its own key (its epoch's), which the preceding checkpoint announced as
+`next`; the private key is erased when the checkpoint is durable. An attacker who takes the machine gets the key of the
+current epoch and none before it. A row `audit.key` announces the first key, or a new one where the chain of keys
+could not continue. docs/background/audit-log.md has the sources and the limits.
 """
 
 import json
@@ -21,32 +21,32 @@ from relay.core.audit.hash_chain import canonical
 
 SEALED = "audit.sealed"
 KEY = "audit.key"
-DOMAIN = "ssh-jump-relay audit checkpoint 1"  # no other statement signed by anybody begins with this line
+DOMAIN = "ssh-jump-relay audit checkpoint 1"  # domain separation: no other signed statement begins with this line
 
-Reason = Literal["init", "lost", "restored"]  # why a lineage of keys begins
+Reason = Literal["init", "lost", "restored"]  # why a chain of keys begins
 REASONS: tuple[Reason, ...] = ("init", "lost", "restored")
 
-# (public key, signature, statement) -> whether it is that key's; both as they stand in the row
+# (public key, signature, statement) -> whether the signature is valid; key and signature in base64
 Proves = Callable[[str, str, bytes], bool]
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")  # 64 bytes
-# `signature` is never the first field (`count` is before it), and no text inside a row has an unescaped quote
+# `signature` is never the first field (`count` precedes it), and no text inside a row has an unescaped quote
 _SIGNED = re.compile(r',"signature":"[A-Za-z0-9+/]{86}=="')
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What one checkpoint says of the rows before it."""
+    """The fields of a checkpoint."""
 
-    epoch: int  # its number; the machine's key files know the number, too
+    epoch: int  # its number, which the machine's key files have as well
     key: str  # public key that signs this one
     next: str  # public key that will sign the next one
-    count: int  # rows between the checkpoint before (or the first row of all) and this one
+    count: int  # rows since the preceding checkpoint, or since the first row
     open: int  # forwards without a closing row
-    within: int  # seconds within which the next one follows while the relay serves
-    policy: str = ""  # version of what was law
-    detail: str = ""  # why it is late, if it is
+    within: int  # seconds within which the next checkpoint follows while the relay serves
+    policy: str = ""  # version of the running policy
+    detail: str = ""  # why it is late, if so
 
     def fields(self, signature: str = "") -> dict[str, Value]:
         """The row's fields."""
@@ -64,7 +64,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
-    """A checkpoint as it was read, with what its signature must be of."""
+    """A checkpoint as read from a row, with its signature and the signed statement."""
 
     checkpoint: Checkpoint
     signature: str
@@ -72,7 +72,7 @@ class SignedCheckpoint:
 
 
 def statement(prev: str, text: str) -> bytes:
-    """What is signed: `text` is the canonical text of the row without its signature."""
+    """The signed bytes; `text` is the row's canonical text without its signature."""
     return f"{DOMAIN}\n{prev}\n{text}".encode()
 
 
@@ -86,10 +86,7 @@ def seal(
 
 
 def read(prev: str, text: str, fields: Mapping[str, Any]) -> SignedCheckpoint | None:
-    """The checkpoint in the row with this canonical text and these fields; None when it is none that could be proven.
-
-    That is one without a signature, too.
-    """
+    """The checkpoint in a row with this canonical text and these fields; None for an invalid or unsigned one."""
     signature = fields.get("signature")
     bare, found = _SIGNED.subn("", text)
     checkpoint = _checkpoint(fields)
@@ -121,7 +118,7 @@ def _checkpoint(fields: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def fields_of(text: str) -> Mapping[str, Any]:
-    """The fields of a row, from its canonical text; empty where it is none."""
+    """The fields in a row's canonical text; empty for an invalid text."""
     try:
         loaded = json.loads(text)
     except (ValueError, RecursionError):

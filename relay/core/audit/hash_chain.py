@@ -1,8 +1,8 @@
-"""What exactly does a row of the audit log say, and how is it tied to the row before it?
+"""The canonical text of an audit row, and the hash chain that links each row to the one before it.
 
 A row's canonical text is one line of JSON: keys sorted, no spaces, UTF-8 as it is. Its hash is the SHA-256 of the
-predecessor's hash in hexadecimal, a line feed, and that text; the first row's predecessor is GENESIS. Anyone can
-follow it with standard tools: `printf '%s\n%s' PREV TEXT | sha256sum`.
+predecessor's hash in hexadecimal, a line feed, and that text; the first row's predecessor is GENESIS. Standard tools
+can recompute it: `printf '%s\n%s' PREV TEXT | sha256sum`.
 """
 
 import json
@@ -16,7 +16,7 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event as it stands in the log. `prev` and `hash` are 64 hexadecimal digits."""
+    """An event and its place in the log. `prev` and `hash` are 64 hexadecimal digits."""
 
     node: str
     seq: int  # 1 for the first row of a database, no gaps
@@ -26,7 +26,7 @@ class Row:
     schema: int = SCHEMA
 
 
-# one for all: json.dumps would make one for each text, and there are four of them for each row
+# json.dumps would construct an encoder for each text, and there are four texts for each row
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -51,10 +51,10 @@ def canonical(node: str, seq: int, event: Event, schema: int = SCHEMA) -> str:
 
 
 def digest(prev: str, text: str) -> str:
-    """The hash of the row with this canonical text after the row with hash `prev`."""
+    """The hash of a row with this canonical text that follows the row with hash `prev`."""
     return sha256(f"{prev}\n{text}".encode()).hexdigest()
 
 
 def link(node: str, seq: int, prev: str, event: Event) -> Row:
-    """The row that records `event` after the row with hash `prev`."""
+    """The row that records `event` and follows the row with hash `prev`."""
     return Row(node, seq, prev, digest(prev, canonical(node, seq, event)), event)

@@ -1,9 +1,9 @@
-"""How does an event read as one line of the service's log, in sshd's manner?
+"""Log lines of events, in the form of sshd's.
 
-The words before the first attacker's text are fixed, and each text that came from outside is one word (spaces and
-control characters written out), so a line can be taken apart again and nobody can forge another. The lines of failed
-log-ins carry the address where packaging/fail2ban looks for it; a stranger's login name is never in them, only its
-length and a salted hash, because people type passwords there.
+Each line starts with fixed words, and every untrusted text in it is one word (spaces and control characters escaped),
+so that lines can be parsed and not forged. Lines of failed log-ins have the address where packaging/fail2ban expects
+it. The login name of an unauthenticated client is never logged, only its length and a salted hash, because people
+type passwords there.
 """
 
 import re
@@ -13,14 +13,14 @@ from relay.core.audit.event import Event, Value
 from relay.core.escape import escape
 
 _SPACES = re.compile(r"[^\S ]")
-# kinds of strangers' attempts whose connection was well-formed SSH and ended without a proof
+# kinds of connections that ended without authentication
 _TIMEOUT = "timeout"
 _BY = ("by_uid", "by_login_uid", "by_sudo", "why")
 _JUNK = ("junk", "not-ssh", "bad-version", "protocol-error")
 
 
-def line(event: Event) -> str:
-    """One line for `event`, without time and process: the journal adds those."""
+def event_line(event: Event) -> str:
+    """The line of an event, without time and process, which the journal adds."""
     get = event.fields.get
     noun, _, verb = event.name.partition(".")
     match event.name:
@@ -30,15 +30,15 @@ def line(event: Event) -> str:
                 f"id {_word(get('connection'))}{_more(event, 'login', 'client_version', 'expires')}"
             )
         case "forward.opened":
-            return f"forward opened: {_whose(event)} to {_target(event)} id {_word(get('forward'))}"
+            return f"forward opened: {_session(event)} to {_target(event)} id {_word(get('forward'))}"
         case "forward.denied":
             return (
-                f"forward denied: {_whose(event)} to {_target(event)} reason {_word(get('reason'))} "
+                f"forward denied: {_session(event)} to {_target(event)} reason {_word(get('reason'))} "
                 f"id {_word(event.id)}{_more(event, 'rule', 'rule_at', 'count')}{_detail(event)}"
             )
         case "forward.closed":
             return (
-                f"forward closed: {_whose(event)} to {_target(event)} reason {_word(get('reason'))} "
+                f"forward closed: {_session(event)} to {_target(event)} reason {_word(get('reason'))} "
                 f"sent {_word(get('sent'))} received {_word(get('received'))} for {_seconds(get('duration'))} "
                 f"id {_word(get('forward'))}{_more(event, 'obstacle', *_BY)}{_detail(event)}"
             )
@@ -48,29 +48,30 @@ def line(event: Event) -> str:
             return f"zone up: {_word(get('zone'))} after {_seconds(get('duration'))} id {_word(event.id)}"
         case "request.refused":
             return (
-                f"request refused: {_whose(event)} {_word(get('kind'))} {_word(get('type'))} id {_word(event.id)}"
+                f"request refused: {_session(event)} {_word(get('kind'))} {_word(get('type'))} id {_word(event.id)}"
                 f"{_more(event, 'count')}{_detail(event)}"
             )
         case "connection.killed":
             return (
-                f"connection killed: {_whose(event)} id {_word(get('connection'))}"
+                f"connection killed: {_session(event)} id {_word(get('connection'))}"
                 f"{_more(event, 'forwards', *_BY)}{_detail(event)}"
             )
         case "connection.closed":
             return (
-                f"connection closed: {_whose(event)} reason {_word(get('reason'))} for {_seconds(get('duration'))} "
+                f"connection closed: {_session(event)} reason {_word(get('reason'))} for {_seconds(get('duration'))} "
                 f"id {_word(get('connection'))}{_more(event, 'forwards')}{_detail(event)}"
             )
     known = [key for key in sorted(event.fields) if key != "detail"]
     return f"{_word(noun)} {_word(verb).replace('_', ' ')}:{_more(event, *known)} id {_word(event.id)}{_detail(event)}"
 
 
-def stranger(kind: str, address: str, port: int, *, login: str = "", fingerprint: str = "", reference: str = "") -> str:
-    """One line for a connection that ended without a proven key.
+def preauth_line(
+    kind: str, address: str, port: int, *, login: str = "", fingerprint: str = "", reference: str = ""
+) -> str:
+    """The line of a connection that ended without authentication.
 
-    `login` is the veiled name (`length/hash`, see relay.store.preauth_counters); the address comes last before the
-    port, as
-    sshd writes it.
+    `login` is `length/hash` of the login name (see relay.store.preauth_counters). Address and port come last, as in
+    sshd's lines.
     """
     peer = f"{_word(address)} port {port}"
     if kind == _TIMEOUT:
@@ -87,7 +88,7 @@ def stranger(kind: str, address: str, port: int, *, login: str = "", fingerprint
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets so many lines a second through, `burst` of them at once, and says how many it left out."""
+    """Rate limit of log lines, with a burst, that reports how many lines were dropped."""
 
     per_second: float
     burst: float
@@ -96,7 +97,7 @@ class Throttle:
     _left_out: int = 0
 
     def lines(self, now_us: int, text: str) -> tuple[str, ...]:
-        """What is to be written at `now_us` (any clock's microseconds): nothing, or `text`, after what was left out."""
+        """The lines to write at `now_us` (of any clock): none, or `text`, after a notice of dropped lines."""
         if self._room < 0:
             self._room, self._at = self.burst, now_us
         self._room = min(self.burst, self._room + max(now_us - self._at, 0) * self.per_second / 1_000_000)
@@ -107,20 +108,20 @@ class Throttle:
         self._room -= 1
         if not self._left_out:
             return (text,)
-        said = f"{self._left_out} lines left out; the audit log has what they said"
+        notice = f"{self._left_out} lines left out; the audit log has what they said"
         self._left_out = 0
-        return said, text
+        return notice, text
 
 
 def _word(value: Value) -> str:
-    """A value as one word: nothing in it can end the word or the line."""
+    """A value as one word, without spaces or line ends."""
     if value is None or value == "":
         return "-"
     return _visible(str(value)).replace(" ", "\\x20")
 
 
 def _visible(text: str) -> str:
-    """Escaped, and with every space but the plain one written out: they are taken for the end of a word by some."""
+    """Escaped text; spaces other than U+0020 are written out, because some parsers split words at them."""
     shown = escape(text)
     return shown if shown.isprintable() else _SPACES.sub(lambda space: f"\\u{{{ord(space[0]):x}}}", shown)
 
@@ -129,7 +130,7 @@ def _from(event: Event) -> str:
     return f"from {_word(event.fields.get('client'))} port {_word(event.fields.get('client_port'))}"
 
 
-def _whose(event: Event) -> str:
+def _session(event: Event) -> str:
     return f"{_word(event.fields.get('person'))} {_word(event.fields.get('fingerprint'))} {_from(event)}"
 
 

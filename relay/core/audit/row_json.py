@@ -10,7 +10,7 @@ from relay.core.audit.hash_chain import Row
 
 
 def clock(us: int, zone: tzinfo) -> str:
-    """An instant (UTC microseconds) in a time zone, to the microsecond."""
+    """An instant (UTC microseconds) in a time zone, with microseconds."""
     seconds, rest = divmod(us, 1_000_000)
     try:
         return f"{datetime.fromtimestamp(seconds, zone).isoformat(' ')[:19]}.{rest:06d}"
@@ -19,12 +19,12 @@ def clock(us: int, zone: tzinfo) -> str:
 
 
 def stamp(us: int) -> str:
-    """An instant as RFC 3339 has it: `2026-10-01T12:00:00.000000Z`."""
+    """An instant in RFC 3339 form: `2026-10-01T12:00:00.000000Z`."""
     return clock(us, UTC).replace(" ", "T") + "Z"
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """One row for programs: the event's fields, and the row's own, which no field can take the name of."""
+    """A row as a JSON object: the event's fields, and the row's own, which take precedence."""
     event = row.event
     return {
         **event.fields,

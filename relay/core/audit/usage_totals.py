@@ -1,6 +1,6 @@
-"""What do rows of the audit log come to, by person, target, key, client or day?
+"""Totals over rows of the audit log by person, target, key, client or day.
 
-A forward counts where it was opened; its bytes and its time count where it ended, because only then are they known.
+A forward is counted by its opening row, its bytes and duration by its closing row.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ QUARTER = 900_000_000  # microseconds: every time zone of today is whole quarter
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
-    """Sums over some rows."""
+    """Totals over some rows."""
 
     events: int = 0
     forwards: int = 0  # opened
     denied: int = 0  # forwards denied and requests refused
     sent: int = 0
     received: int = 0
-    duration: int = 0  # microseconds, of those that ended
+    duration: int = 0  # microseconds, of closed forwards
     first: int = 1 << 62  # UTC microseconds
     last: int = -(1 << 62)
 
@@ -41,7 +41,7 @@ class UsageTotal:
 
 @dataclass(frozen=True, slots=True)
 class TotalsPart:
-    """A part of a sum: rows that share who, or target, or the quarter of an hour, whichever is grouped by."""
+    """The total of rows with the same session, target or quarter of an hour."""
 
     fields: Mapping[str, Value]
     time: int  # of one of the rows
@@ -49,14 +49,14 @@ class TotalsPart:
 
 
 def total(name: str, events: int, numbers: tuple[int, int, int], first: int, last: int) -> UsageTotal:
-    """The sum over `events` rows of one name; `numbers`: sent, received, duration of all of them."""
+    """The total of `events` rows of one name; `numbers` are the sums of sent, received and duration."""
     opened, denied, closed = name == "forward.opened", name in DENIED, name == "forward.closed"
     sent, received, duration = numbers if closed else (0, 0, 0)
     return UsageTotal(events, events * opened, events * denied, sent, received, duration, first, last)
 
 
 def portion(event: Event) -> TotalsPart:
-    """One row as a part of a sum."""
+    """One row as a part of a total."""
     sent, received, duration = (_number(event.fields.get(key)) for key in ("sent", "received", "duration"))
     return TotalsPart(
         event.fields, event.time, total(event.name, 1, (sent, received, duration), event.time, event.time)
@@ -64,7 +64,7 @@ def portion(event: Event) -> TotalsPart:
 
 
 def group(by: str, portion: TotalsPart, day: Callable[[int], str]) -> tuple[str, ...] | None:
-    """Of which group a portion is: the words in the columns of `COLUMNS[by]`; None when it is of none."""
+    """The group of a portion as values for the columns `COLUMNS[by]`; None if it has none."""
     get = portion.fields.get
     if by == "day":
         return (day(portion.time),)
@@ -86,7 +86,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 
 def _target(asked: Value, address: Value, port: Value, zone: Value) -> tuple[str, str] | None:
-    """The address that was judged, under whichever name it was asked for; what lies nowhere is what was asked for."""
+    """The authorized address, whatever name was requested; without one, the requested target."""
     if isinstance(address, str) and address:
         return f"[{address}]:{port}" if ":" in address else f"{address}:{port}", str(zone or "")
     return (asked, "") if isinstance(asked, str) and asked else None

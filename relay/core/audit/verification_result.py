@@ -1,7 +1,7 @@
-"""What can be said of an audit log that was read from end to end?
+"""The result of a verification of the audit log.
 
-Three answers, apart from each other: nothing was changed (integrity), nothing is missing (completeness), and this
-relay wrote it (authenticity). The walk that finds them is in proof.py.
+It has three independent answers: no row was changed (integrity), no row is missing (completeness), and this relay wrote
+the log (authenticity). `log_verifier` finds them.
 """
 
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 State = Literal["ok", "restored", "unproven", "fault"]
 
-MOST = 20  # findings told of one kind; the first ones say what happened
+MOST = 20  # findings kept per kind; the first ones show what happened
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """One thing that was found, and at which row; 0 where it is about the whole."""
+    """A finding and its row; 0 for the log as a whole."""
 
     seq: int
     what: str
@@ -22,17 +22,17 @@ class VerificationFinding:
 
 @dataclass(slots=True)
 class VerificationAnswer:
-    """One of the three answers, while it is being found."""
+    """One of the three answers, filled during verification."""
 
     faults: list[VerificationFinding] = field(default_factory=list)
-    notes: list[VerificationFinding] = field(default_factory=list)  # what a reviewer should know, and is no fault
+    notes: list[VerificationFinding] = field(default_factory=list)  # information that is not a fault
     more: int = 0  # faults beyond those listed
     restored: bool = False
-    unproven: str = ""  # why nothing can be said, "" where it can
+    unproven: str = ""  # why nothing is proven, else ""
 
     @property
     def state(self) -> State:
-        """In one word. A fault outweighs all."""
+        """The answer as one word; a fault outweighs all others."""
         if self.faults:
             return "fault"
         if self.unproven:
@@ -40,67 +40,67 @@ class VerificationAnswer:
         return "restored" if self.restored else "ok"
 
     def fault(self, seq: int, what: str) -> None:
-        """Something is wrong."""
+        """Add a fault."""
         if len(self.faults) < MOST:
             self.faults.append(VerificationFinding(seq, what))
         else:
             self.more += 1
 
     def note(self, seq: int, what: str) -> None:
-        """Something is to be known; the oldest ones are told."""
+        """Add a note; only the first ones are kept."""
         if len(self.notes) < MOST:
             self.notes.append(VerificationFinding(seq, what))
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The answer as JSON values."""
         return {
             "verdict": self.state,
-            "faults": [{"row": one.seq, "what": one.what} for one in self.faults],
+            "faults": [{"row": finding.seq, "what": finding.what} for finding in self.faults],
             "more_faults": self.more,
-            "notes": [{"row": one.seq, "what": one.what} for one in self.notes],
+            "notes": [{"row": finding.seq, "what": finding.what} for finding in self.notes],
             **({"why": self.unproven} if self.unproven else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKeyLine:
-    """A line of signing keys, each announced by the one before it."""
+    """A chain of signing keys, each announced by the one before it."""
 
-    seq: int  # of the row that began it
-    reason: str  # init, lost, restored; "" where that row is not here any more
-    key: str  # its first public key: what is to be kept elsewhere
-    epochs: int  # checkpoints of it that hold
-    given: bool  # whether one of its keys was given by who asks
+    seq: int  # of the row that announced the first key
+    reason: str  # init, lost, restored; "" if that row is no longer in the log
+    key: str  # its first public key, to be kept outside the relay
+    epochs: int  # valid checkpoints
+    given: bool  # whether the caller supplied one of its keys
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """All that was found."""
+    """The three answers, and how far they reach."""
 
     integrity: VerificationAnswer
     completeness: VerificationAnswer
     authenticity: VerificationAnswer
-    first: int  # number of the first row that was read, 0: none was
+    first: int  # number of the first row, 0 for an empty log
     last: int
     hash: str
     time: int  # of the last row
-    sealed: int  # number of the last checkpoint that holds; 0: there is none
+    sealed: int  # number of the last valid checkpoint; 0 without one
     sealed_time: int
-    anchored: int  # the newest row that an anchor proves; 0: none does
+    anchored: int  # the newest row that an anchor proves; 0 without one
     lineages: tuple[SigningKeyLine, ...]
 
     @property
     def good(self) -> bool:
-        """Whether none of the three has a fault."""
-        return not any(one.faults for one in (self.integrity, self.completeness, self.authenticity))
+        """Whether none of the three answers has a fault."""
+        return not any(answer.faults for answer in (self.integrity, self.completeness, self.authenticity))
 
     @property
     def unsealed(self) -> int:
-        """How many rows no checkpoint speaks for yet."""
+        """The number of rows that no checkpoint covers yet."""
         return self.last - max(self.sealed, self.first - 1)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The answer as JSON values."""
         return {
             "ok": self.good,
             "integrity": self.integrity.as_json(),
@@ -115,7 +115,13 @@ class VerificationResult:
             "unsealed": self.unsealed,
             "anchored": self.anchored,
             "keys": [
-                {"row": one.seq, "reason": one.reason, "key": one.key, "checkpoints": one.epochs, "given": one.given}
-                for one in self.lineages
+                {
+                    "row": line.seq,
+                    "reason": line.reason,
+                    "key": line.key,
+                    "checkpoints": line.epochs,
+                    "given": line.given,
+                }
+                for line in self.lineages
             ],
         }

@@ -1,7 +1,7 @@
-"""Which keys does an authorized_keys file hold, and what may each of them be used for?
+"""Parser of authorized_keys files, and the checks of a key's options at log-in and at each forward.
 
-A line is taken wholly or not at all: what we cannot honour is a fault of that line and its key is out, while the
-other lines load. A key never grants anything by itself: its options narrow what the policy allows its person.
+A line with an unsupported option is a fault, and its key is not accepted; other lines load. A key grants nothing by
+itself: its options narrow what the policy allows its person.
 """
 
 import re
@@ -29,7 +29,7 @@ __all__ = [
     "refusal",
 ]
 
-LINE_LIMIT = 16_384  # characters; OpenSSH's is 8 KiB, and long lists in from= and permitopen= want some more
+LINE_LIMIT = 16_384  # characters; OpenSSH's limit is 8 KiB, long lists in from= and permitopen= need more
 FILE_KEYS_MOST = 1000  # keys of one person
 COMMENT_LIMIT = 255
 
@@ -38,19 +38,19 @@ Resolve = Callable[[Target], Destination | Decision]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One public key of one person, with what its line asks for."""
+    """One public key of one person, with the options of its line."""
 
     fingerprint: str  # SHA256:... as ssh-keygen -l prints it
     algorithm: str
     bits: int
-    comment: str  # as written: escape before showing
+    comment: str  # as written: escape it before display
     blob: bytes
     person: str
-    sources: tuple[FromPattern, ...] = ()  # from=; empty: from anywhere
-    expires: int | None = None  # Unix seconds; refused from then on
+    sources: tuple[FromPattern, ...] = ()  # from=; empty: any source
+    expires: int | None = None  # Unix seconds, exclusive
     permitopen: tuple[PermitOpen, ...] | None = None
     forwarding: bool = True
-    verify_required: bool = False  # a security key must attest that it verified its user
+    verify_required: bool = False  # a security key must attest user verification
     touch_required: bool = False  # always true for security keys
     without_effect: tuple[str, ...] = ()
     file: str = ""
@@ -58,7 +58,7 @@ class Key:
 
     @property
     def place(self) -> str:
-        """file:line, where the key stands."""
+        """The key's place as file:line."""
         return f"{self.file}:{self.line}"
 
 
@@ -71,16 +71,16 @@ def parse_line(
     offsets: Offsets = (),
     rsa_bits: int = RSA_BITS,
 ) -> Key | None:
-    """The key on one line of an authorized_keys file; None for an empty line or a comment.
+    """Parse one line of an authorized_keys file; None for an empty line or a comment.
 
-    `offsets` are the site's time zone (see key_options.parse). Raises InputRejected, with the cure, for a line that
-    has anything we do not take or cannot honour (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+    `offsets` are the site's time zone (see authorized_keys_options.parse). Raises InputRejected, with a hint, for a
+    line with anything unsupported (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
     """
     text = text.removeprefix("\ufeff").strip(" \t\r\n")
     if not text or text.startswith("#"):
         return None
     if len(text) > LINE_LIMIT:
-        raise InputRejected(f"the line has {len(text)} letters, {LINE_LIMIT} are the most", "one key per line")
+        raise InputRejected(f"the line has {len(text)} letters, the limit is {LINE_LIMIT}", "one key per line")
     if any((letter < " " and letter != "\t") or letter == "\x7f" for letter in text):
         raise InputRejected("the line holds control characters", "paste the line of the .pub file again")
     options = authorized_keys_options.KeyOptions()
@@ -130,9 +130,9 @@ def parse_line(
 def parse_file(
     text: str, person: str, file: str, *, offsets: Offsets = (), rsa_bits: int = RSA_BITS
 ) -> tuple[tuple[Key, ...], tuple[Fault, ...], tuple[Fault, ...]]:
-    """The keys of an authorized_keys file, the faults of its lines, and the warnings about keys that are taken.
+    """Parse an authorized_keys file: its keys, the faults of its lines, and warnings about accepted keys.
 
-    A key that stands twice is out, and both lines are faults, when the lines ask for different things.
+    If a key is listed twice with different options, it is not accepted and both lines are faults.
     """
     keys: dict[str, Key] = {}
     faults: list[Fault] = []
@@ -149,7 +149,9 @@ def parse_file(
         first = keys.get(key.fingerprint)
         if first is None:
             if len(keys) == FILE_KEYS_MOST:
-                faults.append(Fault(file, number, f"more than {FILE_KEYS_MOST} keys", "the rest is not read"))
+                faults.append(
+                    Fault(file, number, f"more than {FILE_KEYS_MOST} keys", "the rest of the file is not read")
+                )
                 break
             keys[key.fingerprint] = key
             warnings += (Fault(file, number, what, cure) for what, cure in advice(key))
@@ -157,7 +159,7 @@ def parse_file(
             warnings.append(Fault(file, number, f"the same key as on line {first.line}", "remove one of the two"))
         else:
             differing.add(key.fingerprint)
-            cure = "keep one of the two; until then the key is out"
+            cure = "keep one of the two; until then the key is not accepted"
             faults.append(Fault(file, number, f"the key of line {first.line} again, with other options", cure))
             faults.append(Fault(file, first.line, f"the key of line {number} again, with other options", cure))
     kept = tuple(key for key in keys.values() if key.fingerprint not in differing)
@@ -165,44 +167,44 @@ def parse_file(
 
 
 def conditions(key: Key) -> tuple[object, ...]:
-    """What a line asks for: two lines of one key mean the same when these are equal."""
+    """The effective options of a key: two lines of one key are equivalent if these are equal."""
     return key.sources, key.expires, key.permitopen, key.forwarding, key.verify_required
 
 
 def advice(key: Key) -> tuple[tuple[str, str], ...]:
-    """What is legal about a key but hardly meant, each as (what, cure)."""
-    found = []
+    """Warnings about a valid key whose settings are probably unintended, each as (what, cure)."""
+    warnings = []
     if key.algorithm == public_key.RSA and key.bits < public_key.RSA_BITS_ADVISED:
-        found.append(
+        warnings.append(
             (
-                f"an RSA key of {key.bits} bits; {public_key.RSA_BITS_ADVISED} are advised",
+                f"an RSA key of {key.bits} bits; at least {public_key.RSA_BITS_ADVISED} are recommended",
                 "ssh-keygen -t ed25519 makes a better one",
             )
         )
     if not key.forwarding:
-        found.append(
+        warnings.append(
             (
-                "this key can log in and reach nothing: its options forbid port forwarding",
+                "this key can log in but reach nothing: its options forbid port forwarding",
                 "put port-forwarding after restrict",
             )
         )
     if key.sources and all(source.negated for source in key.sources):
-        found.append(
+        warnings.append(
             (
-                "from= has only negated patterns, which match nobody",
-                'add what is allowed: from="!192.0.2.1,192.0.2.0/24"',
+                "from= has only negated patterns, so no address matches",
+                'add the allowed addresses: from="!192.0.2.1,192.0.2.0/24"',
             )
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def login_refusal(key: Key, identity: Identity, now: int) -> tuple[Reason, str] | None:
-    """Why this key may not be used at all by this connection at `now` (Unix seconds); None when it may.
+    """Why this key may not log in for this connection at `now` (Unix seconds); None if it may.
 
-    The key's expiry, its from= and what its signature must attest; the text is for the operator only.
+    Checks expiry-time=, from= and what the signature must attest; the text is for the operator only.
     """
     if key.expires is not None and now >= key.expires:
-        return Reason.KEY_EXPIRED, f"the key of {key.place} expired: expiry-time= is over"
+        return Reason.KEY_EXPIRED, f"the key of {key.place} expired: its expiry-time= has passed"
     if key.sources:
         text = str(identity.source)
         admitted = False
@@ -223,10 +225,10 @@ def login_refusal(key: Key, identity: Identity, now: int) -> tuple[Reason, str] 
 def refusal(
     key: Key, identity: Identity, destination: Destination, now: int, resolve: Resolve
 ) -> tuple[Reason, str] | None:
-    """Why this key does not go to `destination` whatever the policy allows its person; None when it may.
+    """Why this key's options forbid a forward to `destination`; None if they permit it.
 
-    `resolve` is the policy's: permitopen= is compared as judged destination, so no spelling matters; a permitopen=
-    that resolves to nothing (unknown or ambiguous) matches nothing.
+    `resolve` is `Policy.resolve`: permitopen= is resolved before it is compared, so its spelling does not matter. A
+    permitopen= that is unknown or ambiguous matches nothing.
     """
     refused = login_refusal(key, identity, now)
     if refused is not None:
@@ -243,10 +245,12 @@ def _permits(permit: PermitOpen, destination: Destination, resolve: Resolve) -> 
         return False
     if permit.host is None:
         return True
-    found = resolve(permit.host)
-    return isinstance(found, Destination) and found.zone == destination.zone and found.address == destination.address
+    permitted = resolve(permit.host)
+    if not isinstance(permitted, Destination):
+        return False
+    return permitted.zone == destination.zone and permitted.address == destination.address
 
 
 def _words(text: str, most: int) -> list[str]:
-    """The first `most` words of `text` and, if there is one, the rest; only space and tab part them, as in OpenSSH."""
+    """The first `most` words of `text` and the rest, if any; separated by spaces and tabs only, as in OpenSSH."""
     return re.split("[ \t]+", text, maxsplit=most)

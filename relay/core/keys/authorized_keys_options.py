@@ -1,7 +1,7 @@
-"""What do the options in front of a key ask for?
+"""Options of a line in authorized_keys.
 
-The meaning is OpenSSH's (sshd(8), AUTHORIZED_KEYS FILE FORMAT; the code of auth-options.c where the page is silent),
-with one difference: an option that we would have to ignore although it narrows something is a fault of its line.
+They mean the same as in OpenSSH (sshd(8), AUTHORIZED_KEYS FILE FORMAT; auth-options.c where the page is silent), with
+one difference: an unsupported option that narrows what a key may do is a fault instead of being ignored.
 """
 
 import re
@@ -15,19 +15,19 @@ from relay.core.policy.target import Target, parse_target
 from relay.core.policy.time_conditions import Offsets, local
 from relay.errors import InputRejected
 
-SOURCES_MOST = 256  # patterns in from=: each is compared at every judgement
-PERMITOPEN_MOST = 256  # likewise
+SOURCES_MOST = 256  # patterns in from=: each is compared at every decision
+PERMITOPEN_MOST = 256  # the same
 
-# What these grant or take is never offered: there is no shell, no terminal, no agent, no X11, no -R and no tunnel.
+# These grant or remove what the relay never offers: shell, terminal, agent, X11, -R, tunnel.
 _FLAGS_WITHOUT_EFFECT = frozenset({"pty", "x11-forwarding", "agent-forwarding", "user-rc"})
 _TEXTS_WITHOUT_EFFECT = frozenset({"command", "environment", "permitlisten", "tunnel"})
 _CURES = {
-    "cert-authority": "certificates are not supported; list the people's own keys",
+    "cert-authority": "certificates are not supported; list the persons' own keys",
     "principals": "it is for certificate authorities only: remove it",
     "no-touch-required": "touching the security key is always required: remove it",
 }
 
-# possessive, so that \" is never taken apart again and the match is linear
+# possessive, so that matching takes linear time and \" is never split
 _OPTION = re.compile(r'([A-Za-z0-9-]+)(?:=("(?:[^"\\]|\\"?+)*+"))?')
 _TIME = re.compile(r"(\d{8}|\d{12}|\d{14})(z|utc)?", re.ASCII | re.IGNORECASE)
 _ADDRESS_PATTERN = re.compile(r"[0-9.*?]*[*?][0-9.*?]*|(?=[^:]*:)[0-9a-f:.*?]*[*?][0-9a-f:.*?]*")
@@ -35,14 +35,14 @@ _ADDRESS_PATTERN = re.compile(r"[0-9.*?]*[*?][0-9.*?]*|(?=[^:]*:)[0-9a-f:.*?]*[*
 
 @dataclass(frozen=True, slots=True)
 class FromPattern:
-    """One pattern of from=: a network, or (`network` None) a wildcard compared with the address as text."""
+    """One pattern of from=: a network, or (`network` None) a wildcard compared with the address text."""
 
     text: str  # as listed, without the !
     network: Network | None
     negated: bool
 
     def matches(self, address: Address, address_text: str) -> bool:
-        """Whether the address lies in the pattern; the negation is the caller's."""
+        """Whether the address matches the pattern; the caller applies the negation."""
         if self.network is not None:
             return address in self.network
         return wildcard(self.text, address_text)
@@ -53,7 +53,7 @@ class FromPattern:
 
 @dataclass(frozen=True, slots=True)
 class PermitOpen:
-    """One permitopen=. `host` None is any host (`*`); `port` 0 is any port. `host.port` says nothing."""
+    """One permitopen=. `host` None is any host (`*`); `port` 0 is any port. `host.port` is unused."""
 
     host: Target | None
     port: int
@@ -62,7 +62,7 @@ class PermitOpen:
 
 @dataclass(frozen=True, slots=True)
 class KeyOptions:
-    """What stands in front of a key; without options the key may forward, from anywhere, for ever."""
+    """The parsed options of a key; without options it may forward, from any source, without end."""
 
     sources: tuple[FromPattern, ...] = ()  # empty: from= was not given
     expires: int | None = None  # Unix seconds
@@ -73,9 +73,9 @@ class KeyOptions:
 
 
 def advance(line: str) -> int:
-    """Where the options at the start of `line` end: the first space or tab outside of quotes, or the line's end.
+    """The end of the options at the start of `line`: its first space or tab outside quotes, or its end.
 
-    Raises InputRejected when a quote is never closed.
+    Raises InputRejected for an unclosed quote.
     """
     quoted = False
     at = 0
@@ -94,7 +94,7 @@ def advance(line: str) -> int:
 
 
 def parse(text: str, *, offsets: Offsets = ()) -> KeyOptions:
-    """What the options `text` ask for. Raises InputRejected, with the cure, for the first one that we cannot honour.
+    """Parse the options `text`. Raises InputRejected, with a hint, for the first unsupported one.
 
     `offsets` are the site's time zone as (UTC seconds of a change, UTC offset in seconds from then on), sorted; empty
     is UTC. Only expiry-time= without Z needs them.
@@ -116,7 +116,7 @@ def parse(text: str, *, offsets: Offsets = ()) -> KeyOptions:
         elif value is None and positive == "verify-required":
             verify_required = name == positive
         elif value is None and name == "touch-required":
-            pass  # it always is
+            pass  # a touch is always required
         elif value is None and positive in _FLAGS_WITHOUT_EFFECT:
             without_effect.append(written)
         elif value is not None and name in _TEXTS_WITHOUT_EFFECT:
@@ -125,17 +125,17 @@ def parse(text: str, *, offsets: Offsets = ()) -> KeyOptions:
             sources = _sources(value)
         elif value is not None and name == "expiry-time":
             instant = parse_time(value, offsets)
-            expires = instant if expires is None else min(expires, instant)  # as OpenSSH: the earliest
+            expires = instant if expires is None else min(expires, instant)  # the earliest, as in OpenSSH
         elif value is not None and name == "permitopen":
             permitopen = [] if permitopen is None else permitopen
             if len(permitopen) == PERMITOPEN_MOST:
-                raise InputRejected(f"more than {PERMITOPEN_MOST} permitopen=", "put the hosts into the policy instead")
+                raise InputRejected(f"more than {PERMITOPEN_MOST} permitopen=", "restrict the hosts by policy instead")
             permitopen.append(_permit(value))
         else:
             _refuse(written, value)
         if name in ("from", "command"):
             if name in once:
-                raise InputRejected(f"{name}= stands twice", "one list in one pair of quotes, separated by commas")
+                raise InputRejected(f"{name}= is given twice", "one list in one pair of quotes, separated by commas")
             once.add(name)
     return KeyOptions(
         sources,
@@ -148,9 +148,9 @@ def parse(text: str, *, offsets: Offsets = ()) -> KeyOptions:
 
 
 def parse_time(text: str, offsets: Offsets = ()) -> int:
-    """expiry-time='s value (YYYYMMDD[HHMM[SS]][Z]) as Unix seconds. Raises InputRejected.
+    """Parse the value of expiry-time= (YYYYMMDD[HHMM[SS]][Z]) to Unix seconds. Raises InputRejected.
 
-    A local time that happens twice, or never (clocks are put back and forth), is the earlier instant: the narrower.
+    A local time that occurs twice or never, at a change of clocks, is the earlier instant.
     """
     match = _TIME.fullmatch(text)
     cure = "write YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with Z at the end for UTC"
@@ -159,7 +159,7 @@ def parse_time(text: str, offsets: Offsets = ()) -> int:
     digits = match[1]
     fields = [int(digits[:4]), *(int(digits[at : at + 2]) for at in range(4, len(digits), 2))]
     try:
-        # arithmetic on a naive wall clock; the zone is put on below
+        # local time as if it were UTC; the offset is applied below
         wall = int(datetime(*fields, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]  # 3 to 6 ints
     except ValueError:
         raise InputRejected(f"expiry-time={text!r} is not a date of the calendar", cure) from None
@@ -171,18 +171,18 @@ def parse_time(text: str, offsets: Offsets = ()) -> int:
 
 
 def local_to_utc(wall: int, offsets: Offsets) -> int:
-    """The instant (Unix seconds) at which clocks of the zone show `wall` (seconds since 1970 as if it were UTC).
+    """The instant (Unix seconds) at which local time is `wall` (seconds since 1970 as if it were UTC).
 
-    Of two the earlier; of none (a gap) the one counted with the larger offset, which is earlier too.
+    The earlier one if there are two. In a gap the one by the larger offset, which is the earlier one too.
     """
-    # no offset reaches a day, and no zone changes twice in two days: one of these two is right
+    # offsets are below a day and change at most once in two days: one of these two is right
     near = {local(at, offsets) - at for at in (wall - 86_400, wall + 86_400)}
     instants = sorted(wall - offset for offset in near)
     return next((instant for instant in instants if local(instant, offsets) == wall), instants[0])
 
 
 def wildcard(pattern: str, text: str) -> bool:
-    """Whether `text` is like `pattern`: * stands for any letters, ? for one. Never more than their product in steps."""
+    """Whether `text` matches `pattern` with * and ?. Takes at most len(pattern) * len(text) steps."""
     at = mark = back = 0
     star = -1
     while mark < len(text):
@@ -193,7 +193,7 @@ def wildcard(pattern: str, text: str) -> bool:
             at += 1
             mark += 1
         elif star >= 0:
-            back += 1  # the last star takes one letter more
+            back += 1  # the last star matches one more character
             at, mark = star + 1, back
         else:
             return False
@@ -201,8 +201,8 @@ def wildcard(pattern: str, text: str) -> bool:
 
 
 def _split(text: str) -> list[tuple[str, str | None]]:
-    """The options as (name as written, value without quotes or None)."""
-    found: list[tuple[str, str | None]] = []
+    """The options as pairs (name as written, unquoted value or None)."""
+    options: list[tuple[str, str | None]] = []
     at = 0
     while True:
         match = _OPTION.match(text, at)
@@ -210,10 +210,10 @@ def _split(text: str) -> list[tuple[str, str | None]]:
             shown = escape(text[at : at + 40]) or "nothing"
             raise InputRejected(f"an option was expected where {shown!r} stands", "see sshd(8), AUTHORIZED_KEYS")
         value = match[2]
-        found.append((match[1], None if value is None else value[1:-1].replace('\\"', '"')))
+        options.append((match[1], None if value is None else value[1:-1].replace('\\"', '"')))
         at = match.end()
         if at == len(text):
-            return found
+            return options
         if text[at] != ",":
             cure = f'values stand in quotes: {match[1]}="..."' if text[at] == "=" else "options are separated by commas"
             raise InputRejected(f"after the option {match[1][:40]!r} comes {escape(text[at : at + 20])!r}", cure)
@@ -252,17 +252,17 @@ def _source(word: str) -> FromPattern:
     if len(text) <= 45 and _ADDRESS_PATTERN.fullmatch(text):  # 45: the longest text of an IPv6 address
         return FromPattern(text, None, negated)
     head, slash, length = text.partition("/")
-    # only plain ASCII digits as length: ip_network would take a netmask, which OpenSSH does not
+    # ASCII digits only: ip_network would accept a netmask, which OpenSSH does not
     if not text.isascii() or "%" in head or (slash and not re.fullmatch(r"[0-9]{1,3}", length)):
         raise InputRejected(f"from= has {shown!r}, which is no address or network", cure)
     try:
         address = ip_address(head)
     except ValueError:
         raise InputRejected(
-            f"from= has {shown!r}, which is no address: names are never looked up, so it could match nobody", cure
+            f"from= has {shown!r}, which is no address: names are never looked up, so it matches nothing", cure
         ) from None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        raise InputRejected(f"from= has {shown!r}, an IPv4 address in disguise", f"write {address.ipv4_mapped}")
+        raise InputRejected(f"from= has {shown!r}, an IPv4-mapped address", f"write {address.ipv4_mapped}")
     try:
         network = ip_network(f"{address}/{length}" if slash else str(address))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Who gets in by key now? The keys of everybody, the revoked fingerprints, and how two such sets are combined.
+"""Keyrings: the accepted keys and the revoked fingerprints, and the combination of two keyrings.
 
-Two keyrings meet in the supervisor: the applied one (the law) and the one just read from the files (the wish).
-`narrowed` lets only removals through, `with_persons` also what an add-key of these persons put in.
+The supervisor combines the running keyring with the one just read from the files. `narrowed` applies removals only;
+`with_persons` also applies the keys that `add-key` wrote for these persons.
 """
 
 import json
@@ -22,7 +22,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RevokedLine:
-    """One line of keys/revoked: a fingerprint that never gets in again, with who said so, when and why."""
+    """One line of keys/revoked: a fingerprint that is never accepted again, with author, time and reason."""
 
     fingerprint: str
     when: str = ""  # ISO 8601 in UTC, as written
@@ -34,22 +34,22 @@ class RevokedLine:
 
 @dataclass(frozen=True)
 class Keyring:
-    """The keys that get in (revoked ones are not among them), by fingerprint, and what is wrong with the files."""
+    """The accepted keys by fingerprint (revoked ones are left out), the revocations, and the faults of the files."""
 
     keys: Mapping[str, Key] = field(default_factory=lambda: _NONE)
     revocations: Mapping[str, RevokedLine] = field(default_factory=lambda: _NONE)
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
-    shut: bool = False  # keys/revoked cannot be read whole: then no key gets in by the files
+    shut: bool = False  # keys/revoked cannot be read completely, so no key of the files is accepted
 
     @cached_property
     def revoked(self) -> frozenset[str]:
-        """The fingerprints that never get in again."""
+        """The fingerprints that are never accepted again."""
         return frozenset(self.revocations)
 
     @cached_property
     def version(self) -> str:
-        """12 hex digits that stand for who gets in: equal for equal keys and revocations, whatever the faults are."""
+        """12 hexadecimal digits that identify keys and revocations, regardless of faults."""
         digest = sha256()
         for line in _lines(self):
             digest.update(line.encode())
@@ -57,12 +57,12 @@ class Keyring:
         return digest.hexdigest()[:12]
 
     def of(self, person: str) -> tuple[Key, ...]:
-        """The person's keys, as they stand in the files."""
+        """The keys of a person, in the order of the files."""
         return tuple(key for key in self.keys.values() if key.person == person)
 
 
 def narrowed(applied: Keyring, files: Keyring) -> Keyring:
-    """`applied` without what is gone from the files or revoked. Nothing is added and no option changes."""
+    """`applied` without keys that were removed from the files or revoked. No key is added, no option changes."""
     kept = {
         fingerprint: key
         for fingerprint, key in applied.keys.items()
@@ -74,7 +74,7 @@ def narrowed(applied: Keyring, files: Keyring) -> Keyring:
 
 
 def with_persons(applied: Keyring, files: Keyring, persons: Iterable[str]) -> Keyring:
-    """`narrowed`, but for these persons the files are the law: their new keys get in and their options change."""
+    """`narrowed`, with the keys of these persons replaced by those in the files."""
     named = frozenset(persons)
     kept = {fingerprint: key for fingerprint, key in narrowed(applied, files).keys.items() if key.person not in named}
     kept |= {fingerprint: key for fingerprint, key in files.keys.items() if key.person in named}
@@ -82,24 +82,24 @@ def with_persons(applied: Keyring, files: Keyring, persons: Iterable[str]) -> Ke
 
 
 def _combined(keys: Mapping[str, Key], applied: Keyring, files: Keyring) -> Keyring:
-    # a revocation once applied holds even when its line is removed: `never again`, until the next reload
+    # an applied revocation stays in force until the next reload, even if its line was removed
     revocations = {**applied.revocations, **files.revocations}
     kept = {fingerprint: key for fingerprint, key in keys.items() if fingerprint not in revocations}
     return Keyring(MappingProxyType(kept), MappingProxyType(revocations), files.faults, files.warnings, files.shut)
 
 
 def dump(keyring: Keyring) -> Iterator[str]:
-    """The keyring as lines of JSON, one per key and per revocation; faults and warnings as well."""
+    """The keyring as lines of JSON, one for each key, revocation, fault and warning."""
     yield from _lines(keyring)
-    for kind, found in (("fault", keyring.faults), ("warning", keyring.warnings)):
-        for fault in found:
+    for kind, faults in (("fault", keyring.faults), ("warning", keyring.warnings)):
+        for fault in faults:
             yield _json([kind, fault.file, fault.line, fault.what, fault.cure])
     if keyring.shut:
         yield _json(["shut"])
 
 
 class KeyringLoader:
-    """Takes the lines of `dump` one by one (some 20 us each), so that a worker can load them in slices."""
+    """Loads a keyring from the lines of `dump` one by one (some 20 us each); a worker can pause between them."""
 
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
@@ -109,7 +109,7 @@ class KeyringLoader:
         self._shut = False
 
     def feed(self, line: str) -> None:
-        """Take one line. Raises InputRejected for anything that `dump` does not write."""
+        """Load one line. Raises InputRejected for anything that `dump` does not write."""
         try:
             kind, *values = json.loads(line)
             if kind == "key":
@@ -127,10 +127,10 @@ class KeyringLoader:
             else:
                 raise ValueError(kind)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InputRejected(f"a line of a shipped keyring is broken: {error}", "relayctl reload") from None
+            raise InputRejected(f"a line of a keyring is invalid: {error}", "relayctl reload") from None
 
     def finish(self) -> Keyring:
-        """The keyring of all the lines."""
+        """The loaded keyring."""
         return Keyring(
             MappingProxyType(self._keys),
             MappingProxyType(self._revocations),
@@ -141,7 +141,7 @@ class KeyringLoader:
 
 
 def load(lines: Iterable[str]) -> Keyring:
-    """The keyring that `dump` wrote. Raises InputRejected."""
+    """Load the keyring that `dump` wrote. Raises InputRejected."""
     loader = KeyringLoader()
     for line in lines:
         loader.feed(line)
@@ -170,8 +170,8 @@ def _lines(keyring: Keyring) -> Iterator[str]:
                 key.line,
             ]
         )
-    for gone in sorted(keyring.revocations.values(), key=lambda gone: gone.fingerprint):
-        yield _json(["revoked", gone.fingerprint, gone.when, gone.who, gone.why, gone.file, gone.line])
+    for line in sorted(keyring.revocations.values(), key=lambda line: line.fingerprint):
+        yield _json(["revoked", line.fingerprint, line.when, line.who, line.why, line.file, line.line])
 
 
 def _permit_row(permit: PermitOpen) -> list[Any]:

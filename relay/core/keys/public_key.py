@@ -1,8 +1,8 @@
-"""Is this blob a public key that we take, and which one? Also: what is its fingerprint?
+"""Parser of public key blobs, and fingerprints.
 
 The encodings are those of RFC 4253 6.6 (RSA), RFC 5656 3.1 (ECDSA), RFC 8709 4 (Ed25519) and OpenSSH's
-PROTOCOL.u2f (sk-). A blob is taken only in its canonical form, whole, with a point that lies on its curve, so that
-one key has one fingerprint and no key verifies signatures that nobody made.
+PROTOCOL.u2f (sk-). A blob is accepted only in canonical form, complete, with a point on its curve, so that each key
+has exactly one fingerprint and no weak key verifies forged signatures.
 """
 
 import binascii
@@ -13,10 +13,10 @@ from hashlib import sha256
 from relay.core.escape import escape
 from relay.errors import InputRejected
 
-BLOB_LIMIT = 4096  # bytes; an RSA key of 16384 bits, the largest OpenSSH reads, takes 2100
-RSA_BITS = 2048  # shorter ones are refused (NIST SP 800-131A)
-RSA_BITS_ADVISED = 3072  # shorter ones get a warning: 128 bits of strength (NIST SP 800-57)
-RSA_BITS_MOST = 16384  # OpenSSH's limit; verifying costs the square of it
+BLOB_LIMIT = 4096  # bytes; an RSA key of 16384 bits, the largest that OpenSSH reads, has 2100
+RSA_BITS = 2048  # shorter keys are refused (NIST SP 800-131A)
+RSA_BITS_ADVISED = 3072  # shorter keys get a warning: this is 128 bits of strength (NIST SP 800-57)
+RSA_BITS_MOST = 16384  # OpenSSH's limit; the cost of verification grows with its square
 
 ED25519 = "ssh-ed25519"
 RSA = "ssh-rsa"
@@ -26,7 +26,7 @@ _CURVES = {"nistp256": 256, "nistp384": 384, "nistp521": 521}
 ECDSA = tuple(f"ecdsa-sha2-{curve}" for curve in _CURVES)
 ALGORITHMS = (ED25519, *ECDSA, RSA, SK_ED25519, SK_ECDSA)
 
-# name as people say it -> for tables; the same words as `ssh-keygen -l`
+# the names of `ssh-keygen -l`
 TYPE_NAMES = {ED25519: "ED25519", RSA: "RSA", SK_ED25519: "ED25519-SK", SK_ECDSA: "ECDSA-SK"} | dict.fromkeys(
     ECDSA, "ECDSA"
 )
@@ -57,14 +57,14 @@ _PRIME_CURVES = {
 _ED_P = 2**255 - 19
 _ED_D = -121665 * pow(121666, -1, _ED_P) % _ED_P
 # The y of the points whose order divides 8: 1, -1, the order 4 ones with 0, and the four of order 8 (two values of y).
-# With such a key a signature can be made by anybody.
+# With such a key anyone can forge a signature.
 _ED_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _ED_SMALL_ORDER_Y = frozenset({0, 1, _ED_P - 1, _ED_ORDER_8_Y, _ED_P - _ED_ORDER_8_Y})
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key whose blob was looked at: what OpenSSH calls the key without options and comment."""
+    """A validated public key, without options and comment."""
 
     algorithm: str  # one of ALGORITHMS
     bits: int
@@ -72,15 +72,15 @@ class PublicKey:
 
 
 def fingerprint(blob: bytes) -> str:
-    """The fingerprint of a key blob as `ssh-keygen -l` prints it: SHA256: and 43 letters, for any bytes."""
+    """The fingerprint of a key blob as `ssh-keygen -l` prints it: SHA256: and 43 characters, for any bytes."""
     return "SHA256:" + b64encode(sha256(blob).digest()).rstrip(b"=").decode()
 
 
 def parse(algorithm: str, text: str, *, rsa_bits: int = RSA_BITS) -> PublicKey:
-    """The key that `algorithm text` (the second one base64) stands for.
+    """Parse a key from its algorithm and its base64 text.
 
-    Raises InputRejected, with what to do instead, for algorithms that we do not take, certificates, broken or
-    non-canonical encodings, points off the curve, and RSA keys shorter than `rsa_bits` (never under 2048).
+    Raises InputRejected, with a hint, for unsupported algorithms, certificates, broken or non-canonical encodings,
+    points off the curve, and RSA keys shorter than `rsa_bits` (at least 2048).
     """
     refuse_algorithm(algorithm)
     if len(text) > BLOB_LIMIT * 4 // 3 + 4:
@@ -89,19 +89,19 @@ def parse(algorithm: str, text: str, *, rsa_bits: int = RSA_BITS) -> PublicKey:
         blob = b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InputRejected(
-            "the key is not whole: its base64 text is broken", "paste the line of the .pub file again, unwrapped"
+            "the key is incomplete: its base64 text is broken", "paste the line of the .pub file again, unwrapped"
         ) from None
     return parse_blob(algorithm, blob, rsa_bits=rsa_bits)
 
 
 def parse_blob(algorithm: str, blob: bytes, *, rsa_bits: int = RSA_BITS) -> PublicKey:
-    """The key in `blob`, which must say itself that it is of `algorithm`. Raises InputRejected like `parse`."""
+    """Parse the key in `blob`, which must name `algorithm` itself. Raises InputRejected like `parse`."""
     if len(blob) > BLOB_LIMIT:
         raise InputRejected(f"a key of {len(blob)} bytes is longer than any real key", "paste one whole .pub file")
     reader = _Reader(blob)
     inside = reader.string().decode("latin-1")
     if inside != algorithm:
-        refuse_algorithm(inside)  # a certificate inside a plain key's line is named as what it is
+        refuse_algorithm(inside)  # so that a certificate is reported as a certificate
         raise InputRejected(
             f"the line says {escape(algorithm, 60)} but the key inside is {escape(inside, 60)}",
             "paste the line of the .pub file again",
@@ -124,15 +124,17 @@ def parse_blob(algorithm: str, blob: bytes, *, rsa_bits: int = RSA_BITS) -> Publ
 
 
 def refuse_algorithm(name: str) -> None:
-    """Raises InputRejected unless `name` is one of ALGORITHMS; says why the known others are not."""
+    """Raise InputRejected unless `name` is one of ALGORITHMS, with the reason for well-known others."""
     if name in ALGORITHMS:
         return
     if name in ("ssh-dss", "ssh-dsa"):
-        raise InputRejected("DSA keys are refused: they are 1024 bits short and OpenSSH has dropped them", _NEW_KEY)
+        raise InputRejected(
+            "DSA keys are not accepted: they have only 1024 bits, and OpenSSH no longer supports them", _NEW_KEY
+        )
     if "-cert-v0" in name:
         raise InputRejected(
             "this is a certificate, not a public key",
-            "give the .pub file that lies beside it (id_ed25519.pub, not id_ed25519-cert.pub)",
+            "use the .pub file in the same directory (id_ed25519.pub, not id_ed25519-cert.pub)",
         )
     if name.startswith("rsa-sha2-"):
         raise InputRejected(f"{escape(name, 40)} names a signature, not a key", "such a key's line begins with ssh-rsa")

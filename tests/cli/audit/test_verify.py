@@ -338,8 +338,8 @@ def test_the_doctor_looks_whether_the_key_is_there_that_signs_next(log: tuple[Pa
     ("arguments", "what"),
     [
         (("--key", "SHA256:x"), "neither a public key nor a file with one"),
-        (("--anchor", "relay-audit relay 5"), "is no anchor"),
-        (("--anchor", "/dev/null"), "is no anchor"),
+        (("--anchor", "relay-audit relay 5"), "is not an anchor"),
+        (("--anchor", "/dev/null"), "is not an anchor"),
     ],
 )
 def test_what_is_given_wrong_is_said(

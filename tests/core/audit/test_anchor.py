@@ -65,11 +65,11 @@ def test_what_is_no_anchor_is_refused_whole(text: str) -> None:
 
 
 def test_a_day_that_is_none_is_refused_though_its_digits_fit() -> None:
-    """The check is against slips, the calendar against nonsense."""
+    """The check is against slips, the not a date against nonsense."""
     from hashlib import sha256
 
     said = "relay-audit relay 5 2026-02-31T12:00:00Z " + "0" * 40
-    with pytest.raises(InputRejected, match="calendar"):
+    with pytest.raises(InputRejected, match="not a date"):
         parse(f"{said} {sha256(said.encode()).hexdigest()[:4]}")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.audit.event import FIELDS, NAMES, Event
-from relay.core.audit.log_lines import Throttle, line, stranger
+from relay.core.audit.log_lines import Throttle, event_line, preauth_line
 from tests.audit_rows import ALICE, BOB, NOON, Relay
 
 
@@ -18,7 +18,7 @@ def test_a_days_lines():
     alice = day[4].fields
     from_alice = f"alice {ALICE} from 203.0.113.7 port 51234"
     forward, connection = alice["forward"], alice["connection"]
-    assert [line(event) for event in day] == [
+    assert [event_line(event) for event in day] == [
         f"server started: pid 7 version 0.1.0 id {day[0].id}",
         f"site applied: by_uid 0 keys 2 policy 3f2a9c01b7de id {day[1].id}",
         f"key added: by_sudo carol by_uid 0 fingerprint {BOB} person bob id {day[2].id}",
@@ -44,9 +44,11 @@ def test_a_zones_lines():
     down = relay.event("zone.down", zone="office", reason="interface-missing", detail="there is no interface 'zt0'")
     cut = relay.closed(opened, "overlay-down", obstacle="interface-missing", detail="there is no interface 'zt0'")
     up = relay.event("zone.up", zone="office", duration=61_500_000)
-    assert line(down) == f"zone down: office reason interface-missing id {down.id}: there is no interface 'zt0'"
-    assert line(cut).endswith(f" id {opened.fields['forward']} obstacle interface-missing: there is no interface 'zt0'")
-    assert line(up) == f"zone up: office after 61.500 s id {up.id}"
+    assert event_line(down) == f"zone down: office reason interface-missing id {down.id}: there is no interface 'zt0'"
+    assert event_line(cut).endswith(
+        f" id {opened.fields['forward']} obstacle interface-missing: there is no interface 'zt0'"
+    )
+    assert event_line(up) == f"zone up: office after 61.500 s id {up.id}"
 
 
 @pytest.mark.parametrize(
@@ -65,9 +67,9 @@ def test_a_zones_lines():
 def test_a_strangers_line(kind, login, text):
     """A failed log-in reads as sshd's does, then says what it was, with which key, and the id that was told."""
     text = text.format("203.0.113.7 port 4242")
-    said = stranger(kind, "203.0.113.7", 4242, login=login, fingerprint=ALICE, reference="0k3v9x2m4qz")
+    said = preauth_line(kind, "203.0.113.7", 4242, login=login, fingerprint=ALICE, reference="0k3v9x2m4qz")
     assert said == f"{text}: {kind} {ALICE} id 0k3v9x2m4qz"
-    assert stranger(kind, "203.0.113.7", 4242, login=login) == f"{text}: {kind}"
+    assert preauth_line(kind, "203.0.113.7", 4242, login=login) == f"{text}: {kind}"
 
 
 hostile = st.text(st.one_of(st.characters(), st.sampled_from("\n\r\x1b\u202e \u2028\x00\x9b")), max_size=300)
@@ -77,7 +79,7 @@ anything = st.one_of(st.none(), st.booleans(), st.integers(), hostile)
 @given(st.sampled_from(sorted(NAMES)), st.dictionaries(st.sampled_from(sorted(FIELDS)), anything, max_size=20), hostile)
 def test_whatever_the_fields_are_it_is_one_harmless_line(name, fields, id):
     """No field can end the line, move a cursor or turn the text round, and the line has an end."""
-    said = line(Event(id, NOON, name, fields))
+    said = event_line(Event(id, NOON, name, fields))
     assert said.isprintable()
     assert len(said) < 30_000
 
@@ -85,7 +87,7 @@ def test_whatever_the_fields_are_it_is_one_harmless_line(name, fields, id):
 @given(hostile, hostile, hostile)
 def test_a_strangers_line_is_harmless_too(kind, fingerprint, reference):
     """The same for what is known of a stranger."""
-    assert stranger(kind, "203.0.113.7", 1, fingerprint=fingerprint, reference=reference).isprintable()
+    assert preauth_line(kind, "203.0.113.7", 1, fingerprint=fingerprint, reference=reference).isprintable()
 
 
 @given(hostile)
@@ -93,15 +95,15 @@ def test_a_text_from_outside_is_one_word(text):
     """A client version or a target full of spaces cannot pass for the rest of the line."""
     relay = Relay()
     connection = relay.connect(client_version=text)
-    said = line(relay.login(connection))
+    said = event_line(relay.login(connection))
     assert said.split(" ")[10:12] == ["id", connection["connection"]]
-    denied = line(relay.denied(relay.connect(), asked=text))
+    denied = event_line(relay.denied(relay.connect(), asked=text))
     assert re.search(r" to (\S+) reason deny-rule id ", denied)
 
 
 def test_unknown_events_have_a_line_too():
     """A name that this program does not know yet is shown with all its fields."""
-    assert line(Event("x", NOON, "zone.went_down", {"zone": "office", "detail": "gone"})) == (
+    assert event_line(Event("x", NOON, "zone.went_down", {"zone": "office", "detail": "gone"})) == (
         "zone went down: zone office id x: gone"
     )
 
@@ -128,6 +130,6 @@ def test_who_ended_something_is_in_its_line():
     """A killed connection, and each forward of it, say who did it and why; what was typed stays one word."""
     alice = Relay().connect()
     by = {"by_uid": 0, "by_sudo": "carol", "why": "left\nthe company"}
-    killed = line(Event("0k3v9x2m4qz", NOON, "connection.killed", {**alice, "forwards": 2, **by}))
+    killed = event_line(Event("0k3v9x2m4qz", NOON, "connection.killed", {**alice, "forwards": 2, **by}))
     assert killed.startswith("connection killed: alice ")
     assert killed.endswith(r" forwards 2 by_uid 0 by_sudo carol why left\x0athe\x20company")

@@ -10,8 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from relay.core.audit import checkpoint
-from relay.core.audit import log_lines as lines
+from relay.core.audit import checkpoint, log_lines
 from relay.core.audit.anchor import Anchor
 from relay.core.audit.event import Event, Value
 from relay.core.ids import Ids
@@ -141,7 +140,7 @@ class AuditLog:
         )
         name = veiled(login, self._salt) if login else ""
         self.journal.stranger(
-            lines.stranger(kind, str(parsed), port, login=name, fingerprint=fingerprint, reference=number)
+            log_lines.preauth_line(kind, str(parsed), port, login=name, fingerprint=fingerprint, reference=number)
         )
 
     async def store_strangers(self, days: Callable[[], int]) -> None:
@@ -175,9 +174,9 @@ class AuditLog:
         self.counts.written((event,))
         self.anchors.put(anchor)
         if event.name == checkpoint.KEY:
-            self.journal.event(lines.line(event))
+            self.journal.event(log_lines.event_line(event))
 
     def _written(self, events: list[Event]) -> None:
         self.counts.written(events)
         for event in events:
-            self.journal.event(lines.line(event))
+            self.journal.event(log_lines.event_line(event))
