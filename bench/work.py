@@ -300,7 +300,7 @@ def main() -> None:
         "--copying", action="store_true", help="with every byte copied once more: what a fault looks like"
     )
     options = parser.parse_args()
-    read_pacing.SECONDS = 60.0  # what is done by the clock would be counted too, and counting takes its time
+    read_pacing.CHECK_SECONDS = 60.0  # what is done by the clock would be counted too, and counting takes its time
     socket.socket = CopyingSocket if options.copying else Socket  # type: ignore[misc]
     what = ("down", "up") if options.copying else tuple(OF)
     found = work(options.rounds, what)

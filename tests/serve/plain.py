@@ -196,8 +196,8 @@ class Plain:
         connection._next_recv_encryption = made()
         connection._next_recv_blocksize, connection._next_recv_macsize = 16, TAG
         connection._next_decompressor = None
-        if connection.fast:
-            connection._take_keys()
+        if connection.fast_path is not None:
+            connection.fast_path.new_keys()
         if at_once:
             self._seal = self._next_seal
             connection._process_newkeys(MSG_NEWKEYS, 0, SSHPacket(b""))
@@ -219,9 +219,14 @@ class Plain:
         self._sent += 1
         return data + tag
 
+    @property
+    def gone(self) -> bool:
+        """Whether the relay has ended the connection."""
+        return self.connection._transport is None
+
     def feed(self, data: bytes) -> None:
         """Bytes of the client, as one read gives them."""
-        if self.wire.over or self.connection.gone:
+        if self.wire.over or self.gone:
             return
         while data:
             room = self.connection.get_buffer(-1)
@@ -277,6 +282,6 @@ class Plain:
             pipe.abort("test")
         for target in self.owner.targets:
             target.close()
-        for timer in (self.connection._beat, self.connection._rekey_timer, self.connection._login_timer):
+        for timer in (self.connection._keepalive._timer, self.connection._rekeys._timer, self.connection._login_timer):
             if timer is not None:
                 timer.cancel()

@@ -186,7 +186,7 @@ async def upload(
             data += broken(one, ending)
         await flush()
         sequence = one.connection._recv_seq
-        return [got, heard.other, heard.data, one.owner.bugs, one.owner.ends, one.connection.gone, sequence]
+        return [got, heard.other, heard.data, one.owner.bugs, one.owner.ends, one.gone, sequence]
     finally:
         one.close()
 
@@ -375,7 +375,7 @@ def _padding(payload: bytes) -> int:
     return least if least >= 4 else least + 16
 
 
-@given(st.integers(1, to_client.MOST), st.sampled_from([1 << 14, 1 << 15, 1 << 17]))
+@given(st.integers(1, to_client.MAX_FRAME), st.sampled_from([1 << 14, 1 << 15, 1 << 17]))
 def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> None:
     """Whatever is read comes out in packets that verify, in order, full but for the last one, with random padding."""
     ours, theirs = socket.socketpair()
@@ -385,7 +385,7 @@ def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> N
         ours.sendall(said)
         cipher = get_encryption(b"aes128-gcm@openssh.com", bytes(16), bytes(12))
         one = to_client.ClientWriter()
-        assert one.read(theirs, to_client.MOST, packet) == count
+        assert one.read(theirs, to_client.MAX_FRAME, packet) == count
         wire, packets, length = one.seal(GcmEncryptor(cast(GCMEncryption, cipher)), 0xFFFFFFFE, count)
         assert len(wire) == length + packets * 20
         found, padding, at = b"", b"", 0
@@ -418,7 +418,7 @@ def test_nothing_is_taken_behind_a_length_that_cannot_be(fast: bool, stub: bytes
             one.feed(one.packet(data + string("before")))
             one.feed(stub)
             one.feed(one.packet(data + string("behind")))
-            assert one.connection.gone
+            assert one.gone
             assert one.taken(0).startswith(b"before")
             assert b"behind" not in one.taken(0)
         finally:
@@ -445,7 +445,7 @@ def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None
                 part = min(room, 1 << 15)
                 one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string(bytes(part))))
                 room, sent = room - part + granted(), sent + part
-            assert not one.connection.gone
+            assert not one.gone
             assert len(pipe._unsent) + sum(len(data) for data, _ in channel._recv_buf) <= window + window // 4
             got = 0
             for _ in range(200):
@@ -534,7 +534,7 @@ def test_single_bytes_for_a_deaf_target_are_kept_as_bytes(fast: bool) -> None:
             for _ in range(20):
                 byte = bytes([hostile.DATA]) + uint32(0) + string(b"x")
                 one.feed(b"".join(one.packet(byte) for _ in range(1000)))
-            assert not one.connection.gone
+            assert not one.gone
             if fast:
                 assert len(one.connection._channels[0]._recv_buf) <= 2 + (20_000 >> 15)
             assert sum(len(data) for data, _ in one.connection._channels[0]._recv_buf) >= 20_000
@@ -574,18 +574,18 @@ async def carried(came: list[int], count: int) -> None:
 async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_is_not_forgotten() -> None:
     """Once it has read much it waits for much (SO_RCVLOWAT); what is less than that comes with the next look."""
     async with reading() as (reader, theirs, came):
-        loop, much = asyncio.get_running_loop(), 64 * read_pacing.SHOWN
+        loop, much = asyncio.get_running_loop(), 64 * read_pacing.BULK_BYTES
         sending = loop.run_in_executor(None, theirs.sendall, bytes(much))
         waited_for = set()
         while sum(came) < much:
             await asyncio.sleep(0)
             waited_for.add(reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT))
         await sending
-        assert read_pacing.PIECE <= max(waited_for) <= read_pacing.LEAST
+        assert read_pacing.MIN_BULK_READ <= max(waited_for) <= read_pacing.MAX_LOW_WATER
         theirs.sendall(b"the rest")
         await carried(came, much + 8)
         async with asyncio.timeout(5):
-            while reader.patient:
+            while reader.is_waiting_for_much:
                 await asyncio.sleep(0.001)
         assert reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
@@ -593,12 +593,12 @@ async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_i
 async def test_who_is_answered_never_waits() -> None:
     """However much the answers of a file server come to: between two of them there is a request, and none waits."""
     async with reading() as (reader, theirs, came):
-        for count in range(1, 2 * read_pacing.SHOWN // (2 * read_pacing.PIECE)):
+        for count in range(1, 2 * read_pacing.BULK_BYTES // (2 * read_pacing.MIN_BULK_READ)):
             reader.interrupt()
-            theirs.sendall(bytes(2 * read_pacing.PIECE))
-            await carried(came, count * 2 * read_pacing.PIECE)
-            reader.look()
-            assert not reader.patient
+            theirs.sendall(bytes(2 * read_pacing.MIN_BULK_READ))
+            await carried(came, count * 2 * read_pacing.MIN_BULK_READ)
+            reader.check()
+            assert not reader.is_waiting_for_much
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -609,13 +609,13 @@ async def test_both_directions_of_a_forward_interrupt_each_other(fast: bool) -> 
         await one.open()
         pipe, client = one.owner.pipes[0], one.connection._reader
         for reader in (pipe._reader, client):
-            reader.note(read_pacing.SHOWN)
-            reader.look()
-            assert reader.patient
+            reader.note(read_pacing.BULK_BYTES)
+            reader.check()
+            assert reader.is_waiting_for_much
         one.feed(one.packet(bytes([hostile.DATA]) + uint32(0) + string("a request")))
-        assert not pipe._reader.patient
+        assert not pipe._reader.is_waiting_for_much
         one.owner.targets[0].send(b"an answer")
         await turns()
-        assert not client.patient
+        assert not client.is_waiting_for_much
     finally:
         one.close()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from relay.serve.worker.ssh import asyncssh_contract
 from tests.relay_process import Relay, relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key, string, uint32
@@ -23,7 +22,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Relay]]:
         relays = []
         for name in ("fast", "inherited"):
             relays.append(stack.enter_context(relay(tmp_path_factory.mktemp(name), settings="workers: 1\n")))
-            patch.setenv(asyncssh_contract.SWITCH, "no")
+            patch.setenv("RELAY_FAST_PATH", "no")
         for one, version in itertools.product(relays, VERSIONS):
             with Client(one.port, exchange=False) as client:
                 client.hello(version)

@@ -16,7 +16,7 @@ import relay.serve.worker.process
 loaded = [name for name in import_stubs.EMPTY if getattr(sys.modules["asyncssh." + name], "__file__", None)]
 assert not loaded, loaded
 assert not [name for name in import_stubs.MISSING if sys.modules[name]]
-relay.serve.worker._hush()
+relay.serve.worker.process._silence_asyncssh()
 asyncssh.logger.error("nobody reads this")
 try:
     asyncssh.SFTPServer(None)
@@ -36,7 +36,7 @@ def test_a_worker_has_no_file_server_client_or_terminal() -> None:
 def test_serving_processes_load_no_tls(tmp_path: Path) -> None:
     """Supervisor and workers as they run: the libraries of TLS and of bcrypt are not mapped, and people get in."""
     with relay(tmp_path) as one:
-        assert b"you are alice" in one.ssh("relay").stderr
+        assert b"logged in as alice" in one.ssh("relay").stderr
         for pid in (one.pid, *one.worker_pids()):
             assert not [name for name in _mapped(pid) if name.startswith(("_ssl.", "libssl", "_bcrypt", "libnettle"))]
 

@@ -8,11 +8,6 @@ Standard library only, but for the signing of checkpoints (a contract of the lin
 can parse what a stranger sends.
 """
 
-from relay.serve import import_stubs
-
-if __name__ == "__main__":  # not where a test imports this
-    import_stubs.leave_out_tls()
-
 import asyncio
 import contextlib
 import os

@@ -21,7 +21,7 @@ from relay.serve.worker.forward.context import WorkerContext
 from relay.serve.worker.preauth_scheduler import PreauthScheduler
 from relay.serve.worker.session import Client, Ended, Session, disconnect
 from relay.serve.worker.ssh.connection import Connection
-from relay.serve.worker.ssh.memory import drop_login_state
+from relay.serve.worker.ssh.userauth import decode_username
 
 MAX_OFFERS = 100  # of keys in all, known ones too; a full agent has a dozen
 MAX_BAD_SIGNATURES = 6  # as sshd's MaxAuthTries
@@ -193,7 +193,6 @@ class Authentication(asyncssh.SSHServer):
         )
         connection.begin_session(session)
         connection.start_keepalive()
-        drop_login_state(connection)
         self._authenticated(session)
         fields: dict[str, Value] = {**session.facts, "policy": self._context.authorizer.policy.version}
         self._context.audit.note("login.succeeded", fields, delay=LOGIN_SECONDS)
@@ -295,7 +294,7 @@ def verify_signature(blob: bytes, username: str, message: bytes, signature: byte
         parts.get_string()
         flags = parts.get_byte() if signed_with.startswith(b"sk-") else 0
         if (
-            user.decode() != username
+            decode_username(user) != username
             or (service, method) != (b"ssh-connection", b"publickey")
             or signed_blob != blob
             or algorithm != signed_with

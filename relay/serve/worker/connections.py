@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncssh
 
@@ -18,8 +18,8 @@ from relay.serve.worker.forward.forward import Forward
 from relay.serve.worker.forward.read_pacing import PacedSocket
 from relay.serve.worker.preauth_scheduler import PreauthScheduler
 from relay.serve.worker.session import Client, Session
-from relay.serve.worker.ssh import asyncssh_contract
 from relay.serve.worker.ssh.connection import Connection
+from relay.serve.worker.ssh.fastpath.fast_path import is_switched_off
 from relay.serve.worker.ssh.fastpath.from_client import ClientReader
 from relay.store import host_keys
 
@@ -47,7 +47,7 @@ class Connections:
         self._reader = ClientReader()
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
         self.scheduler = PreauthScheduler(time.monotonic, self._loop.call_soon)
-        self.fast_path_off = asyncssh_contract.problem()  # the reason; "" while it is on
+        self.fast_path_off = "RELAY_FAST_PATH=no is set" if is_switched_off() else ""  # the reason; "" while it is on
         self.by_id: dict[str, Authentication | Session] = {}
 
     def sessions(self) -> Iterator[Session]:
@@ -102,19 +102,14 @@ class Connections:
                 reader=PacedSocket(self._context.pacer, sock),
                 fast=not self.fast_path_off,
             )
-            if self.fast_path_off:
-                self._start(self._accept_inherited(authentication, connection, sock), name="accept")
-            else:  # the same without a task and a future, and two turns of the loop (see `asyncssh_contract`)
-                cast(Any, self._loop)._make_socket_transport(sock, connection)
+            self._start(self._begin(authentication, connection, sock), name="accept")
         except Exception as error:  # no host key, a socket that is gone already: this client alone is lost
             if not isinstance(error, OSError):
                 self._context.audit.report_bug(error)
             sock.close()
             authentication.connection_lost(error)
 
-    async def _accept_inherited(
-        self, authentication: Authentication, connection: Connection, sock: socket.socket
-    ) -> None:
+    async def _begin(self, authentication: Authentication, connection: Connection, sock: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: connection, sock)
         except OSError as error:  # it is gone already

@@ -4,11 +4,6 @@ It imports everything before it says hello, and nothing after: it may live on fo
 its files. It starts no program, opens no listener, and writes no file but its own lock and spool.
 """
 
-from relay.serve import import_stubs
-
-if __name__ == "__main__":  # not where a test imports this
-    import_stubs.leave_out()
-
 import asyncio
 import contextlib
 import encodings.idna
@@ -64,7 +59,7 @@ class Worker:
 
         Raises RelayError where the installed asyncssh cannot serve clients.
         """
-        asyncssh_contract.demand()
+        asyncssh_contract.check_version()
         self.loop = asyncio.get_running_loop()
         self.audit = AuditClient(self._make_id, _now_us)
         self._reauthorization = Reauthorization(self._sessions, self.audit.report_bug)

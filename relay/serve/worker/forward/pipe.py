@@ -231,7 +231,7 @@ class Pipe(asyncssh.SSHTCPSession[bytes]):
         else:
             self.received += result.amount
         amount, over, error = result
-        self._reader.note(amount, answer=True)
+        self._reader.note(amount)
         if amount and not self._over and not self._limiter.charge(self, amount):
             self._set_within_rate(False)
         if error is not None:

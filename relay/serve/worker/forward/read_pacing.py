@@ -1,124 +1,109 @@
-"""How soon is a stream that carries much looked at again? Not for each packet that comes, but when much has come.
+"""Fewer, larger reads of bulk streams, and their share of each turn of the event loop.
 
-On a busy machine a relay that is woken for every packet pays a turn of its loop for it, several times what the packet
-itself costs. So the kernel is told to wake us for much (SO_RCVLOWAT) once a stream has shown that
-it carries much one way: for three quarters of what comes between two looks, and LEAST at most. What is less waits for
-the next look. Where both sides speak somebody waits for an answer, and nothing waits.
+On a busy machine a relay that is woken for every packet spends a turn of the loop on it, several times what the packet
+itself costs. So the kernel is told to wake for much (SO_RCVLOWAT) once a stream has carried much one way without a
+pause: for three quarters of what comes between two checks, and MAX_LOW_WATER at most. Less than that is read at the
+next check, a millisecond later. When the other side sends, every byte is read at once again: replies are never delayed.
 """
 
 import asyncio
 import contextlib
 import socket
 
-LEAST = 1 << 19  # bytes: a quarter of OpenSSH's window, and as much as a turn of the loop may carry
-PIECE = 1 << 14  # bytes in one read that are much; keystrokes, prompts and screens of text are less
-SHOWN = 1 << 20  # bytes one way, without a pause, that show it
-SHORT = 1 << 10  # bytes that a keystroke is answered with, and a line that is printed
-SECONDS = 0.001
-ALL = 1 << 19  # bytes per turn of the loop for all streams that carry much: 0.3 ms
-TYPED = 1 << 17  # while somebody types: a keystroke and its echo wait for some turns, more on a busy machine
-FAIR = 1 << 16  # but so much each of them
-ANSWER = 400  # looks for which one short answer of a target counts; three within a second are somebody who types
-TYPING = 2 * ANSWER  # more than that is typing
+MAX_LOW_WATER = 1 << 19  # bytes: a quarter of OpenSSH's window, and as much as a turn of the loop may carry
+MIN_BULK_READ = 1 << 14  # bytes in one read that are bulk; keystrokes, prompts and screens of text are less
+BULK_BYTES = 1 << 20  # bytes one way without a pause that make a stream wait for much
+CHECK_SECONDS = 0.001
+TURN_BYTES = 1 << 19  # per turn of the loop for all bulk streams: 0.3 ms
+MIN_SHARE = 1 << 16  # but so much for each of them
 
 
 class PacedSocket:
     """One socket that is read: of a client or a target."""
 
-    __slots__ = ("_busy", "_least", "_looked", "_one_way", "_patience", "sock")
+    __slots__ = ("_at_check", "_is_bulk", "_low_water", "_one_way", "_pacer", "sock")
 
-    def __init__(self, patience: "ReadPacer", sock: socket.socket) -> None:
-        self._patience = patience
+    def __init__(self, pacer: "ReadPacer", sock: socket.socket) -> None:
+        self._pacer = pacer
         self.sock = sock
-        self._busy = False  # it carries much now, and shares turns with those who do
-        self._one_way = 0  # bytes, since there was a pause or a word of the other side
-        self._looked = 0  # of these, when it was looked at last
-        self._least = 1  # bytes that it is woken for
+        self._is_bulk = False
+        self._one_way = 0  # bytes since the last pause, or since the other side sent
+        self._at_check = 0  # of these, at the last check
+        self._low_water = 1  # bytes that wake us
 
     @property
     def share(self) -> int:
-        """Bytes that it may read in this turn of the loop."""
-        return self._patience.share
+        """Bytes that may be read in this turn of the loop."""
+        return self._pacer.share
 
     @property
-    def patient(self) -> bool:
-        """Whether it is woken for much only."""
-        return self._least > 1
+    def is_waiting_for_much(self) -> bool:
+        """Whether few bytes do not wake us."""
+        return self._low_water > 1
 
-    def note(self, count: int, *, answer: bool = False) -> None:
-        """It has read so many bytes; `answer`: of a target."""
+    def note(self, count: int) -> None:
+        """So many bytes were read."""
         self._one_way += count
-        if self._busy:
-            return
-        if count >= PIECE:
-            self._busy = True
-            self._patience.join(self)
-        elif answer and 0 < count <= SHORT:
-            self._patience.answers += 1
+        if count >= MIN_BULK_READ and not self._is_bulk:
+            self._is_bulk = True
+            self._pacer.add(self)
 
     def interrupt(self) -> None:
-        """The other side has spoken: it may wait for an answer, so be woken for every byte again."""
-        self._one_way = self._looked = 0
-        if self._least > 1:
-            self._wait_for(1)
+        """The other side has sent: a reply may follow, so every byte wakes us again."""
+        self._one_way = self._at_check = 0
+        if self._low_water > 1:
+            self._set_low_water(1)
 
-    def look(self) -> None:
-        """A while has passed."""
-        moved, self._looked = self._one_way - self._looked, self._one_way
-        if self._one_way >= SHOWN and moved:
-            least = min(LEAST, moved * 3 // 4)
-            if not self._least * 3 // 4 <= least <= self._least * 4 // 3:
-                self._wait_for(max(least, PIECE))
-        elif not moved and self._least > 1:
-            self._wait_for(1)  # what there is comes now
+    def check(self) -> None:
+        """CHECK_SECONDS have passed since the last check."""
+        moved, self._at_check = self._one_way - self._at_check, self._one_way
+        if self._one_way >= BULK_BYTES and moved:
+            low_water = min(MAX_LOW_WATER, moved * 3 // 4)
+            if not self._low_water * 3 // 4 <= low_water <= self._low_water * 4 // 3:
+                self._set_low_water(max(low_water, MIN_BULK_READ))
+        elif not moved and self._low_water > 1:
+            self._set_low_water(1)  # what is there is read now
         elif not moved:
             self.pause()
 
     def pause(self) -> None:
-        """It has carried nothing for a while, or is over."""
+        """Nothing was read for a while, or the stream is over."""
         self.interrupt()
-        if self._busy:
-            self._busy = False
-            self._patience.leave(self)
+        if self._is_bulk:
+            self._is_bulk = False
+            self._pacer.remove(self)
 
-    def _wait_for(self, count: int) -> None:
-        self._least = count
+    def _set_low_water(self, count: int) -> None:
+        self._low_water = count
         with contextlib.suppress(OSError):  # it is closed
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
 
 class ReadPacer:
-    """The streams of one worker that carry much now."""
+    """The bulk streams of one worker."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._readers: dict[PacedSocket, None] = {}
+        self._bulk: dict[PacedSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.share = ALL
-        self.answers = 0  # short ones of targets, since the last look
-        self._typing = 0
+        self.share = TURN_BYTES
 
-    def join(self, reader: PacedSocket) -> None:
-        """That one begins to carry much."""
-        self._readers[reader] = None
-        self._count()
+    def add(self, reader: PacedSocket) -> None:
+        """A stream becomes a bulk stream."""
+        self._bulk[reader] = None
+        self._divide()
         if self._timer is None:
-            self._timer = self._loop.call_later(SECONDS, self._look)
+            self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
-    def leave(self, reader: PacedSocket) -> None:
-        """That one does no longer."""
-        self._readers.pop(reader, None)
-        self._count()
+    def remove(self, reader: PacedSocket) -> None:
+        """A stream is no longer a bulk stream."""
+        self._bulk.pop(reader, None)
+        self._divide()
 
-    def _count(self) -> None:
-        self.share = max(FAIR, (TYPED if self._typing > TYPING else ALL) // max(len(self._readers), 1))
+    def _divide(self) -> None:
+        self.share = max(MIN_SHARE, TURN_BYTES // max(len(self._bulk), 1))
 
-    def _look(self) -> None:
-        """Who has read nothing since the last look gets what there is; and does anybody type?"""
-        self._typing = min(self._typing + self.answers * ANSWER, TYPING + ANSWER)
-        self._typing = max(self._typing - 1, 0)
-        self.answers = 0
-        self._count()
-        for reader in tuple(self._readers):
-            reader.look()
-        self._timer = self._loop.call_later(SECONDS, self._look) if self._readers else None
+    def _check(self) -> None:
+        for reader in tuple(self._bulk):
+            reader.check()
+        self._timer = self._loop.call_later(CHECK_SECONDS, self._check) if self._bulk else None

@@ -1,12 +1,12 @@
-"""What may happen on one direct-tcpip channel? Data, window adjusts, EOF and close (RFC 4254 5), and no request.
+"""One direct-tcpip channel (RFC 4254 5): data, window adjusts, EOF and close, and no request.
 
-Everything that is not plain data in the plain state is asyncssh's own; the plain case is dealt with here (see `intake`
-and `frame`), with the same effect on the channel's windows.
+asyncssh handles what is not data in the open state. Data takes the fast path (see `fastpath`), with the same effect on
+the windows.
 """
 
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.channel import SSHTCPChannel
@@ -22,21 +22,42 @@ from asyncssh.packet import SSHPacket, UInt32
 
 from relay.serve.worker.forward.pipe import Pipe
 from relay.serve.worker.forward.write_buffer import PIECE, PIECES
-from relay.serve.worker.ssh.fastpath.to_client import LEAST, ClientWriter, ReadResult
-
-if TYPE_CHECKING:
-    from relay.serve.worker.ssh.connection import Connection
+from relay.serve.worker.ssh.fastpath.fast_path import FastPath
+from relay.serve.worker.ssh.fastpath.to_client import MIN_PACKET, ClientWriter, ReadResult
+from relay.serve.worker.ssh.handlers import SessionHandler
 
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
 LEAVING = "closed", "close_pending"  # received, sent: the client has closed, its target has not taken all yet
 
 
+class ChannelConnection(Protocol):
+    """What a channel needs of its connection."""
+
+    fast_path: FastPath | None
+    _kex_complete: bool
+    _deferred_packets: list[tuple[int, tuple[bytes, ...]]]
+
+    @property
+    def session_handler(self) -> SessionHandler:
+        """Records refused requests."""
+
+    def interrupt(self) -> None:
+        """A target has sent data."""
+
+
 class DirectTcpipChannel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
 
-    fast = True  # False: everything goes the inherited path (see `contract`)
     _starved = False  # the target is not read, as the client's window is used up
+
+    def __init__(self, connection: Any, *args: Any) -> None:
+        super().__init__(connection, *args)
+        self.fast_path = cast(ChannelConnection, connection).fast_path  # None: asyncssh handles all packets
+
+    @property
+    def _connection(self) -> ChannelConnection | None:
+        return cast(ChannelConnection | None, self._conn)
 
     def _process_close(self, _type: int, _id: int, packet: SSHPacket) -> None:
         """The client has closed. What it sent before goes to the target first, as in sshd; only then we close too."""
@@ -63,7 +84,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     def abort(self) -> None:
         """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
-        connection = cast("Connection | None", self._conn)
+        connection = self._connection
         if connection is not None and connection._deferred_packets and self._send_chan is not None:
             number = UInt32(self._send_chan)
             connection._deferred_packets = [
@@ -87,7 +108,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         asyncssh would make packets of it that it keeps back: of 64 KiB 256 for a client that takes 256 bytes in one,
         and what the client has coming would look like a flood that it provoked (`WAITING_PACKETS`).
         """
-        connection = cast("Connection | None", self._conn)
+        connection = self._connection
         if self._send_buf and connection is not None and not connection._kex_complete:
             self._pause_resume_writing()
         else:
@@ -99,14 +120,14 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     def carry(self, frame: ClientWriter, source: socket.socket, most: int) -> ReadResult | None:
         """Send the client what `source` has to say, at most `most` bytes; None: this path is not for it now."""
-        connection, channel = cast("Connection | None", self._conn), self._send_chan
-        plain = self.fast and self._send_state == "open" and not self._send_buf and self._send_pktsize >= LEAST
-        if not plain or connection is None or channel is None:
+        connection, channel, fast_path = self._connection, self._send_chan, self.fast_path
+        ready = self._send_state == "open" and not self._send_buf and self._send_pktsize >= MIN_PACKET
+        if fast_path is None or not ready or connection is None or channel is None:
             return None
         connection.interrupt()
         if not self._send_window:
             return self._starve()
-        carried = connection.carry(frame, source, channel, min(most, self._send_window), self._send_pktsize)
+        carried = fast_path.carry(frame, source, channel, min(most, self._send_window), self._send_pktsize)
         if carried is not None:
             self._send_window -= carried.amount
         return carried
@@ -126,9 +147,11 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     def pass_on(self, data: bytes) -> None:
         """Send the client what its target said, on the inherited path. Raises OSError when the channel is closing."""
-        if self._conn is not None:
-            cast("Connection", self._conn).interrupt()
-        if self.fast and self._send_buf and self._send_state == "open":  # small pieces together (see `backlog`)
+        if self._connection is not None:
+            self._connection.interrupt()
+        if (
+            self.fast_path is not None and self._send_buf and self._send_state == "open"
+        ):  # small pieces together (see `backlog`)
             self._send_buf[-1][0].extend(data)
             self._send_buf_len += len(data)
             self._flush_send_buf()
@@ -166,7 +189,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
             self._recv_buf.append((cast(bytes, bytearray(data)), None))
 
     def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
-        if self.fast and data and self._recv_paused and self._send_state in OPEN:
+        if self.fast_path is not None and data and self._recv_paused and self._send_state in OPEN:
             self._recv_window -= len(data)
             self._keep(data)
         else:
@@ -174,13 +197,13 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     def _flush_recv_buf(self, exc: Exception | None = None) -> None:
         """The target takes more: what was kept for it goes in as few calls as it came in, not one for each packet."""
-        while self.fast and self._recv_buf and not self._recv_paused and self._session is not None:
+        while self.fast_path is not None and self._recv_buf and not self._recv_paused and self._session is not None:
             kept, self._recv_buf = self._recv_buf[:PIECES], self._recv_buf[PIECES:]
             pieces = [memoryview(data) for data, _ in kept]
             self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
             self.deliver(pieces, total)
         used_up = self._recv_window < self._init_recv_window / 2  # by what was given just before the pause
-        if self.fast and used_up and not self._recv_paused and self._recv_state == "open":
+        if self.fast_path is not None and used_up and not self._recv_paused and self._recv_state == "open":
             self._refill()
         super()._flush_recv_buf(exc)
 
@@ -199,9 +222,9 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
     def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()
         want_reply = packet.get_boolean()
-        connection = cast("Connection", self._conn)
-        if name != b"keepalive@openssh.com":
-            connection.owner.refused("channel-request", name)
+        connection = self._connection
+        if name != b"keepalive@openssh.com" and connection is not None:
+            connection.session_handler.refused("channel-request", name)
         if want_reply and self._send_chan is not None:
             self.send_packet(MSG_CHANNEL_FAILURE)
 

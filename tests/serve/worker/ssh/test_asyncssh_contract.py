@@ -1,4 +1,4 @@
-"""What the relay relies on in asyncssh, row by row of the contract, where no other file here shows it."""
+"""What the relay relies on in asyncssh: its version, its private members, and its behaviour."""
 
 import ast
 import hashlib
@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from asyncio.selector_events import BaseSelectorEventLoop
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import pytest
 from asyncssh.auth import _ServerPublicKeyAuth
@@ -23,80 +24,93 @@ from asyncssh.public_key import SSHKey
 from relay.errors import RelayError
 from relay.serve import ssh_algorithms
 from relay.serve.worker.authentication import Authentication
-from relay.serve.worker.ssh import asyncssh_contract, channel, connection, key_exchange, preauth
+from relay.serve.worker.ssh import asyncssh_contract, channel, connection
 from tests.relay_process import Relay, echo_server, relay, wait_for
 from tests.serve import hostile
 from tests.serve.hostile import Client, Gone, load_key, string, uint32
 
 pytestmark = pytest.mark.xdist_group("serve-contract")
 
-
+SSH = Path(asyncssh_contract.__file__).parent
 CLASSES = (
     *(SSHServerConnection, SSHTCPChannel, GCMEncryption, GCMCipher, SSHLogger, SSHPacketLogger, SSHPacket, SSHKey),
-    BaseSelectorEventLoop,  # asyncio's own, of which one member saves a task for each client
 )
-MEMBERS = (*asyncssh_contract.NEEDED.items(), *asyncssh_contract.FAST.items())
-TOUCHED = {name for _, names in MEMBERS for name in names}
-OURS = (
-    (connection.Connection, SSHServerConnection),
-    (key_exchange.KeyExchangeLayer, SSHServerConnection),
-    (preauth.PreauthLayer, SSHServerConnection),
-    (channel.DirectTcpipChannel, SSHTCPChannel),
+OURS = ((connection.Connection, SSHServerConnection), (channel.DirectTcpipChannel, SSHTCPChannel))
+# The private members of asyncssh that relay/serve uses, read or overrides. Another version: see what they mean there.
+USED = frozenset(
+    """
+    _accept_data _all_server_host_keys _auth _auth_complete _auth_final _auth_in_progress _channels _cipher _cleanup
+    _client_version _close_send _compressor _conn _decompressor _deferred_packets _enc_algs _finish_recv_packet
+    _finish_userauth _flush_recv_buf _flush_send_buf _force_close _ignore_first_kex _init_recv_window _inpbuf _iv
+    _kex _kex_algs _kex_complete _kexinit_sent _key _log_packet _loop _make_global_request _next_recv_encryption
+    _owner _packet _packet_handlers _pause_resume_writing _process_channel_open _process_close
+    _process_extended_data _process_global_request _process_kexinit _process_request _process_userauth_request
+    _process_window_adjust _protocol_factory _recv_buf _recv_data _recv_encryption _recv_handler _recv_packet
+    _recv_paused _recv_pkthdr _recv_seq _recv_state _recv_version _recv_window _rekey_bytes _rekey_bytes_sent
+    _rekey_seconds _rekey_time _send_buf _send_buf_len _send_chan _send_disconnect _send_encryption _send_kexinit
+    _send_paused _send_pktsize _send_seq _send_state _send_window _server_host_key_algs _server_kexinit _session
+    _session_id _transport _username
+    """.split()  # noqa: SIM905 - eighty literals would be five times as long
 )
-# What the fast path repeats of asyncssh 2.24.1, and where. Another version: read what has changed, change ours, and
-# then the mark. (The first 12 digits of the SHA-256 of the method's source.)
+# What our code repeats of asyncssh 2.24.1, and where. Another version: read what has changed, change ours, and then the
+# mark. (The first 12 digits of the SHA-256 of the method's source.)
 REPEATED = {
-    (SSHConnection, "_recv_pkthdr"): ("Connection.plain_intake and take_rest, Intake._unseal", "7adc4d88fe20"),
-    (SSHConnection, "_recv_packet"): ("Intake._unseal and _pass, Stranger._take_packet", "b3daa22e9763"),
-    (SSHConnection, "_finish_recv_packet"): ("Connection.count_packets, Stranger._take_packet", "e12d96db58b3"),
-    (SSHConnection, "_recv_data"): ("Connection.buffer_updated, Stranger._my_turn", "fc4e0735191b"),
-    (SSHConnection, "send_packet"): (
-        "Connection.sends_plain and send_frame, Frame.seal, Stranger._tell",
-        "fb9da7bec6dd",
-    ),
-    (SSHConnection, "_send"): ("Connection.send_frame", "c6698a37eb80"),
-    (SSHConnection, "send_newkeys"): ("Connection._take_keys", "0b4123442037"),
-    (SSHConnection, "_process_newkeys"): ("Connection.plain_intake", "a0331fe3cfd0"),
-    (SSHConnection, "__init__"): ("Mould and EACH in settled", "41da2e469f2a"),
-    (SSHServerConnection, "__init__"): ("Mould in settled", "1609a442fc4f"),
-    (SSHConnection, "_process_service_request"): ("Stranger._service", "faadd33529d2"),
-    (SSHConnection, "_process_userauth_request"): ("Stranger._ask", "9d1a0e42d15a"),
-    (SSHConnection, "_finish_userauth"): ("Stranger._ask", "bd2146536318"),
-    (_ServerPublicKeyAuth, "_start"): ("Stranger._prove", "f736fe6663fc"),
-    (SSHConnection, "_process_kexinit"): ("Exchange._known_offer", "439bdf2fc55e"),
-    (SSHConnection, "_send_kexinit"): ("Exchange._known_offer", "275ddc818b59"),
-    (SSHChannel, "_process_data"): ("Channel.receivable", "342490795c4b"),
-    (SSHChannel, "_accept_data"): ("Channel.deliver and _accept_data", "33121e9e185c"),
-    (SSHChannel, "_deliver_data"): ("Channel.deliver", "bd94ccbaa59a"),
-    (SSHChannel, "_flush_recv_buf"): ("Channel._flush_recv_buf", "22d7ff2363a4"),
-    (SSHChannel, "_process_window_adjust"): ("Channel.grant", "7a2e4c4998e0"),
-    (SSHChannel, "_process_close"): ("Channel._process_close", "65c1f876b753"),
-    (SSHChannel, "_discard_recv"): ("Channel._leave, whose states it ends", "24cf487dbe2f"),
-    (SSHChannel, "_flush_send_buf"): ("Channel.pass_on", "3f11e9dc27c5"),
-    (SSHChannel, "write"): ("Channel.pass_on", "1045e2000846"),
-    (GCMEncryption, "encrypt_packet"): ("Seal.encrypt_packet", "6a59190103ea"),
-    (GCMEncryption, "decrypt_packet"): ("Unseal.decrypt_packet", "6feb840baa11"),
-    (GCMCipher, "encrypt_and_sign"): ("Seal", "adb87dbdb4f9"),
-    (GCMCipher, "verify_and_decrypt"): ("Unseal", "c09eb5b36d0f"),
-    (GCMCipher, "_update_iv"): ("Direction.next_nonce", "bce250a8d9dc"),
+    (SSHConnection, "_recv_pkthdr"): ("FastPath.read, ClientReader._decrypt", "7adc4d88fe20"),
+    (SSHConnection, "_recv_packet"): ("FastPath.dispatch_payload, ClientReader._pass", "b3daa22e9763"),
+    (SSHConnection, "_finish_recv_packet"): ("FastPath.count_packets", "e12d96db58b3"),
+    (SSHConnection, "_recv_data"): ("Connection.buffer_updated", "fc4e0735191b"),
+    (SSHConnection, "send_packet"): ("FastPath.can_send and carry, ClientWriter.seal", "fb9da7bec6dd"),
+    (SSHConnection, "_send"): ("FastPath.carry", "c6698a37eb80"),
+    (SSHConnection, "send_newkeys"): ("FastPath.new_keys", "0b4123442037"),
+    (SSHConnection, "_process_newkeys"): ("FastPath.usable_decryptor", "a0331fe3cfd0"),
+    (SSHConnection, "_process_userauth_request"): ("userauth.process_userauth_request", "9d1a0e42d15a"),
+    (SSHConnection, "_finish_userauth"): ("userauth.process_userauth_request", "bd2146536318"),
+    (_ServerPublicKeyAuth, "_start"): ("Connection.validate_public_key", "f736fe6663fc"),
+    (SSHConnection, "_process_kexinit"): ("Connection._exchange_keys", "439bdf2fc55e"),
+    (SSHConnection, "_send_kexinit"): ("Connection._send_kexinit", "275ddc818b59"),
+    (SSHChannel, "_process_data"): ("DirectTcpipChannel.receivable", "342490795c4b"),
+    (SSHChannel, "_accept_data"): ("DirectTcpipChannel.deliver and _accept_data", "33121e9e185c"),
+    (SSHChannel, "_deliver_data"): ("DirectTcpipChannel.deliver", "bd94ccbaa59a"),
+    (SSHChannel, "_flush_recv_buf"): ("DirectTcpipChannel._flush_recv_buf", "22d7ff2363a4"),
+    (SSHChannel, "_process_window_adjust"): ("DirectTcpipChannel.grant", "7a2e4c4998e0"),
+    (SSHChannel, "_process_close"): ("DirectTcpipChannel._process_close", "65c1f876b753"),
+    (SSHChannel, "_discard_recv"): ("DirectTcpipChannel._leave, whose states it ends", "24cf487dbe2f"),
+    (SSHChannel, "_flush_send_buf"): ("DirectTcpipChannel.pass_on", "3f11e9dc27c5"),
+    (SSHChannel, "write"): ("DirectTcpipChannel.pass_on", "1045e2000846"),
+    (GCMEncryption, "encrypt_packet"): ("GcmEncryptor.encrypt_packet", "6a59190103ea"),
+    (GCMEncryption, "decrypt_packet"): ("GcmDecryptor.decrypt_packet", "6feb840baa11"),
+    (GCMCipher, "encrypt_and_sign"): ("GcmEncryptor", "adb87dbdb4f9"),
+    (GCMCipher, "verify_and_decrypt"): ("GcmDecryptor", "c09eb5b36d0f"),
+    (GCMCipher, "_update_iv"): ("GcmDirection.next_nonce", "bce250a8d9dc"),
 }
 
 
-def test_every_private_member_that_is_touched_is_there() -> None:
-    """Each name in the lists is a member of the installed asyncssh: it can be served by, and the fast path fits it."""
-    assert [(owner, name) for owner, names in MEMBERS for name in asyncssh_contract.lacking((owner,), names)] == []
-    asyncssh_contract.demand()
-    assert asyncssh_contract.problem() == ""
+def mentioned(code: CodeType) -> Iterator[str]:
+    """The names that a function's code uses."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from mentioned(part)
 
 
-def touched(module: Path) -> set[str]:
-    """The private members of asyncssh's that a module mentions, as attributes or by their names."""
-    # where asyncssh is subclassed what is one's own may be its, elsewhere what is one's own is not
-    subclasses = module.stem in ("connection", "exchange", "stranger", "channel")
+def members() -> set[str]:
+    """The names of all members of asyncssh's classes: those of the class, and those that its methods set or read."""
+    found = {name for owner in CLASSES for name in dir(owner)}
+    for owner in CLASSES:
+        for base in owner.__mro__:
+            for member in vars(base).values():
+                if isinstance(member, FunctionType):
+                    found |= {*mentioned(member.__code__)}
+    return found
+
+
+def used(module: Path) -> set[str]:
+    """The private members of asyncssh that a module uses, as attributes or by name."""
+    is_subclass = module in (SSH / "connection.py", SSH / "channel.py")  # only there `self` may be asyncssh's
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         match node:
-            case ast.Attribute(value=ast.Name(id="self" | "cls")) if not subclasses:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")) if not is_subclass:
                 pass
             case ast.Attribute(attr=name):
                 found.add(name)
@@ -104,41 +118,53 @@ def touched(module: Path) -> set[str]:
                 func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"), args=[_, ast.Constant(name), *_]
             ):
                 found.add(str(name))
-    found = {name for name in found if name.startswith("_") and not name.startswith("__")}
-    return found - {*asyncssh_contract.lacking(CLASSES, found)}
+    return {name for name in found if name.startswith("_") and not name.startswith("__")} & members()
 
 
-def test_every_private_member_that_is_touched_is_listed() -> None:
-    """What any module of the serving code mentions of asyncssh's private members stands in `contract`, and no other."""
-    modules = {path.stem: touched(path) for path in Path(asyncssh_contract.__file__).parent.glob("*.py")}
-    assert {name: more for name, found in modules.items() if (more := found - TOUCHED)} == {}
-    assert modules["adapter"] == {"_session_id"}  # so it would be found there
-    overridden = {name for kind, base in OURS for name in vars(kind) if hasattr(base, name)}
-    overridden = {name for name in overridden if not name.startswith("__")}
-    assert overridden - TOUCHED == set(), "under another name asyncssh would never call these"
-    assert (
-        TOUCHED - set().union(*modules.values(), overridden, asyncssh_contract.NEVER_USED, key_exchange.MEMBERS)
-        == set()
-    ), "listed, and not touched"
+def overridden() -> set[str]:
+    """The private methods of asyncssh that our classes override."""
+    names = {name for ours, base in OURS for name in vars(ours) if hasattr(base, name)}
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
-def test_an_asyncssh_that_is_another_one_serves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what closes the library's gaps a worker does not serve at all, and says what is missing."""
-    monkeypatch.setitem(asyncssh_contract.NEEDED, SSHTCPChannel, ("_process_request", "_not_there"))
-    with pytest.raises(RelayError, match=r"has no SSHTCPChannel\._not_there: nobody can be served by it"):
-        asyncssh_contract.demand()
+def test_every_private_member_that_is_used_exists() -> None:
+    """Each listed name is a member of the installed asyncssh."""
+    assert sorted(USED - members()) == []
 
 
-def test_a_worker_that_cannot_serve_says_so_and_ends(tmp_path: Path) -> None:
+def test_the_list_of_private_members_is_complete() -> None:
+    """The listed names are exactly those that relay/serve/worker uses or overrides."""
+    modules = {str(path.relative_to(SSH.parent)): used(path) for path in SSH.parent.rglob("*.py")}
+    assert {name: sorted(more) for name, found in modules.items() if (more := found - USED)} == {}
+    assert modules["authentication.py"] == {"_session_id"}  # so it would be found there
+    assert sorted(overridden() - USED) == [], "under another name asyncssh would never call these"
+    assert sorted(USED - set().union(overridden(), *modules.values())) == [], "listed, and not used"
+
+
+def test_another_version_of_asyncssh_is_refused() -> None:
+    """The pinned version serves; for another one the error says which to install."""
+    asyncssh_contract.check_version()
+    with pytest.raises(RelayError, match=r"asyncssh 2\.99\.0 is installed") as caught:
+        asyncssh_contract.check_version("2.99.0")
+    assert caught.value.hint == "install it: pip install asyncssh==2.24.1"
+
+
+def test_the_pinned_version_is_the_required_one() -> None:
+    """pyproject.toml and the contract name the same version."""
+    pyproject = (SSH.parents[3] / "pyproject.toml").read_text()
+    assert f'"asyncssh=={asyncssh_contract.VERSION}"' in pyproject
+
+
+def test_a_worker_with_another_asyncssh_ends_with_a_reason(tmp_path: Path) -> None:
     """The process ends before it has joined a supervisor, with words for the operator instead of a traceback."""
+    (tmp_path / "run").mkdir()
     code = (
         "from relay.serve.worker.ssh import asyncssh_contract; from relay.serve.worker import process;"
-        "from asyncssh.connection import SSHServerConnection as owner;"
-        "contract.NEEDED[owner] = ('_not_there',); worker.main()"
+        "asyncssh_contract.VERSION = '2.99.0'; process.main()"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code, str(tmp_path), "w1"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("relay: asyncssh 2.24.1 has no SSHServerConnection._not_there: nobody can be served")
+    assert done.stderr.startswith("relay: asyncssh 2.24.1 is installed: this relay serves with asyncssh 2.99.0 only")
     assert len(done.stderr.splitlines()) == 2
 
 
@@ -150,30 +176,13 @@ def test_what_the_fast_path_repeats_is_what_it_was(owner: type, name: str) -> No
     assert found == mark, f"{owner.__name__}.{name} is another one: look at {where}"
 
 
-def test_without_what_it_needs_the_fast_path_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing member, or a cipher that comes out otherwise, is a reason in words; so is the switch."""
-    monkeypatch.setitem(asyncssh_contract.FAST, SSHTCPChannel, ("_recv_window", "_not_there"))
-    assert asyncssh_contract.problem() == "asyncssh or asyncio has no SSHTCPChannel._not_there"
-    monkeypatch.undo()
-    monkeypatch.setattr(GCMCipher, "_update_iv", lambda self: None)
-    assert asyncssh_contract.problem() == ""  # the first packet alone is compared
-    monkeypatch.setattr(GCMCipher, "encrypt_and_sign", lambda self, header, data: (header + data, bytes(16)))
-    assert "does not open in place" in asyncssh_contract.problem()
-    monkeypatch.undo()
-    monkeypatch.setattr(GCMEncryption, "__init__", lambda self, cipher: setattr(self, "_cipher", None))
-    assert asyncssh_contract.problem().startswith("AES-GCM cannot be taken over")
-    monkeypatch.undo()
-    monkeypatch.setenv(asyncssh_contract.SWITCH, "no")
-    assert asyncssh_contract.problem() == "RELAY_FAST_PATH=no is set"
-
-
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "inherited"])
 def test_which_path_is_taken_is_told(tmp_path: Path, fast: bool) -> None:
     """Switched off, bytes go the inherited path: they arrive all the same, and log, doctor and metrics say so."""
     place = tmp_path / "metrics.sock"
     one = Relay(tmp_path, settings=f"workers: 1\nmetrics: {place}\n")
     if not fast:
-        one.environ[asyncssh_contract.SWITCH] = "no"
+        one.environ["RELAY_FAST_PATH"] = "no"
     try:
         one.start()
         with echo_server() as port, Client(one.port) as client:

@@ -1,9 +1,8 @@
-"""How is one direction of an SSH connection sealed by AES-GCM (RFC 5647)? In place, many packets at once.
+"""AES-GCM of one direction of an SSH connection (RFC 5647), in place and for many packets at once.
 
-asyncssh makes a cipher object and several copies for each packet. These two take over from its own object, key and
-counter, as soon as a key exchange has made it, and have its interface too: so there is one counter, and no nonce is
-used twice, whichever path a packet takes. A cipher object is made for each read (1 us) and not kept: it takes 2.5 kB,
-and most connections are idle.
+asyncssh makes a cipher object and several copies for each packet. These objects take over the key and the counter of
+asyncssh's own, and have its interface: there is one counter, and no nonce is used twice, whichever path a packet takes.
+A cipher object is made for each read (1 us) and not kept: it takes 2.5 kB, and most connections are idle.
 """
 
 import struct
@@ -24,11 +23,11 @@ def numbered(fixed: bytes, first: int, count: int) -> Iterator[bytes]:
     """The nonces of so many packets."""
     if first + count <= MASK:
         return map(nonce, repeat(fixed), range(first, first + count))
-    return (nonce(fixed, (first + one) & MASK) for one in range(count))  # RFC 5647 7.1: the counter begins anew
+    return (nonce(fixed, (first + index) & MASK) for index in range(count))  # RFC 5647 7.1: the counter begins anew
 
 
 class GcmDirection:
-    """Key and counter of one direction, taken over from asyncssh's."""
+    """Key and counter of one direction, taken over from asyncssh."""
 
     __slots__ = ("_key", "count", "fixed")
 
@@ -40,14 +39,14 @@ class GcmDirection:
         self.fixed, self.count = _NONCE.unpack(cipher._iv)
 
     def cipher(self) -> AESGCM:
-        """For the packets of one read."""
+        """The cipher for the packets of one read."""
         return AESGCM(self._key)
 
     def next_nonce(self) -> bytes:
         """The nonce of the next packet; it is used up."""
-        found = nonce(self.fixed, self.count)
+        value = nonce(self.fixed, self.count)
         self.count = (self.count + 1) & MASK
-        return found
+        return value
 
 
 class GcmEncryptor(GcmDirection):
@@ -56,32 +55,22 @@ class GcmEncryptor(GcmDirection):
     __slots__ = ()
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
-        """One packet of the inherited path."""
+        """One packet that asyncssh sends."""
         sealed = self.cipher().encrypt(self.next_nonce(), packet, header)
         return header + sealed[:-TAG], sealed[-TAG:]
 
 
 class GcmDecryptor(GcmDirection):
-    """From the client. What was opened here already goes to the inherited path with its plain text beside it."""
+    """From the client."""
 
-    __slots__ = ("opened", "refused")
-
-    def __init__(self, theirs: GCMEncryption) -> None:
-        super().__init__(theirs)
-        self.opened: bytes | None = None  # the plain text of the next packet of the inherited path
-        self.refused = False  # a packet did not verify: nothing that follows does
+    __slots__ = ()
 
     def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
         """The length is not encrypted."""
         return first_block, first_block[:header_len]
 
     def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
-        """One packet of the inherited path; None: it does not verify."""
-        if self.opened is not None:
-            opened, self.opened = self.opened, None
-            return opened
-        if self.refused:
-            return None
+        """One packet that asyncssh reads; None: it does not verify."""
         try:
             return self.cipher().decrypt(self.next_nonce(), first[header_len:] + rest + mac, first[:header_len])
         except InvalidTag:

@@ -1,27 +1,23 @@
-"""How do a client's packets become writes to targets? What one read gives is opened where it lies, and sent from there.
+"""From the client's packets to writes to targets: one read is decrypted in place, and sent from there.
 
-Only the plain case is dealt with here: data and window adjusts of open channels of a logged-in client whose packets are
-sealed by AES-GCM. Every other packet goes to asyncssh, alone and in its turn, as if nothing else had happened to it;
-and so does all that is read while one of those is still being worked on.
+Only data and window adjusts of open channels are handled here, of a logged-in client that uses AES-GCM. The payload of
+every other packet goes to asyncssh in its turn, and so do all bytes read while asyncssh is still handling it.
 
-Uploads are packets of one length, one behind the other: what a read begins with is opened as such a run, whose views
-are made beforehand, as long as each packet's head is the same.
+Uploads are packets of one length, one behind the other. The beginning of a read is decrypted as such a run, with views
+made beforehand, as long as each packet has the same head.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
+import asyncssh
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from cryptography.exceptions import InvalidTag
 
 from relay.serve.worker.forward.write_buffer import PIECES
 from relay.serve.worker.ssh.fastpath.aes_gcm import MASK, TAG, GcmDecryptor, nonce, numbered
-
-if TYPE_CHECKING:
-    from relay.serve.worker.ssh.channel import DirectTcpipChannel
-    from relay.serve.worker.ssh.connection import Connection
 
 MOST = 1 << 19  # bytes read of one client at once, at most
 _LONGEST = 1 << 18  # length of a packet as asyncssh takes it
@@ -30,11 +26,49 @@ _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, type, channel, and the length of the data or the window's growth
 _DATA = 4 + _HEAD.size  # where the data of a packet begins
 _PADDING = 4  # at least (RFC 4253 6)
+_BLOCK = 16  # asyncssh looks at a length when it has so many bytes
 _PLAIN = (MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST)
 _OTHER = 0  # a type for all packets that are not plain
 _BROKEN = -2  # and one for what does not verify
+_TOO_LONG = -3  # and one for a length that cannot be
 _RUN = -1  # and one for data packets that are alike, from the first byte of what there is
 _LONG = 1 << 12  # length of the packets of a run, at least; NEWKEYS is shorter, so all of a run has the same keys
+
+
+class ReceivingChannel(Protocol):
+    """What a channel does with the client's packets."""
+
+    @property
+    def receivable(self) -> int:
+        """Bytes that the client may send now, 0 when asyncssh must handle them."""
+
+    def deliver(self, pieces: Sequence[memoryview], total: int) -> None:
+        """Accept data, at most `receivable` bytes. The memory of the pieces is reused afterwards."""
+
+    def grant(self, growth: int) -> bool:
+        """The client enlarges its window; False: asyncssh must handle it."""
+
+
+class PacketReceiver(Protocol):
+    """What the connection does with opened packets."""
+
+    @property
+    def channels(self) -> Mapping[int, ReceivingChannel]:
+        """By our number."""
+
+    @property
+    def usable_decryptor(self) -> GcmDecryptor | None:
+        """What opens the client's packets; None while asyncssh must read them."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is over."""
+
+    def count_packets(self, count: int) -> None:
+        """So many data packets were handled here."""
+
+    def dispatch_payload(self, payload: bytes) -> None:
+        """Hand one opened packet to asyncssh. Raises DisconnectError."""
 
 
 class OpenedPacket(NamedTuple):
@@ -78,24 +112,26 @@ class ClientReader:
         """The `count` bytes that were read."""
         return bytes(self._room[self._at : self._at + count])
 
-    def take(self, client: "Connection", unseal: GcmDecryptor, count: int) -> None:
-        """Deal with the `count` bytes that were read of a client in the plain state."""
-        rest = client.take_rest()
+    def take(self, client: PacketReceiver, decryptor: GcmDecryptor, rest: bytes, count: int) -> bytes:
+        """Handle `rest` and the `count` bytes that were read behind it; what is left for asyncssh, or the next read.
+
+        Raises DisconnectError.
+        """
         at, end = 0, len(rest) + count
         if rest:
             self._room[: len(rest)] = rest
-        plain: GcmDecryptor | None = unseal
-        packets = self._run(unseal, end) if end > _LONG else []
-        while plain is not None and (packets or (packets := self._unseal(plain, at, end))):
-            self._pass(client, plain, packets)
+        usable: GcmDecryptor | None = decryptor
+        packets = self._run(decryptor, end) if end > _LONG else []
+        while usable is not None and (packets or (packets := self._decrypt(usable, at, end))):
+            self._pass(client, packets)
             at = packets[-1][-1]
             if at == end:
-                return
+                return b""
             packets = []
-            plain = client.plain_intake
-        client.put_rest(bytes(self._room[at:end]))
+            usable = client.usable_decryptor
+        return bytes(self._room[at:end])
 
-    def _run(self, unseal: GcmDecryptor, end: int) -> list[OpenedPacket]:
+    def _run(self, decryptor: GcmDecryptor, end: int) -> list[OpenedPacket]:
         """Decrypt the packets at the beginning that are data for one channel, all of the first one's length."""
         (length,) = _LENGTH.unpack_from(self._room)
         layout = self._layout
@@ -108,14 +144,14 @@ class ClientReader:
         lengths = layout.lengths[: end // stride]
         if len(lengths) < 2 or b"".join(lengths) != bytes(lengths[0]) * len(lengths):
             return []
-        decrypt, numbers = unseal.cipher().decrypt_into, numbered(unseal.fixed, unseal.count, len(lengths))
+        decrypt, numbers = decryptor.cipher().decrypt_into, numbered(decryptor.fixed, decryptor.count, len(lengths))
         opened = map(decrypt, numbers, layout.sealed, lengths, layout.plain)
         count, packets = 0, list[OpenedPacket]()
         first = OpenedPacket(_OTHER, 0, 0, 0, 0)
         head = b""
         try:
             for _, found in zip(opened, map(bytes, layout.heads), strict=False):
-                unseal.count = (unseal.count + 1) & MASK
+                decryptor.count = (decryptor.count + 1) & MASK
                 if found != head:
                     packet = self._parse(count * stride, length)
                     if count or packet.kind != MSG_CHANNEL_DATA:
@@ -124,7 +160,7 @@ class ClientReader:
                     first, head = packet, found
                 count += 1
         except InvalidTag:
-            packets.append(self._refuse(unseal, count * stride, (count + 1) * stride))
+            packets.append(OpenedPacket(_BROKEN, 0, 0, count * stride, (count + 1) * stride))
         if count:
             packets.insert(0, first._replace(kind=_RUN, stop=count * stride))
         return packets
@@ -148,47 +184,42 @@ class ClientReader:
             kind = _OTHER
         return OpenedPacket(kind, channel, size, at, at + 4 + length + TAG)
 
-    def _refuse(self, unseal: GcmDecryptor, at: int, stop: int) -> OpenedPacket:
-        """It cannot be opened, and asyncssh says why."""
-        unseal.refused = True
-        return OpenedPacket(_BROKEN, 0, 0, at, stop)
-
-    def _unseal(self, unseal: GcmDecryptor, at: int, end: int) -> list[OpenedPacket]:
+    def _decrypt(self, decryptor: GcmDecryptor, at: int, end: int) -> list[OpenedPacket]:
         """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
         room, packets = self._room, list[OpenedPacket]()
-        decrypt, fixed = unseal.cipher().decrypt_into, unseal.fixed
+        decrypt, fixed = decryptor.cipher().decrypt_into, decryptor.fixed
         while end - at >= 4:
             (length,) = _LENGTH.unpack_from(room, at)
             tag = at + 4 + length
             stop = tag + TAG
-            if not _HEAD.size + _PADDING <= length <= _LONGEST:
-                packets.append(self._refuse(unseal, at, end))
+            if length > _LONGEST and end - at >= _BLOCK:
+                packets.append(OpenedPacket(_TOO_LONG, 0, 0, at, end))
                 break
             if stop > end:
                 break
             try:
-                decrypt(nonce(fixed, unseal.count), room[at + 4 : stop], room[at : at + 4], room[at + 4 : tag])
+                decrypt(nonce(fixed, decryptor.count), room[at + 4 : stop], room[at : at + 4], room[at + 4 : tag])
             except InvalidTag:
-                packets.append(self._refuse(unseal, at, stop))
+                packets.append(OpenedPacket(_BROKEN, 0, 0, at, stop))
                 break
-            unseal.count = (unseal.count + 1) & MASK
+            decryptor.count = (decryptor.count + 1) & MASK
             packets.append(packet := self._parse(at, length))
             at = stop
             if packet.kind == _OTHER:
                 break
         return packets
 
-    def _pass(self, client: "Connection", unseal: GcmDecryptor, packets: list[OpenedPacket]) -> None:
+    def _pass(self, client: PacketReceiver, packets: list[OpenedPacket]) -> None:
         """Give them to their channels; those for one target that lie one behind the other are one call."""
-        room, channels = self._room, client.plain_channels
+        room, channels = self._room, client.channels
         if packets[0].kind == _RUN:
             run, *packets = packets
             if not self._pass_run(client, run):
                 packets[:0] = self._apart(run)
-            if client.gone:
+            if client.is_closed:
                 return
         pieces: list[memoryview] = []
-        channel: DirectTcpipChannel | None = None  # whose pieces these are
+        channel: ReceivingChannel | None = None  # whose pieces these are
         number, window, total, done = -1, 0, 0, 0
         for kind, to, size, at, stop in packets:
             if kind == MSG_CHANNEL_DATA and to == number and size <= window and len(pieces) < PIECES:
@@ -200,7 +231,7 @@ class ClientReader:
             if channel is not None:
                 channel.deliver(pieces, total)
                 number, channel = -1, None
-                if client.gone:
+                if client.is_closed:
                     return
             found = channels.get(to)
             if kind == MSG_CHANNEL_DATA and found is not None and size <= (window := found.receivable):
@@ -211,21 +242,26 @@ class ClientReader:
             elif kind == MSG_CHANNEL_WINDOW_ADJUST and found is not None and found.grant(size):
                 done += 1
             else:
-                unseal.opened = bytes(room[at + 4 : stop - TAG]) if kind != _BROKEN else None
-                client.hand_over(bytes(room[at:stop]), done)
+                client.count_packets(done)
                 done = 0
-            if client.gone:
+                if kind == _TOO_LONG:
+                    raise asyncssh.ProtocolError("Max packet size exceeded")
+                text = bytes(room[at + 4 : stop - TAG])
+                if kind == _BROKEN or not text:
+                    raise asyncssh.MACError("MAC verification failed")
+                client.dispatch_payload(text[1 : -text[0]])
+            if client.is_closed:
                 return
         if channel is not None:
             channel.deliver(pieces, total)
         client.count_packets(done)
 
-    def _pass_run(self, client: "Connection", run: OpenedPacket) -> bool:
+    def _pass_run(self, client: PacketReceiver, run: OpenedPacket) -> bool:
         """Give a whole run to its channel in one call; False: it has no such channel, or not the window."""
         _, number, size, _, stop = run
         stride = 4 + self._layout.length + TAG
         count = stop // stride
-        channel = client.plain_channels.get(number)
+        channel = client.channels.get(number)
         if channel is None or count > PIECES or count * size > channel.receivable:
             return False
         if size != self._size:

@@ -23,9 +23,9 @@ from asyncssh.constants import MSG_CHANNEL_DATA
 
 from relay.serve.worker.ssh.fastpath.aes_gcm import MASK, TAG, GcmEncryptor, nonce, numbered
 
-MOST = 1 << 18  # bytes in one frame
+MAX_FRAME = 1 << 18  # bytes in one frame
 _SIZES = (1 << 15, 1 << 14)  # bytes in one packet: as OpenSSH takes them, and as PuTTY does
-LEAST = _SIZES[-1]  # whoever takes less in one packet goes the inherited path
+MIN_PACKET = _SIZES[-1]  # whoever takes less in one packet goes the inherited path
 _HEAD = struct.Struct(">IBBII")
 _HEAD_END = _HEAD.size  # where the data of a packet begins
 _COVERED = _HEAD_END - 4  # bytes of a packet before its data that are encrypted
@@ -65,7 +65,7 @@ class ClientWriter:
     """The memory of one worker for what goes to clients."""
 
     def __init__(self) -> None:
-        most = max((_HEAD_END + size + _PADDING + TAG) * (MOST // size) for size in _SIZES)
+        most = max((_HEAD_END + size + _PADDING + TAG) * (MAX_FRAME // size) for size in _SIZES)
         self._room = bytearray(most)
         self._all = memoryview(self._room)
         self._layouts = tuple(self._lay(size) for size in _SIZES)
@@ -73,7 +73,7 @@ class ClientWriter:
 
     def _lay(self, size: int) -> OutgoingLayout:
         whole, stride = self._all, _HEAD_END + size + _PADDING + TAG
-        starts = range(0, MOST // size * stride, stride)
+        starts = range(0, MAX_FRAME // size * stride, stride)
         return OutgoingLayout(
             size,
             data=tuple(whole[at + _HEAD_END : at + _HEAD_END + size] for at in starts),
@@ -88,7 +88,7 @@ class ClientWriter:
         layout = self._layout = self._layouts[0 if packet >= _SIZES[0] else 1]
         if limit <= layout.size:
             return sock.recv_into(layout.data[0], limit)
-        full, rest = divmod(min(limit, MOST), layout.size)
+        full, rest = divmod(min(limit, MAX_FRAME), layout.size)
         if not rest:
             return sock.recvmsg_into(layout.data[:full])[0]
         return sock.recvmsg_into([*layout.data[:full], layout.data[full][:rest]])[0]
