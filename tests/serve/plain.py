@@ -9,7 +9,9 @@ import contextlib
 import functools
 import os
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import asyncssh
@@ -285,3 +287,47 @@ class Plain:
         for timer in (self.connection._keepalive._timer, self.connection._rekeys._timer, self.connection._login_timer):
             if timer is not None:
                 timer.cancel()
+
+
+@dataclass
+class Heard:
+    """What a client has received, in order, with the data of one channel joined and window adjusts apart."""
+
+    other: list[bytes] = field(default_factory=list)
+    data: dict[int, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
+    granted: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    sizes: set[int] = field(default_factory=set)
+
+    def take(self, payloads: list[bytes]) -> None:
+        """Add more payloads."""
+        for payload in payloads:
+            number = int.from_bytes(payload[1:5], "big")
+            if payload[0] == hostile.DATA:
+                said = hostile.strings(payload[5:])[0]
+                assert len(payload) == 9 + len(said)
+                self.data[number] += said
+                self.sizes.add(len(said))
+            elif payload[0] == hostile.WINDOW_ADJUST:
+                self.granted[number] += int.from_bytes(payload[5:9], "big")
+            elif payload[0] == hostile.DISCONNECT:
+                self.other.append(b"disconnect " + hostile.strings(payload[5:])[0])
+            else:
+                self.other.append(payload)
+
+
+async def turns(count: int = 4) -> None:
+    """Run so many turns of the event loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+FULL = 1 << 15  # bytes of data in a full packet
+OTHERS = {
+    "ignore": bytes([hostile.IGNORE]) + string("x"),
+    "debug": bytes([hostile.DEBUG]) + b"\0" + string("x") + string(""),
+    "keepalive": bytes([hostile.GLOBAL_REQUEST]) + string("keepalive@openssh.com") + b"\1",
+    "global": bytes([hostile.GLOBAL_REQUEST]) + string("nonsense") + b"\1",
+    "unknown": bytes([199]) + b"x",
+    "long": bytes([hostile.IGNORE]) + string("x" * (FULL + 4)),  # as long as a full packet of data
+    "log-in": bytes([hostile.USERAUTH_REQUEST]) + string("x") + string("ssh-connection") + string("none"),
+}
