@@ -14,8 +14,7 @@ from tests.openssh.lan import Sshd
 from tests.relay_process import Relay, make_key, relay
 from tests.serve import hostile
 from tests.serve.hostile import Client, load_key, string, uint32
-from tests.serve.plain import Plain
-from tests.serve.test_fast import turns
+from tests.serve.plain import Plain, turns
 
 CLOSE = bytes([hostile.CLOSE])
 WINDOW = 1 << 19
