@@ -112,7 +112,7 @@ def span(seconds: float) -> str:
 
 def _canonical(text: str) -> str:
     """A source as the relay counts it; anything else as it is (a fingerprint, a person)."""
-    from relay.serve.supervisor.admission.preauth_slots import source_of
+    from relay.core.source_prefix import source_of
 
     try:
         return source_of(text.removesuffix("/64") if ":" in text else text)

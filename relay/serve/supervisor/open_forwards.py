@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from relay.core.audit.event import Event
 from relay.core.settings import Limits
 from relay.serve.ipc import Message
-from relay.serve.supervisor.admission.preauth_slots import ForwardSlot, ForwardSlots
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.limits.session_limits import SessionLimits
+from relay.serve.supervisor.limits.session_slots import ForwardSlot, ForwardSlots
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 
 LOOK_SECONDS = 0.2  # how often forwards of an earlier supervisor are looked for

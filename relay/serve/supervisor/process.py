@@ -24,11 +24,11 @@ from relay.serve import event_spool
 from relay.serve.ipc import Message
 from relay.serve.supervisor import listeners
 from relay.serve.supervisor.admission.acceptor import Acceptor
-from relay.serve.supervisor.admission.preauth_slots import ForwardSlots
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.audit.retention import RetentionJob
 from relay.serve.supervisor.control_server import Answer, ControlServer
 from relay.serve.supervisor.limits.session_limits import SessionLimits
+from relay.serve.supervisor.limits.session_slots import ForwardSlots
 from relay.serve.supervisor.monitoring.metrics import Metrics
 from relay.serve.supervisor.open_forwards import OpenForwards
 from relay.serve.supervisor.policy.rollout import Rollout
@@ -139,7 +139,7 @@ class Supervisor:
             self._record.store_strangers(lambda: self._law.settings.strangers_keep_days),
             self._forwards.settle_orphans(),
             self._law.shout(),
-            self._entrance.watch_line(),
+            self._entrance.watch_queue(),
             self._governor.watch(),
             self._zones.run(),
             self._pulse.beat(),

@@ -10,9 +10,9 @@ from typing import Any
 
 from relay.core.audit.event import Value
 from relay.serve.ipc import Message
-from relay.serve.supervisor.admission.preauth_slots import ForwardSlots
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.control_server import ControlConversation
+from relay.serve.supervisor.limits.session_slots import ForwardSlots
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 
 SILENT_SECONDS = 2.0  # without a word of a worker before it is given up

@@ -1,12 +1,12 @@
-"""Who comes in, who waits, and to which worker does a client go? From accept(2) to the handed-over descriptor.
+"""Accepts TCP connections and passes each descriptor to a worker, at once or after a wait in the queue.
 
-The bounds are in `admission`, what sources have earned in `penalties`; here are the listening sockets, and what is
-done with each newcomer: let in now, made to wait its turn, or told why not. No byte of a client is read.
+From accept(2) to the passed descriptor no byte of a client is read. `preauth_slots` counts the unauthenticated
+connections, `queue` orders the sockets that wait, `bans` knows the penalised sources, `early_disconnect` tells a client
+why it is not served.
 """
 
 import asyncio
 import errno
-import random
 import select
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -18,140 +18,130 @@ from relay.core.token_bucket import TokenBucket
 from relay.serve.supervisor.admission.bans import Bans
 from relay.serve.supervisor.admission.early_disconnect import EarlyDisconnects
 from relay.serve.supervisor.admission.preauth_slots import PreauthSlots
-from relay.serve.supervisor.admission.queue import AdmissionQueue, QueuedSocket, SourceHistory
-from relay.serve.supervisor.admission.queue_poll import AVAILABLE, QueuePoll
+from relay.serve.supervisor.admission.queue import AdmissionQueue, QueuedSocket
 from relay.serve.supervisor.admission.source_penalties import counted_as
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 from relay.serve.ticker import run_ticker
 
-ACCEPTS = 16  # per turn of the loop and listener: a millisecond, in which nobody's opening row is answered
-LINE_SECONDS = 0.5  # how often the line is looked at
-IDLE_SECONDS = 10.0  # who has not proven a key by then gives way to one that waits; touching a key takes a while
-SLOW_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
-SLOW_WAIT_SECONDS = 10.0  # how long one of a penalised source waits for its turn, before it is told
-ENTRIES = 10  # per handshake: a connection that never begins one costs about a tenth of it
-NO_ROOM_SECONDS = 0.5  # after running out of descriptors
-NO_WORKER_SECONDS = 0.1  # while no worker of ours is ready
+ACCEPTS = 16  # per turn of the loop and listener: about a millisecond, in which no opening row is answered
+QUEUE_SECONDS = 0.5  # between two checks of the queue
+IDLE_SECONDS = (
+    10.0  # an unauthenticated connection this old gives its slot to a queued one; touching a key takes a while
+)
+PENALISED_LOGIN_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
+PENALISED_WAIT_SECONDS = 10.0  # how long a socket of a penalised source is queued before it is refused
+NO_DESCRIPTOR_SECONDS = 0.5  # without accepting, after running out of descriptors
+NO_WORKER_SECONDS = 0.1  # without accepting, while no worker is ready
 
 
 @dataclass(frozen=True, slots=True)
 class PreauthConnection:
-    """One connection that a worker has, and that has not proven a key."""
+    """One connection that a worker has and that has not proven a key."""
 
     address: str
     source: str
-    member: str
-    slow: bool
+    worker: str
 
 
 class Acceptor:
-    """The listening sockets, the door behind them, and the line before it."""
+    """The listening sockets, the queue, and the connections that have not proven a key."""
 
-    def __init__(self, crew: WorkerPool, record: AuditLog, settings: Callable[[], Settings]) -> None:
+    def __init__(self, workers: WorkerPool, audit: AuditLog, settings: Callable[[], Settings]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._crew = crew
-        self._record = record
+        self._workers = workers
+        self._audit = audit
         self._settings = settings
-        self._door = PreauthSlots()
-        self._line = AdmissionQueue(random.SystemRandom().randrange, self._standing)
-        self._hearing = QueuePoll()
-        self._visits: dict[str, PreauthConnection] = {}
-        self._crowded_out: set[str] = set()  # had to go while they logged in: a crowd of others gets nobody penalised
-        self._slow: dict[str, str] = {}  # penalised source -> its one connection
+        self.bans = Bans(audit, lambda: settings().penalties)
+        self._slots = PreauthSlots()
+        self._queue = AdmissionQueue(self.bans.lately, lambda source: bool(self.bans.remaining(source)))
+        self._connections: dict[str, PreauthConnection] = {}
+        self._evicted: set[str] = set()  # connections that were ended to make room for others
+        self._penalised: dict[str, str] = {}  # penalised source -> the one connection that it may have
         self._handshakes = TokenBucket(0, 0)
-        self._penalised = TokenBucket(0, 0)
-        self._entries = TokenBucket(0, 0)
-        self._farewells = EarlyDisconnects()
-        self._moving: asyncio.TimerHandle | None = None
+        self._penalised_handshakes = TokenBucket(0, 0)
+        self._disconnects = EarlyDisconnects()
+        self._next_admission: asyncio.TimerHandle | None = None
         self._closed = False
-        self.bans = Bans(record, lambda: settings().penalties)
         self.let_in = 0
         self.turned_away = 0
         self.sockets: list[socket.socket] = []
 
     def open(self) -> None:
         """Begin to accept."""
-        for sock in self.sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock)
+        for listener in self.sockets:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def stop(self) -> None:
-        """Accept no more; who comes now waits in the listeners' backlog, and who waits in line comes in.
+        """Accept no more. New connections wait in the listeners' backlog; queued sockets go to the workers.
 
-        Behind them is no supervisor to count them for a moment: they are no more than the line holds.
+        For a moment no supervisor counts those; they are no more than the queue holds.
         """
-        if not self._closed:
-            self._closed = True
-            for sock in self.sockets:
-                self._loop.remove_reader(sock.fileno())
-            now, limits = self._loop.time(), self._settings().limits
-            while guest := self._line.next(lambda source: True):
-                self._let_in(guest, limits, now)
+        if self._closed:
+            return
+        self._closed = True
+        for listener in self.sockets:
+            self._loop.remove_reader(listener.fileno())
+        while queued := self._queue.next(lambda source: True):
+            self._pass_to_worker(queued)
 
     def close(self) -> None:
-        """Accept no more, and let the listening sockets go."""
+        """Accept no more, and close the listening sockets."""
         self.stop()
-        for sock in self.sockets:
-            sock.close()
-        self._hearing.close()
-        for guest in self._line.clear():
-            guest.sock.close()
-        self._farewells.close()
+        for listener in self.sockets:
+            listener.close()
+        for queued in self._queue.clear():
+            queued.sock.close()
+        self._disconnects.close()
 
-    def readmit(self, connection: str, address: str, member: WorkerHandle) -> None:
-        """One that a former supervisor let in has not proven its key yet: it is counted here now."""
+    def readmit(self, connection: str, address: str, worker: WorkerHandle) -> None:
+        """Count a connection that an earlier supervisor passed to a worker and that has not proven its key yet."""
         source = self._source(address)
-        self._door.enter(connection, source, self._settings().limits, self._loop.time())
-        self._visits[connection] = PreauthConnection(address, source, member.name, False)
+        self._slots.enter(connection, source, self._settings().limits, self._loop.time())
+        self._connections[connection] = PreauthConnection(address, source, worker.name)
 
     @property
     def waiting(self) -> int:
         """Connections that have not proven a key."""
-        return len(self._door)
+        return len(self._slots)
 
-    # ---- what workers tell
+    # ---- reports of workers
 
     def proven(self, connection: str) -> None:
-        """It has proven its key: its place is free, and its source in good standing."""
-        visit = self._visits.get(connection)
-        if visit is not None:
-            self.bans.proven(visit.source)
-            self._line.judge_again(visit.source)
-        self._leave(connection)
+        """The connection has proven its key: its slot is free, and its source is in good standing."""
+        if (known := self._connections.get(connection)) is not None:
+            self.bans.proven(known.source)
+        self._free(connection)
 
     def gone(self, connection: str, why: str, *, exchanged: bool = True) -> None:
-        """It has ended; `why` is how, if it proved no key ("" when that is not to be held against its source).
+        """The connection has ended without a proven key; `why` is the class of its failure, "" if it had none.
 
-        `exchanged`: whether it began a key exchange. If not, its handshake is another one's: silence costs little.
+        An eviction is not held against a source whose client had begun its key exchange (`exchanged`).
         """
-        visit = self._visits.get(connection)
-        if visit is not None and not exchanged:
-            self._handshakes.take(self._loop.time(), -1)
-        if visit is not None and why and not (exchanged and connection in self._crowded_out):
-            self.bans.failed(visit.address, visit.source, why)
-            self._line.judge_again(visit.source)
-        self._leave(connection)
+        known = self._connections.get(connection)
+        if known is not None and why and not (exchanged and connection in self._evicted):
+            self.bans.failed(known.address, known.source, why)
+        self._free(connection)
 
-    def lost(self, member: WorkerHandle) -> None:
-        """A worker is gone with those it was to let in."""
-        for connection, visit in tuple(self._visits.items()):
-            if visit.member == member.name:
-                self._leave(connection)
+    def lost(self, worker: WorkerHandle) -> None:
+        """The worker has ended, and with it its unauthenticated connections."""
+        for connection, known in tuple(self._connections.items()):
+            if known.worker == worker.name:
+                self._free(connection)
 
-    def _leave(self, connection: str) -> None:
-        visit = self._visits.pop(connection, None)
-        self._crowded_out.discard(connection)
-        self._door.leave(connection)
-        if visit is not None and visit.slow and self._slow.get(visit.source) == connection:
-            del self._slow[visit.source]
-        if len(self._line):
-            self._move_line()
+    def _free(self, connection: str) -> None:
+        known = self._connections.pop(connection, None)
+        self._evicted.discard(connection)
+        self._slots.leave(connection)
+        if known is not None and self._penalised.get(known.source) == connection:
+            del self._penalised[known.source]
+        self._admit()
 
-    # ---- newcomers
+    # ---- accepting
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS):
-            if self._crew.least_loaded() is None:  # all are being replaced: who comes waits in the listener's backlog
+            if self._workers.least_loaded() is None:  # all are being replaced: connections wait in the backlog
                 self._pause(listener, NO_WORKER_SECONDS)
                 break
             try:
@@ -160,32 +150,14 @@ class Acceptor:
                 break
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._pause(listener, NO_ROOM_SECONDS)
+                    self._pause(listener, NO_DESCRIPTOR_SECONDS)
                 break
             address = str(peer[0]).split("%", maxsplit=1)[0]
-            guest = QueuedSocket(sock, address, int(peer[1]), self._loop.time(), spoke=not AVAILABLE)
-            guest.source = self._source(guest.address)
-            if not self._walks_in(guest):
-                self._welcome(guest)
-        self._move_line()
-
-    def _walks_in(self, guest: QueuedSocket) -> bool:
-        """Where nobody waits and there is room the line would give it back at once."""
-        limits, now = self._settings().limits, guest.since
-        if len(self._line) or self._closed or self._wait(limits, now) or not self._may(guest.source, limits, now):
-            return False
-        if _gone([guest]):
-            self._lost_patience(guest)
-        else:
-            self._let_in(guest, limits, now)
-        return True
-
-    def _wait(self, limits: Limits, now: float) -> float:
-        """Seconds until there may be one more handshake."""
-        self._handshakes.change(now, limits.handshakes, limits.handshakes)
-        self._penalised.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
-        self._entries.change(now, ENTRIES * limits.handshakes, ENTRIES * limits.handshakes)
-        return max(self._handshakes.wait(now), self._entries.wait(now))
+            newcomer = QueuedSocket(sock, address, int(peer[1]), self._source(address), self._loop.time())
+            evicted = self._queue.join(newcomer, self._settings().limits)
+            if evicted is not None:
+                self._refuse(evicted, "line-full" if evicted.source != newcomer.source else "source-full")
+        self._admit()
 
     def _pause(self, listener: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listener.fileno())
@@ -195,193 +167,174 @@ class Acceptor:
         if not self._closed:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
-    def _welcome(self, guest: QueuedSocket) -> None:
-        out = self._line.join(guest, self._settings().limits)
-        if out is not guest and not guest.spoke:
-            self._hearing.listen(guest)
-        if out is not None:
-            self._turn_away(out, "line-full" if out.source != guest.source else "source-full")
-
     def _source(self, address: str) -> str:
         return counted_as(address, self._settings().penalties.exempt)
 
-    def _standing(self, source: str) -> SourceHistory:
-        if self.bans.remaining(source):
-            return SourceHistory.PENALISED
-        if self.bans.lately(source):
-            return SourceHistory.PROVEN
-        return SourceHistory.FAILED if self.bans.failed_lately(source) else SourceHistory.PLAIN
-
-    def _turn_away(self, guest: QueuedSocket, kind: str) -> None:
-        """Close it, counted, and told why where there is room for that."""
-        self._hearing.forget(guest)
+    def _refuse(self, queued: QueuedSocket, kind: str) -> None:
+        """Close the socket, counted, and tell the client why where there is room for that."""
         self.turned_away += 1
-        left = self.bans.remaining(guest.source)
-        number = self._record.make_id()
-        text = f"relay: too many connections wait here, please try again (id {number})"
+        left = self.bans.remaining(queued.source)
+        number = self._audit.make_id()
+        text = f"relay: too many connections are waiting, please try again (id {number})"
         if left:
             kind = "banned"
-            self.bans.refused(guest.source)
+            self.bans.refused(queued.source)
             text = f"relay: too many failed log-ins from your address, retry in {left:.0f} s (id {number})"
         elif kind == "source-full":
-            text = f"relay: too many connections of your address wait here, please try again (id {number})"
-        self._record.stranger(kind, guest.address, guest.port, number=number)
-        self._farewells.say(guest.sock, guest.source, text)
+            text = f"relay: too many connections from your address are waiting, please try again (id {number})"
+        self._audit.stranger(kind, queued.address, queued.port, number=number)
+        self._disconnects.say(queued.sock, queued.source, text)
 
-    # ---- the line
+    # ---- the queue
 
-    def _move_line(self) -> None:
-        """Let in who waits, has room and is next, as many as there may be handshakes now."""
-        if self._closed:
-            return
-        if self._moving is not None:
-            self._moving.cancel()
-            self._moving = None
-        for guest in self._hearing.heard():
-            self._line.spoke(guest)
-        while len(self._line):
+    def _admit(self) -> None:
+        """Pass queued sockets to workers, as many as slots and the rate of handshakes allow now."""
+        if self._next_admission is not None:
+            self._next_admission.cancel()
+            self._next_admission = None
+        while len(self._queue) and not self._closed:
             limits, now = self._settings().limits, self._loop.time()
-            wait = self._wait(limits, now)
+            self._handshakes.change(now, limits.handshakes, limits.handshakes)
+            self._penalised_handshakes.change(now, limits.handshakes_penalised, limits.handshakes_penalised)
+            wait = self._handshakes.wait(now)
+            if self._workers.least_loaded() is None:
+                wait = NO_WORKER_SECONDS
             if wait:
-                self._moving = self._loop.call_later(wait, self._move_line)
+                self._next_admission = self._loop.call_later(wait, self._admit)
                 return
-            if self._crew.least_loaded() is None:
-                self._moving = self._loop.call_later(NO_WORKER_SECONDS, self._move_line)
-                return
-            first = self._line.next(lambda source: self._may(source, limits, now))  # noqa: B023 - called at once
-            if first is None:
-                return  # whoever leaves, and the look at the line twice a second, moves it on
-            if _gone([first]):
-                self._lost_patience(first)
+            queued = self._queue.next(lambda source: self._may_enter(source, limits, now))  # noqa: B023 - called at once
+            if queued is None:
+                return  # a freed slot and the periodic check of the queue call this again
+            if _closed_by_client([queued]):
+                self._left(queued)
             else:
-                self._let_in(first, limits, now)
+                self._pass_to_worker(queued)
 
-    def _may(self, source: str, limits: Limits, now: float) -> bool:
-        if not self._door.room(source, limits):
+    def _may_enter(self, source: str, limits: Limits, now: float) -> bool:
+        """Whether the source has a free slot; a penalised one may have one connection at a time, at a lower rate."""
+        if not self._slots.room(source, limits):
             return False
-        return not self.bans.remaining(source) or (source not in self._slow and not self._penalised.wait(now))
+        if not self.bans.remaining(source):
+            return True
+        return source not in self._penalised and not self._penalised_handshakes.wait(now)
 
-    def _lost_patience(self, guest: QueuedSocket) -> None:
-        """The client has gone while it waited."""
-        self._hearing.forget(guest)
-        guest.sock.close()
-        self._record.stranger("no-key", guest.address, guest.port)
-        self.bans.failed(guest.address, guest.source, "silent")
+    def _left(self, queued: QueuedSocket) -> None:
+        """The client has closed the connection while it was queued."""
+        queued.sock.close()
+        self._audit.stranger("no-key", queued.address, queued.port)
+        self.bans.failed(queued.address, queued.source, "silent")
 
-    def _let_in(self, guest: QueuedSocket, limits: Limits, now: float) -> None:
-        self._hearing.forget(guest)
-        member = self._crew.least_loaded()
-        if member is None:  # only at a hand-over: all workers are being replaced, the client tries again
-            guest.sock.close()
+    def _pass_to_worker(self, queued: QueuedSocket) -> None:
+        worker = self._workers.least_loaded()
+        if worker is None:  # only while the supervisor stops: the client tries again
+            queued.sock.close()
             return
-        slow = bool(self.bans.remaining(guest.source))
+        limits, now = self._settings().limits, self._loop.time()
+        penalised = bool(self.bans.remaining(queued.source))
         self._handshakes.take(now)
-        self._entries.take(now)
-        if slow:
-            self._penalised.take(now)
-        number = self._record.make_id()
-        _, evicted = self._door.enter(number, guest.source, limits, now)
+        connection = self._audit.make_id()
+        _, evicted = self._slots.enter(connection, queued.source, limits, now)
         if evicted is not None and not self._closed:
-            self._crowded_out.add(evicted)
+            self._evicted.add(evicted)
             self._drop(evicted)
-        member.connections.add(number)
-        message: dict[str, Any] = {"t": "conn", "c": number, "source": guest.address, "port": guest.port, "fd": True}
-        if slow:
-            message["slow"] = SLOW_SECONDS
-            self._slow[guest.source] = number
-        self._visits[number] = PreauthConnection(guest.address, guest.source, member.name, slow)
+        worker.connections.add(connection)
+        message: dict[str, Any] = {
+            "t": "conn",
+            "c": connection,
+            "source": queued.address,
+            "port": queued.port,
+            "fd": True,
+        }
+        if penalised:
+            self._penalised_handshakes.take(now)
+            self._penalised[queued.source] = connection
+            message["slow"] = PENALISED_LOGIN_SECONDS
+        self._connections[connection] = PreauthConnection(queued.address, queued.source, worker.name)
         self.let_in += 1
-        with guest.sock:
+        with queued.sock:
             try:
-                member.link.send(message, guest.sock.fileno())
-            except OSError:  # no descriptor left for the copy that travels: the place at the door is free again
-                self._visits.pop(number)
-                self._slow.pop(guest.source, None)
-                self._door.leave(number)
-                member.connections.discard(number)
+                worker.link.send(message, queued.sock.fileno())
+            except OSError:  # no descriptor for the copy that is passed: the slot is free again
+                del self._connections[connection]
+                self._penalised.pop(queued.source, None)
+                self._slots.leave(connection)
+                worker.connections.discard(connection)
 
     def _drop(self, connection: str) -> None:
-        for member in self._crew.members.values():
-            if connection in member.connections:
-                member.link.send({"t": "drop", "c": connection, "why": "place-needed"})
+        for worker in self._workers.members.values():
+            if connection in worker.connections:
+                worker.link.send({"t": "drop", "c": connection, "why": "place-needed"})
 
-    async def watch_line(self) -> None:
-        """Who waits for a place that nobody leaves gets that of the idlest of its source, or is sent away at last."""
+    async def watch_queue(self) -> None:
+        """Periodically refuse sockets that were queued too long, and end idle connections whose slots are needed."""
         while True:
-            await run_ticker(LINE_SECONDS if len(self._line) else 2 * LINE_SECONDS)
+            await run_ticker(QUEUE_SECONDS if len(self._queue) else 2 * QUEUE_SECONDS)
             now, limits = self._loop.time(), self._settings().limits
             self.bans.lapse()
-            if not len(self._line):
-                continue
-            for source in self._line.sources():
-                self._line.judge_again(source)
-            for guest in self._line.late(lambda source: self._edge(source, limits, now)):  # noqa: B023 - called at once
-                self._turn_away(guest, "source-full")
-            for guest in _gone(self._line.guests()):
-                self._line.remove(guest)
-                self._lost_patience(guest)
-            for source in self._line.sources():
-                if not self._door.room(source, limits):
-                    idler = self._door.idler(source, limits, now - IDLE_SECONDS)
-                    if idler is not None:
-                        self._drop(idler)
-                        self._door.leave(idler)
-            self._move_line()
+            for queued in self._queue.late(lambda source: self._deadline(source, limits, now)):  # noqa: B023 - called at once
+                self._refuse(queued, "source-full")
+            for queued in _closed_by_client(self._queue.sockets()):
+                self._queue.remove(queued)
+                self._left(queued)
+            for source in self._queue.sources():
+                if not self._slots.room(source, limits):
+                    idle = self._slots.idler(source, limits, now - IDLE_SECONDS)
+                    if idle is not None:
+                        self._drop(idle)
+                        self._slots.leave(idle)
+            self._admit()
 
-    def _edge(self, source: str, limits: Limits, now: float) -> float:
-        return now - (SLOW_WAIT_SECONDS if self.bans.remaining(source) else limits.login_grace)
+    def _deadline(self, source: str, limits: Limits, now: float) -> float:
+        """Sockets of this source that were accepted before this time have been queued too long."""
+        return now - (PENALISED_WAIT_SECONDS if self.bans.remaining(source) else limits.login_grace)
 
-    # ---- what it looks like
+    # ---- figures
 
     def figures(self) -> dict[str, int]:
-        """How many there are of what, for `status` and metrics."""
+        """Counts for `status` and metrics."""
         return {
-            "before_login": len(self._door),
-            "line": len(self._line),
-            "line_sources": sum(1 for _ in self._line.sources()),
-            "penalised_inside": len(self._slow),
+            "before_login": len(self._slots),
+            "line": len(self._queue),
+            "line_sources": sum(1 for _ in self._queue.sources()),
+            "penalised_inside": len(self._penalised),
             "bans": self.bans.count(),
             "let_in": self.let_in,
             "turned_away": self.turned_away,
-            "told": self._farewells.told,
+            "told": self._disconnects.told,
         }
 
     def use(self) -> list[tuple[str, float, float, str]]:
-        """How much of each limit is used: its name, the use, the limit, and who uses most."""
+        """How much of each limit is used: its name, the use, the limit, and the source or network that uses most."""
         limits, now = self._settings().limits, self._loop.time()
-        source, network = self._door.fullest()
-        self._handshakes.wait(now), self._penalised.wait(now)
+        source, network = self._slots.fullest()
         return [
-            ("unauthenticated", len(self._door), limits.unauthenticated, ""),
+            ("unauthenticated", len(self._slots), limits.unauthenticated, ""),
             ("unauthenticated_per_source", source[1], limits.unauthenticated_per_source, source[0]),
             ("unauthenticated_per_network", network[1], limits.unauthenticated_per_network, network[0]),
-            ("handshakes", _used(self._handshakes), limits.handshakes, ""),
-            ("handshakes_penalised", _used(self._penalised), limits.handshakes_penalised, ""),
+            ("handshakes", _used(self._handshakes, now), limits.handshakes, ""),
+            ("handshakes_penalised", _used(self._penalised_handshakes, now), limits.handshakes_penalised, ""),
         ]
 
-    def waiting_of(self, source: str) -> int:
-        """How many connections of a source wait in line."""
-        return self._line.waiting(source)
-
     def memory(self) -> dict[str, Any]:
-        """What a successor is to know of the sources, as plain JSON."""
+        """What the next supervisor has to know of the sources, as plain JSON."""
         return self.bans.memory()
 
     def remember(self, memory: Mapping[str, Any], ago: float) -> None:
-        """What a predecessor knew so many seconds ago; nonsense is passed over."""
+        """Take over what an earlier supervisor knew `ago` seconds ago; malformed parts are ignored."""
         self.bans.remember(memory, ago)
 
 
-def _used(bucket: TokenBucket) -> int:
+def _used(bucket: TokenBucket, now: float) -> int:
+    bucket.wait(now)  # brings the level up to date
     return max(round(bucket.burst - bucket.level), 0)
 
 
-def _gone(guests: Iterable[QueuedSocket]) -> list[QueuedSocket]:
-    """Those whose client has closed its side; asked of the kernel without reading (poll(2), POLLRDHUP)."""
+def _closed_by_client(sockets: Iterable[QueuedSocket]) -> list[QueuedSocket]:
+    """The sockets whose client has closed its side; the kernel tells without a read (poll(2), POLLRDHUP)."""
     if not hasattr(select, "POLLRDHUP"):
         return []  # not Linux: a worker finds out
-    asked = {guest.sock.fileno(): guest for guest in guests}
+    by_descriptor = {queued.sock.fileno(): queued for queued in sockets}
     poll = select.poll()
-    for descriptor in asked:
+    for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLRDHUP)
-    return [asked[descriptor] for descriptor, _ in poll.poll(0)]
+    return [by_descriptor[descriptor] for descriptor, _ in poll.poll(0)]

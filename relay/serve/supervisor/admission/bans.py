@@ -56,10 +56,6 @@ class Bans:
         """Whether a key was lately proven there."""
         return self._penalties.lately(source, self._rules(), self._loop.time())
 
-    def failed_lately(self, source: str) -> bool:
-        """Whether a connection from there lately ended without a proven key, and none has proven one since."""
-        return self._penalties.failed_lately(source, self._loop.time())
-
     def remaining(self, source: str) -> float:
         """Seconds for which the source is penalised; 0: it is not."""
         return self._penalties.remaining(source, self._loop.time())

@@ -15,9 +15,7 @@ from typing import Any
 
 from relay.core.policy.model import Network
 from relay.core.settings import PenaltySettings as Rules
-from relay.serve.supervisor.admission.preauth_slots import source_of
-
-FAILED_SECONDS = 60.0  # for so long a source stands behind those that have not failed; a person tries again by then
+from relay.core.source_prefix import source_of
 
 
 @dataclass(slots=True)
@@ -41,7 +39,6 @@ class SourcePenalties:
     def __init__(self) -> None:
         self._table: OrderedDict[str, SourcePenalty] = OrderedDict()  # the one that failed last comes last
         self._proven: OrderedDict[str, float] = OrderedDict()
-        self._failed: OrderedDict[str, float] = OrderedDict()
         self.forgotten: list[SourcePenalty] = []  # penalised ones that the bound has pushed out, for the caller to take
 
     def failed(self, address: str, source: str, why: str, rules: Rules, now: float) -> SourcePenalty | None:
@@ -49,10 +46,6 @@ class SourcePenalties:
         amount = {"failed": rules.failed, "silent": rules.silent, "timeout": rules.timeout, "junk": rules.junk}.get(why)
         if not amount or self.lately(source, rules, now) or exempt(address, rules.exempt):
             return None
-        self._failed.pop(source, None)
-        self._failed[source] = now
-        while len(self._failed) > rules.sources:
-            self._failed.popitem(last=False)
         penalty = self._table.get(source)
         if penalty is None or penalty.until <= now:
             self._keep(rules.sources, room=1)
@@ -87,11 +80,6 @@ class SourcePenalties:
         at = self._proven.get(source)
         return at is not None and now - at <= rules.lately
 
-    def failed_lately(self, source: str, now: float) -> bool:
-        """Whether a connection from there ended unproven in the last minute, and none has proven a key since."""
-        at = self._failed.get(source)
-        return at is not None and now - at <= FAILED_SECONDS
-
     def remaining(self, source: str, now: float) -> float:
         """Seconds for which the source is penalised; 0: it is not."""
         penalty = self._table.get(source)
@@ -103,7 +91,6 @@ class SourcePenalties:
 
     def lift(self, source: str) -> SourcePenalty | None:
         """Forget what the source has gathered; the penalty that this ends, None if it was not penalised."""
-        self._failed.pop(source, None)
         penalty = self._table.pop(source, None)
         return penalty if penalty is not None and penalty.begun is not None else None
 

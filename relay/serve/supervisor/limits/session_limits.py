@@ -20,10 +20,10 @@ from relay.core.settings import Limits
 from relay.serve.ipc import Message
 from relay.serve.memory_limit import within
 from relay.serve.supervisor.admission.acceptor import Acceptor
-from relay.serve.supervisor.admission.preauth_slots import ForwardSlots, SessionCounts
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.control_server import Answer
 from relay.serve.supervisor.limits.scan_detector import ScanDetector
+from relay.serve.supervisor.limits.session_slots import ForwardSlots, SessionCounts
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 from relay.serve.ticker import run_ticker
 
