@@ -73,7 +73,7 @@ def test_proven_sources_come_first_and_others_have_every_fourth_turn(sources: So
 
 
 def test_one_source_cannot_fill_the_queue(sources: Sources) -> None:
-    """Beyond its bound the oldest socket of a source makes room for the newest; penalised sources have a lower bound."""
+    """Beyond its bound a source loses its oldest socket for its newest; a penalised source has a lower bound."""
     sources.penalised.add("192.0.2.2")
     for source, most in (("192.0.2.1", QUEUED_PER_SOURCE), ("192.0.2.2", QUEUED_PER_PENALISED_SOURCE)):
         assert [sources.join(source, port) for port in range(most)] == [None] * most
