@@ -73,12 +73,12 @@ def state() -> dict[str, object]:
 def perform(wanted: Machine, *, force: bool = False, say: Callable[[str], None] = lambda _: None) -> str:
     """One run as the command does it: `nothing` or the diff."""
     with journal.locked() as lock:
-        transaction.repair(say)
-        found = preview.survey(wanted, force=force)
-        if found.nothing:
+        transaction.recover(say)
+        found = preview.preview_changes(wanted, force=force)
+        if found.is_empty:
             return "nothing"
-        transaction.carry_out(found, say, lock)
-        return "\n".join(preview.difference(found))
+        transaction.apply_changes(found, say, lock)
+        return "\n".join(preview.diff_lines(found))
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -155,7 +155,7 @@ def same(expected: dict[str, object], when: str) -> None:
 
 def main(verb: str, *knobs: str) -> None:
     """state | apply | undo | kills-apply | kills-change | kills-undo; prints JSON, and lines on the way to stderr."""
-    nothing, wanted = transaction.NOTHING, machine(knobs)
+    nothing, wanted = transaction.EMPTY_MACHINE, machine(knobs)
     ways = {
         "kills-apply": (nothing, wanted),
         "kills-change": (machine(["managed"]), wanted),

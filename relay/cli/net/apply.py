@@ -34,37 +34,35 @@ def apply(ctx: Context, *, dry_run: bool, undo: bool, method: str, force: bool, 
       sudo relayctl net apply
       sudo relayctl net apply --undo
     """
-    from relay.net.apply import journal
-    from relay.net.apply import preview as surveys
-    from relay.net.apply import transaction as doing
+    from relay.net.apply import journal, preview, transaction
 
-    surveys.require()
+    preview.require_root()
     if not (dry_run or yes or sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask on; say --yes, or only look with --dry-run")
-    machine = doing.NOTHING if undo else _machine(ctx, int(method))
+    machine = transaction.EMPTY_MACHINE if undo else _machine(ctx, int(method))
     for warning in machine.warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}", err=True)
     with journal.locked() as lock, _hang_up_interrupts():
-        if dry_run and journal.unfinished() is not None:
+        if dry_run and journal.read_journal() is not None:
             click.echo("an earlier run was cut off: the next one goes back first to what was before it", err=True)
         elif not dry_run:
-            doing.repair(_say)
-        found = surveys.survey(machine, force=force)
-        _show(surveys.difference(found))
+            transaction.recover(_report)
+        found = preview.preview_changes(machine, force=force)
+        _show(preview.diff_lines(found))
         for line in found.waiting:
             click.echo(f"comes when its interface does: {line}", err=True)
-        if found.nothing:
-            click.echo(surveys.nothing_left(found) if undo else "nothing to do: all is as the plan says")
+        if found.is_empty:
+            click.echo(preview.nothing_to_undo(found) if undo else "nothing to do: all is as the plan says")
         elif dry_run:
-            _summarise(surveys.summary(found))
+            _summarise(preview.summary(found))
             click.echo("nothing was changed: --dry-run", err=True)
         else:
             if not yes:
-                _summarise(surveys.summary(found))
+                _summarise(preview.summary(found))
                 if not click.confirm("take all of this back" if undo else "do all of this", err=True):
                     click.echo("nothing was changed", err=True)
                     raise SystemExit(1)
-            doing.carry_out(found, _say, lock)
+            transaction.apply_changes(found, _report, lock)
             click.echo(
                 "everything was taken back" if undo else "done; relayctl net verify walks the way into each zone"
             )
@@ -85,7 +83,7 @@ def _machine(ctx: Context, method: int) -> "Machine":
     return replace(machine, warnings=tuple(dict.fromkeys([*machine.warnings, *seen])))
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     click.echo(line)
 
 

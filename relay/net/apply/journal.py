@@ -78,7 +78,7 @@ def locked() -> Iterator[int]:
         os.close(descriptor)
 
 
-def prepare() -> None:
+def make_own_directory() -> None:
     """Make OWN, if it is not there. Raises NotPermitted where others than root could write to it."""
     managed_files.make_directories(managed_files.missing_directories([RECORD]))
     found = Path(OWN).lstat()
@@ -86,7 +86,7 @@ def prepare() -> None:
         raise NotPermitted(f"{OWN} is not a directory that only root can write to", f"mv {OWN} {OWN}.aside")
 
 
-def load() -> AppliedPlan:
+def read_record() -> AppliedPlan:
     """What was applied here. Raises RelayError for a record that is none, NotPermitted for one others could write."""
     found = _read(RECORD)
     if found is None:
@@ -100,9 +100,9 @@ def load() -> AppliedPlan:
         )
 
 
-def dumped(record: AppliedPlan) -> FileContent:
+def record_file(record: AppliedPlan) -> FileContent:
     """The record's file."""
-    return _seen(
+    return _file(
         {
             "format": _FORMAT,
             "about": "what `relayctl net apply` wrote; `relayctl net apply --undo` takes it back",
@@ -115,7 +115,7 @@ def dumped(record: AppliedPlan) -> FileContent:
     )
 
 
-def begin(journal: ApplyJournal) -> None:
+def write_journal(journal: ApplyJournal) -> None:
     """Write the journal down; from now on a crash is repaired. Raises NotPermitted."""
     files = {
         path: None
@@ -130,7 +130,7 @@ def begin(journal: ApplyJournal) -> None:
     }
     managed_files.put(
         JOURNAL,
-        _seen(
+        _file(
             {
                 "format": _FORMAT,
                 "files": files,
@@ -143,7 +143,7 @@ def begin(journal: ApplyJournal) -> None:
     )
 
 
-def unfinished() -> ApplyJournal | None:
+def read_journal() -> ApplyJournal | None:
     """The journal of a run that was cut off, None where there is none. Raises as `load` does."""
     found = _read(JOURNAL)
     if found is None:
@@ -167,12 +167,12 @@ def unfinished() -> ApplyJournal | None:
         )
 
 
-def end() -> None:
+def remove_journal() -> None:
     """The run is over: what it made is what is now."""
     managed_files.put(JOURNAL, None)
 
 
-def _seen(value: dict[str, Any], mode: int) -> FileContent:
+def _file(value: dict[str, Any], mode: int) -> FileContent:
     return FileContent((json.dumps(value, indent=1) + "\n").encode(), mode, os.geteuid(), os.getegid())
 
 

@@ -33,35 +33,35 @@ class KernelState:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedKernelState:
+class PlannedState:
     """What the kernel should hold, and what cannot be there yet because its interface is not."""
 
-    held: KernelState = KernelState()
+    state: KernelState = KernelState()
     waiting: tuple[str, ...] = ()
 
 
-def read(settings: Iterable[str] = ()) -> KernelState:
+def read_kernel(settings: Iterable[str] = ()) -> KernelState:
     """What the kernel holds of ours now. Raises RelayError when nft or ip is missing or does not answer."""
     return KernelState(
-        read_rules(), managed_routes.read(), tuple((name, setting(name)) for name in sorted(set(settings)))
+        read_rules(), managed_routes.read_routes(), tuple((name, read_setting(name)) for name in sorted(set(settings)))
     )
 
 
-def wish(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLine] = ()) -> WantedKernelState:
+def planned_state(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLine] = ()) -> PlannedState:
     """What `kernel` asks for now; `rules` as `listing` gave them, `routes` those that are there.
 
     What needs an interface that is missing is waited for, not asked for, and so is a route by an interface that is down
     or without an address. Raises RelayError where a pattern means more than one interface.
     """
     there = {at.name: at for at in interfaces.interfaces()}
-    wished: set[ManagedRouteLine] = set()
+    wanted: set[ManagedRouteLine] = set()
     settings: dict[str, str] = {}
     waiting: list[str] = []
     for route in kernel.routes:
         at = _meant(route.interface, there)
-        line = managed_routes.spell(route, at.name if at is not None else route.interface)
+        line = managed_routes.route_line(route, at.name if at is not None else route.interface)
         if not route.interface or line in routes or (at is not None and _ready(at, route)):
-            wished.add(line)
+            wanted.add(line)
         else:
             waiting.append(str(line))
     for name, value in kernel.settings:
@@ -73,7 +73,7 @@ def wish(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLi
             settings["/".join(at.name if at is not None and part == pattern else part for part in name.split("/"))] = (
                 value
             )
-    return WantedKernelState(KernelState(rules, tuple(sorted(wished)), tuple(sorted(settings.items()))), tuple(waiting))
+    return PlannedState(KernelState(rules, tuple(sorted(wanted)), tuple(sorted(settings.items()))), tuple(waiting))
 
 
 def _meant(pattern: str, there: dict[str, Interface]) -> Interface | None:
@@ -92,7 +92,7 @@ def _ready(at: Interface, route: PlannedRoute) -> bool:
     )
 
 
-def listing(rules: str) -> str:
+def normalized_rules(rules: str) -> str:
     """How nft would list our table once it has read `rules`: tried out in a network namespace that ends with it.
 
     Raises RelayError when nft refuses them.
@@ -109,7 +109,7 @@ def listing(rules: str) -> str:
     return ended.output
 
 
-def setting(name: str) -> str:
+def read_setting(name: str) -> str:
     """A setting's value, "" where this kernel has none of that name. Raises RelayError for one not of `net`."""
     try:
         return " ".join(_setting_path(name).read_text("ascii", "replace").split())[:100]
@@ -117,19 +117,19 @@ def setting(name: str) -> str:
         return ""
 
 
-def set_back(settings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def write_settings(settings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Give settings their values until the next boot; what could not be done, one line each."""
     problems = []
     for name, value in settings:
         try:
-            if value and setting(name) not in {"", value}:
+            if value and read_setting(name) not in {"", value}:
                 _setting_path(name).write_text(value)
         except OSError as error:
             problems.append(f"{name} cannot be set to {escape(value, 40)}: {error.strerror}")
     return tuple(problems)
 
 
-def parse_was(content: bytes) -> dict[str, str]:
+def parse_saved_settings(content: bytes) -> dict[str, str]:
     """What the file WAS says: setting -> what it was before `up` changed it. Raises RelayError for a line not ours."""
     found: dict[str, str] = {}
     for line in content.decode("ascii", "replace").splitlines()[:1000]:
@@ -153,8 +153,8 @@ def restore(to: KernelState) -> tuple[str, ...]:
         except RelayError as error:
             problems.append(error.what)
 
-    problems += set_back(to.settings)
-    now = read()
+    problems += write_settings(to.settings)
+    now = read_kernel()
     if to.rules and to.rules != now.rules:  # one transaction: at no moment is there no table
         attempt("nft", "-f", "-", input=f"table inet {TABLE}\ndelete table inet {TABLE}\n{to.rules}")
     elif now.rules and not to.rules:
@@ -162,7 +162,7 @@ def restore(to: KernelState) -> tuple[str, ...]:
     for line in to.routes:
         if line not in now.routes:
             attempt("ip", f"-{line.version}", "route", "replace", *line.words.split(), "proto", str(PROTOCOL))
-    for line in managed_routes.read():  # asked again: a replaced one is gone already
+    for line in managed_routes.read_routes():  # asked again: a replaced one is gone already
         if line not in to.routes:
             attempt("ip", f"-{line.version}", "route", "del", *line.words.split(), "proto", str(PROTOCOL))
     return tuple(problems)

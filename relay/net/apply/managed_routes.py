@@ -45,7 +45,7 @@ def conflicts(kernel: PlannedKernelState) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def read() -> tuple[ManagedRouteLine, ...]:
+def read_routes() -> tuple[ManagedRouteLine, ...]:
     """Our routes of the main table, in order. Raises RelayError where ip is missing or does not answer."""
     found = [_read(entry, version) for version in (4, 6) for entry in _dump(version, str(PROTOCOL))]
     return tuple(sorted(set(found)))
@@ -102,7 +102,7 @@ def _way(entry: dict[str, Any]) -> list[str]:
     return words
 
 
-def spell(route: PlannedRoute, name: str) -> ManagedRouteLine:
+def route_line(route: PlannedRoute, name: str) -> ManagedRouteLine:
     """A route that is wished, by the interface `name` ("": unreachable), as it is read once it is there."""
     words = [] if name else ["unreachable"]
     words.append(_spelt(str(route.network)))

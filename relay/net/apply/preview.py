@@ -26,10 +26,10 @@ class ApplyPreview:
     machine: Machine
     record: AppliedPlan  # of what was applied before
     now: KernelState
-    wished: KernelState
+    wanted: KernelState
     files: tuple[FileChange, ...] = ()
     waiting: tuple[str, ...] = ()  # what comes when its interface does
-    backward: tuple[str, ...] = ()  # settings that are not wished any more, and become what they were
+    restored_settings: tuple[str, ...] = ()  # settings that are not wanted any more, and become what they were
     directories: tuple[str, ...] = ()  # that have to be made
     systemd: bool = False
     unit: Unit = field(default_factory=Unit)  # now
@@ -41,12 +41,12 @@ class ApplyPreview:
         return self.systemd and any(Path(file.path).name == UNIT for file in self.machine.files)
 
     @property
-    def nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether all is as it should be already."""
-        return not self.files and self.now == self.wished and self.unit_fits and self.next_record == self.record
+        return not self.files and self.now == self.wanted and self.unit_is_right and self.next_record == self.record
 
     @property
-    def unit_fits(self) -> bool:
+    def unit_is_right(self) -> bool:
         """Whether the unit runs and starts at boot (or neither, when all is taken back)."""
         return self.unit == Unit(self.has_unit, self.has_unit)
 
@@ -64,15 +64,15 @@ class ApplyPreview:
         )
 
 
-def survey(machine: Machine, *, force: bool = False) -> ApplyPreview:
+def preview_changes(machine: Machine, *, force: bool = False) -> ApplyPreview:
     """What has to change so that this machine is as `machine` says.
 
     Raises RelayError where something of somebody else is in the way, or, without `force`, a file of ours that a person
-    has changed; NotPermitted unless root asks. Hold `record.locked`, and have repaired what was cut off.
+    has changed; NotPermitted unless root asks. Hold `journal.locked`, and have repaired what was cut off.
     """
-    known = journal.load()
+    known = journal.read_record()
     if not machine.files and not known.files:  # nothing is on record, so nothing is taken back
-        now = kernel_state.read()
+        now = kernel_state.read_kernel()
         return ApplyPreview(machine, known, now, now)
     files, changed = _files(machine, known, force)
     rules = next((file.text for file in machine.files if file.path == machine.kernel.rules), "")
@@ -83,35 +83,37 @@ def survey(machine: Machine, *, force: bool = False) -> ApplyPreview:
             f"routes of somebody else are where ours belong:\n{shown}",
             "if nobody needs them: " + " && ".join(escape(cure) for _, cure in clashes),
         )
-    before = was()
-    wished = kernel_state.wish(machine.kernel, kernel_state.listing(rules), managed_routes.read())
-    wanted = dict(wished.held.settings)
-    now = kernel_state.read({*wanted, *before})
-    backward = tuple(name for name, value in now.settings if name not in wanted and value)
-    wanted = {name: wanted.get(name) or (before[name] if value else "") for name, value in now.settings}
-    booted = systemd()
+    before = saved_settings()
+    planned = kernel_state.planned_state(
+        machine.kernel, kernel_state.normalized_rules(rules), managed_routes.read_routes()
+    )
+    settings = dict(planned.state.settings)
+    now = kernel_state.read_kernel({*settings, *before})
+    restored_settings = tuple(name for name, value in now.settings if name not in settings and value)
+    settings = {name: settings.get(name) or (before[name] if value else "") for name, value in now.settings}
+    booted = has_systemd()
     return ApplyPreview(
         machine,
         known,
         now,
-        replace(wished.held, settings=tuple(sorted(wanted.items()))),
+        replace(planned.state, settings=tuple(sorted(settings.items()))),
         files,
-        wished.waiting,
-        backward,
+        planned.waiting,
+        restored_settings,
         managed_files.missing_directories(change.path for change in files if change.after is not None),
         booted,
-        unit() if booted else Unit(),
+        read_unit() if booted else Unit(),
         changed,
     )
 
 
-def was() -> dict[str, str]:
+def saved_settings() -> dict[str, str]:
     """What settings were before us. Raises RelayError for a file WAS that is not ours."""
     found = managed_files.read_file(WAS)
-    return {} if found is None else kernel_state.parse_was(found.content)
+    return {} if found is None else kernel_state.parse_saved_settings(found.content)
 
 
-def difference(found: ApplyPreview) -> list[str]:
+def diff_lines(found: ApplyPreview) -> list[str]:
     """All that would change, as a unified diff: files first, then what the kernel holds, then systemd."""
     lines = []
     for change in found.files:
@@ -123,33 +125,33 @@ def difference(found: ApplyPreview) -> list[str]:
             ]
         else:
             lines += managed_files.difference(change)
-    now, wished = found.now, found.wished
-    lines += managed_files.unified(f"kernel: nft table inet {TABLE}", now.rules or None, wished.rules or None)
-    lines += _listed("kernel: routes", now.routes, wished.routes)
-    for (name, value), (_, other) in zip(now.settings, wished.settings, strict=False):
+    now, wanted = found.now, found.wanted
+    lines += managed_files.unified(f"kernel: nft table inet {TABLE}", now.rules or None, wanted.rules or None)
+    lines += _listed("kernel: routes", now.routes, wanted.routes)
+    for (name, value), (_, other) in zip(now.settings, wanted.settings, strict=False):
         lines += managed_files.unified(f"kernel: /proc/sys/{name}", value, other)
-    if not found.unit_fits:
-        wanted = Unit(found.has_unit, found.has_unit)
-        lines += managed_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(wanted))
+    if not found.unit_is_right:
+        unit = Unit(found.has_unit, found.has_unit)
+        lines += managed_files.unified(f"systemd: {UNIT}", _words(found.unit), _words(unit))
     return lines
 
 
 def summary(found: ApplyPreview) -> list[str]:
     """The same in a few words: what stands last on the screen when a person is asked."""
     written = sum(change.after is not None for change in found.files)
-    now, wished = found.now, found.wished
+    now, wanted = found.now, found.wanted
     lines = [_count(written, "written"), _count(len(found.files) - written, "removed")]
     lines = [line for line in lines if line]
     lost = sum(change.path in found.forced for change in found.files)
     lines += [f"{lost} of them changed by somebody, whose changes are lost"] if lost else []
-    if now.rules != wished.rules:
-        what = "made" if not now.rules else "replaced" if wished.rules else "removed"
+    if now.rules != wanted.rules:
+        what = "made" if not now.rules else "replaced" if wanted.rules else "removed"
         lines.append(f"nft table {TABLE} {what}")
-    lines += [f"route set: {line.words}" for line in wished.routes if line not in now.routes]
-    lines += [f"route removed: {line.words}" for line in now.routes if line not in wished.routes]
-    pairs = zip(now.settings, wished.settings, strict=False)
+    lines += [f"route set: {line.words}" for line in wanted.routes if line not in now.routes]
+    lines += [f"route removed: {line.words}" for line in now.routes if line not in wanted.routes]
+    pairs = zip(now.settings, wanted.settings, strict=False)
     lines += [f"{name}: {value} becomes {other}" for (name, value), (_, other) in pairs if value != other]
-    if not found.unit_fits:
+    if not found.unit_is_right:
         words = "runs, now and at every boot" if found.has_unit else "stopped, also at boot"
         lines.append(f"{UNIT} {words}")
     lines = [escape(line) for line in lines]  # an interface's name may hold anything
@@ -160,7 +162,7 @@ def _count(files: int, what: str) -> str:
     return f"{files} file{'' if files == 1 else 's'} {what}" if files else ""
 
 
-def nothing_left(found: ApplyPreview) -> str:
+def nothing_to_undo(found: ApplyPreview) -> str:
     """What `--undo` says where it has nothing to do."""
     script = Path(OWN) / "down"
     if script.exists():
@@ -168,12 +170,12 @@ def nothing_left(found: ApplyPreview) -> str:
     return "nothing to do: nothing was applied here"
 
 
-def systemd() -> bool:
+def has_systemd() -> bool:
     """Whether this machine was booted with systemd."""
     return _BOOTED.is_dir()
 
 
-def unit() -> Unit:
+def read_unit() -> Unit:
     """How our unit is now."""
     enabled = system_commands.run("systemctl", "is-enabled", UNIT).output.strip()
     active = system_commands.run("systemctl", "is-active", UNIT).output.strip()
@@ -223,7 +225,7 @@ def _listed(name: str, before: Iterable[object], after: Iterable[object]) -> lis
     return managed_files.unified(name, *texts)
 
 
-def require() -> None:
+def require_root() -> None:
     """Whether this process may change the system at all. Raises NotPermitted off Linux and for everybody but root."""
     if sys.platform != "linux":
         raise NotPermitted(

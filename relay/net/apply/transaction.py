@@ -15,61 +15,59 @@ from dataclasses import replace
 
 from relay.errors import RelayError
 from relay.net import system_commands
-from relay.net.apply import journal as record
-from relay.net.apply import kernel_state, managed_files
-from relay.net.apply import preview as surveys
+from relay.net.apply import journal, kernel_state, managed_files, preview
 from relay.net.apply.journal import ApplyJournal
 from relay.net.apply.kernel_state import KernelState
 from relay.net.apply.managed_files import FileContent
 from relay.net.apply.preview import ApplyPreview
 from relay.net.plan.machine import OWN, UNIT, WAS, Machine
 
-NOTHING = Machine("relay")  # the machine of `--undo`
-Say = Callable[[str], None]  # is given one line for each thing done
+EMPTY_MACHINE = Machine("relay")  # the machine of `--undo`
+Report = Callable[[str], None]  # is given one line for each thing done
 
 _UP_SECONDS = 60.0  # for `up` and `down`: a dozen calls of ip and nft, on a slow machine
 _UNIT_SECONDS = 100.0  # systemd gives a unit 90
 _SETTLE_SECONDS = 10.0  # a service that sets routes on its own may be a moment behind
 
 
-def repair(say: Say) -> bool:
-    """Go back to what was before a run that was cut off; whether there was one. Hold `record.locked`.
+def recover(report: Report) -> bool:
+    """Go back to what was before a run that was cut off; whether there was one. Hold `journal.locked`.
 
     Raises RelayError when something could not be put back; the journal stays then.
     """
-    journal = record.unfinished()
-    if journal is None:
-        managed_files.sweep(record.JOURNAL)
+    before = journal.read_journal()
+    if before is None:
+        managed_files.sweep(journal.JOURNAL)
         managed_files.remove_directories([OWN])  # where not even the journal was begun
         return False
-    say("an earlier run was cut off: going back to what was before it")
+    report("an earlier run was cut off: going back to what was before it")
     with _undisturbed():
-        _back(journal, say)
+        _roll_back(before, report)
     return True
 
 
-def carry_out(found: ApplyPreview, say: Say, lock: int) -> None:
-    """Do what the survey found. `lock`: the descriptor of `record.locked`, held by `up` too.
+def apply_changes(found: ApplyPreview, report: Report, lock: int) -> None:
+    """Do what the preview found. `lock`: the descriptor of `journal.locked`, held by `up` too.
 
     Raises RelayError when it failed and everything is as before; also when going back failed, saying so.
     """
-    journal = _journal(found)
-    record.prepare()
-    record.begin(journal)
+    before = _journal(found)
+    journal.make_own_directory()
+    journal.write_journal(before)
     try:
         if found.machine.files:
-            _up(found, say, lock)
+            _up(found, report, lock)
         else:
-            _down(found, say, lock)
+            _down(found, report, lock)
         _verify(found)
         with _undisturbed():
             _finish(found)
     except BaseException as error:
         with _undisturbed():
-            quiet = _quietly(say)
-            quiet("failed: going back to what was before")
+            report_quietly = _suppressing(report)
+            report_quietly("failed: going back to what was before")
             try:
-                _back(journal, quiet)
+                _roll_back(before, report_quietly)
             except RelayError as worse:
                 why = error.what if isinstance(error, RelayError) else type(error).__name__
                 raise RelayError(f"{why}; {worse.what}", worse.hint) from None
@@ -80,73 +78,73 @@ def carry_out(found: ApplyPreview, say: Say, lock: int) -> None:
 
 def _journal(found: ApplyPreview) -> ApplyJournal:
     """All that is there now, and that this run may change."""
-    paths = dict.fromkeys([*(change.path for change in found.files), WAS, record.RECORD])
+    paths = dict.fromkeys([*(change.path for change in found.files), WAS, journal.RECORD])
     files = {path: managed_files.read_file(path) for path in paths}
     for change in found.files:  # a person was asked meanwhile, and another may have edited it
         if files[change.path] != change.before:
             raise RelayError(f"{change.path} was changed meanwhile", "look at the difference again: relayctl net apply")
-    now = kernel_state.read(name for name, _ in found.now.settings)
+    now = kernel_state.read_kernel(name for name, _ in found.now.settings)
     return ApplyJournal(files, found.directories, now, found.unit)
 
 
-def _up(found: ApplyPreview, say: Say, lock: int) -> None:
+def _up(found: ApplyPreview, report: Report, lock: int) -> None:
     managed_files.make_directories(found.directories)
     for change in found.files:
         managed_files.put(change.path, change.after)
-        say(f"{'removed' if change.after is None else 'wrote'} {change.path}")
+        report(f"{'removed' if change.after is None else 'wrote'} {change.path}")
     if found.has_unit:
         system_commands.demand("systemctl", "daemon-reload", timeout=_UNIT_SECONDS)
-        system_commands.demand("systemctl", "enable", "--quiet", UNIT, timeout=_UNIT_SECONDS)
+        system_commands.demand("systemctl", "enable", "--report_quietly", UNIT, timeout=_UNIT_SECONDS)
         ended = system_commands.run("systemctl", "restart", UNIT, timeout=_UNIT_SECONDS)
         if ended.status:
             why = system_commands.run("journalctl", "--no-pager", "-n", "10", "-o", "cat", "-u", UNIT).why
             raise RelayError(f"{UNIT} does not start: {why}", f"journalctl -u {UNIT}")
-        say(f"started {UNIT}, now and at every boot")
+        report(f"started {UNIT}, now and at every boot")
     elif found.machine.up:
-        _script(found.machine.up, say, lock)
+        _script(found.machine.up, report, lock)
         if not found.systemd:
-            say(f"there is no systemd here: have your system run {found.machine.up} at every boot, before the relay")
-    _take_back(found, say)
+            report(f"there is no systemd here: have your system run {found.machine.up} at every boot, before the relay")
+    _take_back(found, report)
 
 
-def _down(found: ApplyPreview, say: Say, lock: int) -> None:
+def _down(found: ApplyPreview, report: Report, lock: int) -> None:
     if found.unit.enabled or found.unit.active:
-        system_commands.demand("systemctl", "disable", "--quiet", "--now", UNIT, timeout=_UNIT_SECONDS)
-        say(f"stopped {UNIT}")
+        system_commands.demand("systemctl", "disable", "--report_quietly", "--now", UNIT, timeout=_UNIT_SECONDS)
+        report(f"stopped {UNIT}")
     script = found.record.down
     if script and script not in found.forced and managed_files.read_file(script) is not None:
-        _script(script, say, lock)
-    _take_back(found, say)
+        _script(script, report, lock)
+    _take_back(found, report)
     for change in found.files:
         managed_files.put(change.path, None)
-        say(f"removed {change.path}")
+        report(f"removed {change.path}")
     if found.systemd:
         system_commands.demand("systemctl", "daemon-reload", timeout=_UNIT_SECONDS)
         system_commands.run("systemctl", "reset-failed", UNIT)  # else systemd remembers a unit that is gone
 
 
-def _script(path: str, say: Say, lock: int) -> None:
+def _script(path: str, report: Report, lock: int) -> None:
     """Run `up` or `down`; a killed run's script goes on, so it holds the lock until it ends."""
     ended = system_commands.run("sh", path, timeout=_UP_SECONDS, keep=(lock,))
     if ended.status:
         raise RelayError(f"{path} failed: {ended.why}", f"try it: sh -x {path}")
-    say(f"ran {path}")
+    report(f"ran {path}")
 
 
-def _take_back(found: ApplyPreview, say: Say) -> None:
+def _take_back(found: ApplyPreview, report: Report) -> None:
     """What is not wished any more, of which `up` need not know: routes, a table, settings become what they were."""
-    now = kernel_state.read()
-    wished = kernel_state.wish(found.machine.kernel, found.wished.rules, now.routes).held.routes
-    back = tuple((name, value) for name, value in found.wished.settings if name in found.backward)
-    changed = [(name, value) for name, value in back if kernel_state.setting(name) != value]
-    routes = tuple(line for line in now.routes if line in wished)
-    for problem in kernel_state.restore(KernelState(now.rules if found.wished.rules else "", routes, back)):
+    now = kernel_state.read_kernel()
+    wanted = kernel_state.planned_state(found.machine.kernel, found.wanted.rules, now.routes).state.routes
+    back = tuple((name, value) for name, value in found.wanted.settings if name in found.restored_settings)
+    changed = [(name, value) for name, value in back if kernel_state.read_setting(name) != value]
+    routes = tuple(line for line in now.routes if line in wanted)
+    for problem in kernel_state.restore(KernelState(now.rules if found.wanted.rules else "", routes, back)):
         raise RelayError(problem)
     for name, value in changed:
-        say(f"set {name} back to {value}")
-    before = surveys.was()
-    kept = "".join(f"{name} {value}\n" for name, value in before.items() if name not in found.backward)
-    if len(before) != kept.count("\n"):
+        report(f"set {name} back to {value}")
+    saved = preview.saved_settings()
+    kept = "".join(f"{name} {value}\n" for name, value in saved.items() if name not in found.restored_settings)
+    if len(saved) != kept.count("\n"):
         managed_files.put(WAS, FileContent(kept.encode(), 0o644, os.geteuid(), os.getegid()) if kept else None)
 
 
@@ -154,20 +152,20 @@ def _verify(found: ApplyPreview) -> None:
     """Whether the kernel is as wished. Raises RelayError, saying what is not."""
     deadline = time.monotonic() + (_SETTLE_SECONDS if found.systemd else 0)
     while True:
-        now = kernel_state.read(name for name, _ in found.wished.settings)
+        now = kernel_state.read_kernel(name for name, _ in found.wanted.settings)
         # a setting that is gone went with its interface
         settings = tuple(
-            (name, value and at) for (name, at), (_, value) in zip(found.wished.settings, now.settings, strict=True)
+            (name, value and at) for (name, at), (_, value) in zip(found.wanted.settings, now.settings, strict=True)
         )
-        wished = replace(
-            kernel_state.wish(found.machine.kernel, found.wished.rules, now.routes).held, settings=settings
+        wanted = replace(
+            kernel_state.planned_state(found.machine.kernel, found.wanted.rules, now.routes).state, settings=settings
         )
-        unit = surveys.unit() if found.systemd else found.unit
-        reached = replace(found, files=(), now=now, wished=wished, unit=unit)
-        if now == wished and reached.unit_fits:
+        unit = preview.read_unit() if found.systemd else found.unit
+        reached = replace(found, files=(), now=now, wanted=wanted, unit=unit)
+        if now == wanted and reached.unit_is_right:
             return
         if time.monotonic() >= deadline:
-            shown = [line for line in surveys.difference(reached) if not line.startswith("@@")]
+            shown = [line for line in preview.diff_lines(reached) if not line.startswith("@@")]
             raise RelayError(
                 "it is not as wished afterwards:\n" + "\n".join(f"  {line}" for line in shown[:30]),
                 "does something else on this machine change nft rules or routes?",
@@ -180,19 +178,19 @@ def _finish(found: ApplyPreview) -> None:
     following = found.next_record
     managed_files.remove_directories(path for path in found.record.directories if path not in following.directories)
     if following.files:
-        managed_files.put(record.RECORD, record.dumped(following))
-        record.end()
+        managed_files.put(journal.RECORD, journal.record_file(following))
+        journal.remove_journal()
     else:
         managed_files.put(WAS, None)
-        managed_files.put(record.RECORD, None)
-        record.end()
+        managed_files.put(journal.RECORD, None)
+        journal.remove_journal()
         managed_files.remove_directories([OWN])  # if a kill leaves it, `repair` does that
 
 
-def _back(journal: ApplyJournal, say: Say) -> None:
+def _roll_back(before: ApplyJournal, report: Report) -> None:
     """Put everything back; what cannot be is said, and then the journal stays. Raises RelayError."""
     problems: list[str] = []
-    booted = surveys.systemd()
+    booted = preview.has_systemd()
 
     def attempt(*words: str) -> None:
         try:
@@ -200,17 +198,17 @@ def _back(journal: ApplyJournal, say: Say) -> None:
         except RelayError as error:
             problems.append(error.what)
 
-    if booted and not (journal.unit.enabled and journal.unit.active) and surveys.unit() != journal.unit:
-        for word, wanted in (("disable", journal.unit.enabled), ("stop", journal.unit.active)):
+    if booted and not (before.unit.enabled and before.unit.active) and preview.read_unit() != before.unit:
+        for word, wanted in (("disable", before.unit.enabled), ("stop", before.unit.active)):
             if not wanted:
-                attempt("systemctl", word, "--quiet", UNIT)
+                attempt("systemctl", word, "--report_quietly", UNIT)
     try:
-        present, earlier = surveys.was(), journal.files.get(WAS)
-        known = kernel_state.parse_was(earlier.content) if earlier is not None else {}
-        problems += kernel_state.set_back((name, value) for name, value in present.items() if name not in known)
+        present, earlier = preview.saved_settings(), before.files.get(WAS)
+        known = kernel_state.parse_saved_settings(earlier.content) if earlier is not None else {}
+        problems += kernel_state.write_settings((name, value) for name, value in present.items() if name not in known)
     except RelayError as error:
         problems.append(error.what)
-    for path, earlier in journal.files.items():
+    for path, earlier in before.files.items():
         managed_files.sweep(path)
         try:
             if managed_files.read_file(path) != earlier:
@@ -221,31 +219,31 @@ def _back(journal: ApplyJournal, say: Say) -> None:
             problems.append(error.what)
     if booted:
         attempt("systemctl", "daemon-reload")
-        if journal.unit.enabled:
-            attempt("systemctl", "enable", "--quiet", UNIT)
-        if journal.unit.active:
+        if before.unit.enabled:
+            attempt("systemctl", "enable", "--report_quietly", UNIT)
+        if before.unit.active:
             attempt("systemctl", "restart", UNIT)
         else:
             system_commands.run("systemctl", "reset-failed", UNIT)
-    for problem in kernel_state.restore(journal.held):
-        say(f"not put back: {problem}")  # a route whose interface is gone; the guard does not need it
+    for problem in kernel_state.restore(before.held):
+        report(f"not put back: {problem}")  # a route whose interface is gone; the guard does not need it
     if problems:
         raise RelayError(
             "not everything could be put back: " + "; ".join(problems),
             "when that is cured, relayctl net apply (or --undo) goes on from here",
         )
-    record.end()
-    managed_files.remove_directories([*journal.directories, OWN])
+    journal.remove_journal()
+    managed_files.remove_directories([*before.directories, OWN])
 
 
-def _quietly(say: Say) -> Say:
+def _suppressing(report: Report) -> Report:
     """Saying may fail (the terminal is gone, and that is why we go back): then it is not said."""
 
-    def quiet(line: str) -> None:
+    def report_quietly(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            say(line)
+            report(line)
 
-    return quiet
+    return report_quietly
 
 
 @contextlib.contextmanager

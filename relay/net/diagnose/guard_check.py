@@ -40,11 +40,11 @@ def _missing(machine: Machine, zones: str, cure: str) -> Iterator[Leg]:
     loaded = kernel_state.read_rules()
     if not loaded:
         yield Leg(NAME, "fault", f"nft table {TABLE} is not loaded: packets for {zones} {_RISK}", cure)
-    elif loaded != kernel_state.listing(wanted):
+    elif loaded != kernel_state.normalized_rules(wanted):
         yield Leg(NAME, "fault", f"nft table {TABLE} is not as planned: packets for {zones} {_RISK}", cure)
-    routes = managed_routes.read()
+    routes = managed_routes.read_routes()
     for route in machine.kernel.routes:
-        if not route.interface and managed_routes.spell(route, "") not in routes:
+        if not route.interface and managed_routes.route_line(route, "") not in routes:
             what = f"the route `unreachable {route.network}` is missing: packets for it {_RISK}"
             yield Leg(NAME, "fault", what, cure)
     differing = [file.path for file in machine.files if not _is_written(file.path, file.text)]
@@ -52,8 +52,8 @@ def _missing(machine: Machine, zones: str, cure: str) -> Iterator[Leg]:
         more = " ..." if len(differing) > _MOST_FILES else ""
         what = f"not as planned: {' '.join(differing[:_MOST_FILES])}{more}; the guard may be another after a restart"
         yield Leg(NAME, "warning", what, cure)
-    if preview.systemd():
-        unit = preview.unit()
+    if preview.has_systemd():
+        unit = preview.read_unit()
         if not unit.enabled:
             yield Leg(NAME, "warning", f"{UNIT} is not enabled: nothing loads the guard after a restart", cure)
         if not unit.active:

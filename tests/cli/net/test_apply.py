@@ -156,7 +156,7 @@ def test_only_on_linux(monkeypatch: pytest.MonkeyPatch, relayctl: Callable[..., 
     """Elsewhere it names the script that can be carried over."""
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(NotPermitted, match="is done on Linux, and this is darwin"):
-        preview.require()
+        preview.require_root()
 
 
 @pytest.mark.system

@@ -74,7 +74,7 @@ def test_a_wish_and_the_list_have_one_spelling(
 ) -> None:
     """What is wished is found again in what ip lists."""
     version = route.network.version
-    assert managed_routes.spell(route, name) == ManagedRouteLine(version, words)
+    assert managed_routes.route_line(route, name) == ManagedRouteLine(version, words)
     assert managed_routes._read(listed, version) == ManagedRouteLine(version, words)
 
 
