@@ -20,8 +20,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
 from relay.core.policy.model import Zone
-from relay.net.kernel import egress_path as ways
-from relay.net.kernel import interfaces, route_guard
+from relay.net.kernel import egress_path, interfaces, route_guard
 from relay.net.kernel.egress_path import EgressPath
 from relay.serve.worker.forward.dial import _source
 from relay.serve.worker.zone_watch import ZoneWatch
@@ -56,7 +55,7 @@ class Open:
 
 async def look(zone: Zone, forwards: int, addresses: int) -> tuple[float, float]:
     """Milliseconds of CPU to check `forwards` forwards to `addresses` addresses: in all, and of the longest turn."""
-    guard = ways.look(zone, ADDRESS)
+    guard = egress_path.check_path(zone, ADDRESS)
     ours = [Open(EgressPath(zone, IPv4Address(int(ADDRESS) + n % addresses), guard, ADDRESS)) for n in range(forwards)]
     zones: Any = ZoneWatch(lambda: ours, lambda error: None)  # type: ignore[arg-type,return-value] # a stand-in
     longest = 0.0
@@ -95,20 +94,20 @@ async def main() -> int:
     for interface in ("lo", "l?"):
         zone = Zone("here", (ip_network("127.0.0.0/8"),), interface)
         zones = ZoneWatch(lambda: (), lambda error: None)
-        way = EgressPath(zone, ADDRESS, ways.look(zone, ADDRESS))
+        way = EgressPath(zone, ADDRESS, egress_path.check_path(zone, ADDRESS))
         index = way.guard.index
         if not way.guard.ok or not zones.owns(index, ADDRESS):
             raise SystemExit(f"the guard refused: {way.guard}")
 
         def whole(zone: Zone = zone, zones: ZoneWatch = zones, index: int = index) -> None:
-            found = EgressPath(zone, ADDRESS, ways.look(zone, ADDRESS))
+            found = EgressPath(zone, ADDRESS, egress_path.check_path(zone, ADDRESS))
             found = replace(found, source=_source(sock))
             now = route_guard.guard(found.guard.interface, found.address, zone.gateway)
             found.obstacle(now, zones.owns)
             zones.owns(index, ADDRESS)  # `obstacle` does not ask about lo
 
         def question(zone: Zone = zone) -> None:
-            ways.look(zone, ADDRESS)
+            egress_path.check_path(zone, ADDRESS)
 
         for name, what in (("one question", question), ("a forward in all", whole)):
             middle, late = spent(what, calls)

@@ -41,7 +41,7 @@ if who:
     os.setgroups([]), os.setgid(who), os.setuid(who)
 view = node_view.NodeView(node_view.ApiStatus.TOKEN_UNREADABLE)
 if state:
-    view = node_view.parse(recorded.answers(state))
+    view = node_view.parse_answers(recorded.answers(state))
 patience = ProbeTimeouts(echo=0.2, tries=2, arp=0.8, port=0.8)
 legs = [leg for one in questions for leg in path_check.walk(one, patience=patience, node=lambda: view)]
 print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))

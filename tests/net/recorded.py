@@ -92,7 +92,7 @@ def observation(
         Reachability(TARGET, "remote", target, _neighbour(ip, TARGET, lan)) if reachable else None,
         None if relay else True,
         lan,
-        node_view.parse(answers(state)),
+        node_view.parse_answers(answers(state)),
     )
 
 

@@ -41,7 +41,7 @@ def authorizer(until: int | None = None, expires: int | None = None, hours: int 
 def own() -> Iterator[None]:
     """Close the socket by which the authorizer asks the kernel for this machine's addresses."""
     yield
-    netlink.unshare()
+    netlink.close_thread_socket()
 
 
 WHO = Identity("alice", "SHA256:x", ip_address("203.0.113.7"))

@@ -206,7 +206,7 @@ async def test_who_is_to_end_in_the_very_moment_it_comes_ends(tmp_path: Path, tu
         theirs.close()
         supervisor.close()
         link.close()
-        netlink.unshare()
+        netlink.close_thread_socket()
         await asyncio.sleep(0.05)
     assert b"the administrator has ended this" in heard
     assert not worker.connections.by_id

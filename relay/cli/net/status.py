@@ -84,7 +84,7 @@ def observe_zones(
         try:
             return ZoneObserver(overlay, zones.host(overlay.zone.name), role=role).look()
         finally:
-            netlink.unshare()
+            netlink.close_thread_socket()
 
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         for overlay, seen in zip(chosen, pool.map(one_look, chosen), strict=True):

@@ -67,4 +67,4 @@ def _legs(asked: PathCheckRequest) -> list[Leg]:
     try:
         return list(path_check.walk(asked))
     finally:
-        netlink.unshare()  # this thread's socket
+        netlink.close_thread_socket()  # this thread's socket

@@ -129,7 +129,7 @@ def _zerotier(overlay: Overlay, seen: Observation, view: NodeView, figures: bool
     online = {True: "online", False: "offline", None: "not asked"}[view.online]
     if not view.answers:
         known = f" ({version}{online})" if view.online is not None else ""
-        yield "zerotier", f"{view.standing.replace('-', ' ')}{known}"
+        yield "zerotier", f"{view.status.replace('-', ' ')}{known}"
         return
     yield "zerotier", f"{version}node {view.node} {online}"
     joined = seen.joined(overlay)
@@ -188,7 +188,7 @@ def _reach_json(reach: Reachability | None) -> dict[str, Any] | None:
 def _view_json(view: NodeView, joined: JoinedNetwork | None, seen: Observation) -> dict[str, Any]:
     peer = peer_of(seen, joined)
     return {
-        "standing": view.standing,
+        "standing": view.status,
         "detail": view.detail or None,
         "node": view.node or None,
         "version": view.version or None,

@@ -60,7 +60,7 @@ def impact_of_policy(found: OpenSessions, authorizer: Authorizer) -> Iterator[Im
             if one["person"]:
                 yield from _of_connection(one, authorizer)
     finally:
-        netlink.unshare()
+        netlink.close_thread_socket()
 
 
 def _of_connection(one: Row, authorizer: Authorizer) -> Iterator[ImpactedItem]:

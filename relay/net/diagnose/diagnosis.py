@@ -61,7 +61,7 @@ def _zerotier_explains(case: Case) -> bool:
     """
     seen, view = case.seen, case.seen.zerotier
     missing = seen.link(seen.interface) is None
-    if view is None or view.standing in {ApiStatus.NOT_RUNNING, ApiStatus.NOT_INSTALLED}:
+    if view is None or view.status in {ApiStatus.NOT_RUNNING, ApiStatus.NOT_INSTALLED}:
         return missing
     silent = any(reach is not None and reach.asked and not reach.answers for reach in (seen.far, seen.target))
     return view.answers or silent or (missing if case.on_gateway else not seen.guard.ok)

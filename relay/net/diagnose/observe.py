@@ -42,7 +42,7 @@ class ZoneObserver:
         host: Host | None,
         *,
         role: Role = Role.RELAY,
-        node: Callable[[], NodeView] = local_api.look,
+        node: Callable[[], NodeView] = local_api.read_node,
         timeout: float = SECONDS,
     ) -> None:
         """`host` is the target to ask, `node` asks the overlay's own view."""
@@ -94,7 +94,7 @@ class ZoneObserver:
             interface,
             tuple(route for route in table if _concerns(route, overlay, interface)),
             plain,
-            rp_filter.reverse_path(interface) if interface else None,
+            rp_filter.effective_mode(interface) if interface else None,
             there,
             target,
             _forwarding(address) if self.role is Role.GATEWAY else None,
@@ -110,7 +110,7 @@ class ZoneObserver:
         try:
             return None if address is None else self._reach(address, name, interface, links, left_out)
         finally:
-            netlink.unshare()
+            netlink.close_thread_socket()
 
     def _reach(
         self, address: Address, name: str, interface: str, links: tuple[Interface, ...], left_out: list[str]
@@ -146,7 +146,7 @@ class ZoneObserver:
             interface and joined.interface == interface for joined in view.networks
         ):
             return None
-        if view.standing is ApiStatus.TOKEN_UNREADABLE:
+        if view.status is ApiStatus.TOKEN_UNREADABLE:
             left_out.append(f"ZeroTier's networks and peers: {view.detail}; run it as root")
         return view
 

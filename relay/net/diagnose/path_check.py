@@ -60,7 +60,7 @@ def walk(
     say: Callable[[str], None] = nobody,
     *,
     patience: ProbeTimeouts = _PATIENCE,
-    node: Callable[[], NodeView] = local_api.look,
+    node: Callable[[], NodeView] = local_api.read_node,
 ) -> Iterator[Leg]:
     """The legs of the way, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
 
@@ -133,10 +133,10 @@ def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | N
         yield Leg("route", "fault", f"{guard.reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
     yield Leg("route", "ok", f"{address} goes{via or ' on-link'} by {name}")
-    mode = rp_filter.reverse_path(name) if address.version == 4 and not found.loopback else None
+    mode = rp_filter.effective_mode(name) if address.version == 4 and not found.loopback else None
     if mode is None:
         return
-    why = rp_filter.silencing(address, name, guard.index)
+    why = rp_filter.dropped_answers(address, name, guard.index)
     if why:
         cure = f"sysctl -w {quote(f'net/ipv4/conf/{name}/rp_filter=2')}; to keep it: sudo relayctl net apply"
         yield Leg("rp_filter", "fault", why, cure)

@@ -27,7 +27,7 @@ def trouble(seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role) 
     view = seen.zerotier
     if view is None:
         return None
-    match view.standing:
+    match view.status:
         case ApiStatus.NOT_INSTALLED:
             return ("zerotier-not-installed", f"ZeroTier is not here: {view.detail}",
                     f"install the package {_SERVICE}: relayctl net plan --machine {role.value} says how")  # fmt: skip

@@ -41,7 +41,7 @@ class Membership:
 
 
 def look(
-    overlay: Overlay, plan: NetworkPlan, node: Callable[[], NodeView] = local_api.look, *, timeout: float = 1.0
+    overlay: Overlay, plan: NetworkPlan, node: Callable[[], NodeView] = local_api.read_node, *, timeout: float = 1.0
 ) -> Membership:
     """Ask. Blocks for some 5 s at most, `timeout` for one echo of the gateway. Raises RelayError off Linux."""
     seen = ZoneObserver(overlay, None, node=node, timeout=timeout).look()
@@ -56,7 +56,7 @@ def _standing(seen: Observation, overlay: Overlay) -> Iterator[Leg]:
     view, joined = seen.zerotier, seen.joined(overlay)
     if view is None:
         return
-    if view.standing is ApiStatus.TOKEN_UNREADABLE:
+    if view.status is ApiStatus.TOKEN_UNREADABLE:
         yield Leg(NAME, "skipped", "ZeroTier tells its networks and peers to root only", "sudo relayctl net verify")
     if not view.answers or joined is None or view.online is False or joined.status != "OK":
         return  # a fault or a warning says it

@@ -57,7 +57,7 @@ class EgressPath:
         return None
 
 
-def look(
+def check_path(
     zone: Zone,
     address: Address,
     names: Iterable[str] | None = None,
@@ -71,19 +71,19 @@ def look(
     return route_guard.guard(zone.interface, address, zone.gateway, names, port=port, source=source)
 
 
-def why(way: EgressPath, reason: str, detail: str) -> EgressFault:
+def explain_failure(path: EgressPath, reason: str, detail: str) -> EgressFault:
     """What is behind a failure towards the target: the zone, its gateway, or what it looked like at first."""
     if reason not in _UNCLEAR or sys.platform != "linux":
         return EgressFault(reason, detail)
-    now = look(way.zone, way.address, port=way.port, source=way.source)
-    found = way.obstacle(now, lambda index, address: True)
+    now = check_path(path.zone, path.address, port=path.port, source=path.source)
+    found = path.obstacle(now, lambda index, address: True)
     if found is not None:
         return EgressFault("overlay-down", f"{detail}; {found[1]}" if detail else found[1], found[0])
-    gateway, index = way.zone.gateway, way.guard.index
+    gateway, index = path.zone.gateway, path.guard.index
     if gateway is not None and _is_silent(gateway, index):
-        what = f"the gateway {gateway} does not answer on {way.guard.interface}"
+        what = f"the gateway {gateway} does not answer on {path.guard.interface}"
         return EgressFault("gateway-silent", f"{detail}; {what}" if detail else what)
-    if reason == "target-silent" and (other := rp_filter.silencing(way.address, way.guard.interface, index)):
+    if reason == "target-silent" and (other := rp_filter.dropped_answers(path.address, path.guard.interface, index)):
         return EgressFault(reason, f"{detail}; {other}" if detail else other, Obstacle.SHADOWED)
     return EgressFault(reason, detail)
 

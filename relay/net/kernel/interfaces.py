@@ -74,7 +74,7 @@ def parse_address(body: bytes | memoryview) -> tuple[int, Address] | None:
 
 def interfaces() -> tuple[Interface, ...]:
     """Every interface of this network namespace, in the kernel's order. Raises OSError, and RelayError off Linux."""
-    kernel = netlink.shared()
+    kernel = netlink.thread_socket()
     request = _LINK.pack(0, 0, 0, 0, 0) + netlink.attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
     links = [parse_link(body) for body in kernel.dump(netlink.GETLINK, request, netlink.NEWLINK)]
     addresses: dict[int, list[Address]] = {}
@@ -90,18 +90,18 @@ def interfaces() -> tuple[Interface, ...]:
 
 def own_addresses() -> frozenset[Address]:
     """Every address of this machine, whatever interface has it. Raises OSError, and RelayError off Linux."""
-    return frozenset(address for _, address in _addresses(netlink.shared()))
+    return frozenset(address for _, address in _addresses(netlink.thread_socket()))
 
 
 def addresses(index: int) -> frozenset[Address]:
     """The addresses of one interface; none if it is not there. Raises OSError, and RelayError off Linux."""
-    return frozenset(address for at, address in _addresses(netlink.shared(), index) if at == index)
+    return frozenset(address for at, address in _addresses(netlink.thread_socket(), index) if at == index)
 
 
 def link(index: int) -> LinkMessage:
     """One interface by index. Raises OSError(ENODEV) if there is none, and as `netlink.Netlink.ask` does."""
     request = _LINK.pack(0, 0, index, 0, 0) + netlink.attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
-    return parse_link(netlink.shared().ask(netlink.GETLINK, request, netlink.NEWLINK))
+    return parse_link(netlink.thread_socket().request(netlink.GETLINK, request, netlink.NEWLINK))
 
 
 def index_of(name: str) -> int:
@@ -118,7 +118,7 @@ def index_of(name: str) -> int:
         if not 0 < len(raw) < _MOST_NAME:
             raise OSError(errno.ENODEV, "that is no name of an interface") from None
     request = _LINK.pack(0, 0, 0, 0, 0) + netlink.attribute(_IFLA_IFNAME, raw + b"\0")
-    return parse_link(netlink.shared().ask(netlink.GETLINK, request, netlink.NEWLINK)).index
+    return parse_link(netlink.thread_socket().request(netlink.GETLINK, request, netlink.NEWLINK)).index
 
 
 def is_pattern(text: str) -> bool:

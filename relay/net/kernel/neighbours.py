@@ -90,7 +90,7 @@ def neighbour(address: Address, index: int) -> Neighbour | None:
     family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
     request = _NEIGHBOUR.pack(family, index, 0, 0, 0) + netlink.attribute(_NDA_DST, packed)
     try:
-        return parse_neighbour(netlink.shared().ask(netlink.GETNEIGH, request, netlink.NEWNEIGH))
+        return parse_neighbour(netlink.thread_socket().request(netlink.GETNEIGH, request, netlink.NEWNEIGH))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None

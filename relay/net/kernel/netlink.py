@@ -133,7 +133,7 @@ class Netlink:
         """Give the descriptor back."""
         self._socket.close()
 
-    def ask(self, kind: int, body: bytes, answer: int) -> memoryview:
+    def request(self, kind: int, body: bytes, answer: int) -> memoryview:
         """The body of the kernel's one answer of type `answer`, valid until the next question.
 
         Raises OSError with the kernel's errno where it says no, EBADMSG for an answer that is none, ETIMEDOUT for
@@ -208,7 +208,7 @@ def _raise(body: memoryview) -> None:
 _mine = threading.local()
 
 
-def shared() -> Netlink:
+def thread_socket() -> Netlink:
     """This thread's socket, opened when first asked for: a second one for every dial would double its price.
 
     It stays in the network namespace in which it was opened. Raises as `Netlink` does.
@@ -219,7 +219,7 @@ def shared() -> Netlink:
     return kernel
 
 
-def unshare() -> None:
+def close_thread_socket() -> None:
     """Close this thread's socket, if it has one: for a thread that asked and ends."""
     kernel: Netlink | None = getattr(_mine, "kernel", None)
     if kernel is not None:

@@ -130,7 +130,7 @@ def parse_route(body: bytes | memoryview) -> RouteMessage | None:
 
 def routes() -> list[Route]:
     """The unicast routes of the main table, IPv4 first, one per next hop. Raises OSError, and RelayError off Linux."""
-    kernel = netlink.shared()
+    kernel = netlink.thread_socket()
     names = dict(socket.if_nameindex())
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -235,7 +235,7 @@ def _asked(address: Address, index: int, port: int, source: bytes, flags: int) -
         + (netlink.attribute(_RTA_OIF, struct.pack("=I", index)) if index else b"")
         + (_TCP + netlink.attribute(_RTA_DPORT, struct.pack("!H", port)) if port else b"")
     )
-    return netlink.shared().ask(netlink.GETROUTE, request, netlink.NEWROUTE)
+    return netlink.thread_socket().request(netlink.GETROUTE, request, netlink.NEWROUTE)
 
 
 def _redirect(judged: RouteCheck, hops: tuple[Hop, ...], to: bytes, address: Address) -> RouteCheck:

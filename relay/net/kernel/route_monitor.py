@@ -25,13 +25,13 @@ class RouteMonitor:
 
     def __init__(
         self,
-        look: Callable[[], Awaitable[None]],
+        check: Callable[[], Awaitable[None]],
         bug: Callable[[BaseException], None],
         idle: Callable[[], bool] = lambda: False,
     ) -> None:
         """`idle`: whether nothing is open; when that ends, somebody must call `begin`."""
         self._loop = asyncio.get_running_loop()
-        self._look = look
+        self._check = check
         self._bug = bug
         self._idle = idle
         self._changed = asyncio.Event()
@@ -49,7 +49,7 @@ class RouteMonitor:
             while True:
                 began = self._loop.time()
                 try:
-                    await self._look()
+                    await self._check()
                 except Exception as error:  # the next look may go well, and must come
                     self._bug(error)
                 spent = self._loop.time() - began
@@ -61,7 +61,7 @@ class RouteMonitor:
             if self._begun is not None:
                 self._begun.cancel()
 
-    def look_now(self) -> None:
+    def check_now(self) -> None:
         """Let the next look come soon, for another reason than a change of the kernel's tables."""
         self._changed.set()
 

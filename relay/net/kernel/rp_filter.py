@@ -15,7 +15,7 @@ _SETTINGS = Path("/proc/sys/net/ipv4/conf")
 STRICT = 1  # rp_filter: 0 off, 1 strict, 2 loose
 
 
-def shadow(address: Address, interface: str, index: int) -> str:
+def shadowing_route(address: Address, interface: str, index: int) -> str:
     """The other way in words, "" if there is none. A default route is none: every address has that one.
 
     `interface` and `index` are the zone's. Raises nothing: what cannot be asked is not known.
@@ -32,7 +32,7 @@ def shadow(address: Address, interface: str, index: int) -> str:
     return f"{entry.network} goes {way} for others than {interface}"
 
 
-def reverse_path(interface: str) -> int | None:
+def effective_mode(interface: str) -> int | None:
     """The rp_filter in force on an interface (the greater of its own and all), None where it cannot be read."""
     values = []
     for name in ("all", interface):
@@ -43,9 +43,9 @@ def reverse_path(interface: str) -> int | None:
     return max(values)
 
 
-def silencing(address: Address, interface: str, index: int) -> str:
+def dropped_answers(address: Address, interface: str, index: int) -> str:
     """Why answers from `address` by the zone's interface are dropped here, "" if they are not for this reason."""
-    if address.version != 4 or reverse_path(interface) != STRICT:  # IPv6 has no rp_filter
+    if address.version != 4 or effective_mode(interface) != STRICT:  # IPv6 has no rp_filter
         return ""
-    other = shadow(address, interface, index)
+    other = shadowing_route(address, interface, index)
     return f"{other}, and rp_filter=1 drops the answers that come by {interface}" if other else ""

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import cast
 
-from relay.net.zerotier.node_view import ApiStatus, NodeView, parse, parse_health
+from relay.net.zerotier.node_view import ApiStatus, NodeView, parse_answers, parse_health
 
 HOME = Path("/var/lib/zerotier-one")
 TOKEN, PORT = "authtoken.secret", "zerotier-one.port"
@@ -28,7 +28,7 @@ _LENGTH = re.compile(rb"(?im)^content-length: *(\d{1,9})\r?$")
 _TOKEN = re.compile(r"[!-~]{1,256}")
 
 
-def look(home: Path = HOME, *, timeout: float = SECONDS) -> NodeView:
+def read_node(home: Path = HOME, *, timeout: float = SECONDS) -> NodeView:
     """Ask the node whose files lie in `home`, for `timeout` seconds at most. Raises nothing."""
     deadline = time.monotonic() + timeout
     try:
@@ -57,7 +57,7 @@ def look(home: Path = HOME, *, timeout: float = SECONDS) -> NodeView:
         return NodeView(ApiStatus.NOT_RUNNING, f"nothing listens on port {port}")
     except (OSError, http.client.HTTPException) as error:
         return NodeView(ApiStatus.GARBLED, f"port {port}: {error}")
-    return parse(answers)
+    return parse_answers(answers)
 
 
 def _without_token(port: int, deadline: float, why: str) -> NodeView:

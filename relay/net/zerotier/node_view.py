@@ -97,12 +97,12 @@ class Moon:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """The node's whole answer; everything behind `detail` is only known when `standing` is ANSWERS.
+    """The node's whole answer; everything behind `detail` is only known when `status` is ANSWERS.
 
     Without the token `online` and `version` are known all the same, where the service runs.
     """
 
-    standing: ApiStatus = ApiStatus.NOT_RUNNING
+    status: ApiStatus = ApiStatus.NOT_RUNNING
     detail: str = ""
     node: str = ""
     version: str = ""
@@ -114,7 +114,7 @@ class NodeView:
     @property
     def answers(self) -> bool:
         """Whether networks, peers and moons are known."""
-        return self.standing is ApiStatus.ANSWERS
+        return self.status is ApiStatus.ANSWERS
 
     def network(self, id: str) -> JoinedNetwork | None:
         """The joined network of this id."""
@@ -125,7 +125,7 @@ class NodeView:
         return next((peer for peer in self.peers if peer.node == node), None)
 
 
-def parse(answers: Mapping[str, tuple[int, object]]) -> NodeView:
+def parse_answers(answers: Mapping[str, tuple[int, object]]) -> NodeView:
     """The four answers, each (HTTP status, decoded JSON), as a view. Whatever they hold, raises nothing.
 
     What has not the right form (an id that is none, an address that is none) is left out: ids and names end in

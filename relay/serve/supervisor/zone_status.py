@@ -13,8 +13,7 @@ from relay.core.escape import escape
 from relay.core.policy.model import Address
 from relay.core.policy.probe_addresses import ProbeAddresses, samples
 from relay.errors import RelayError
-from relay.net.kernel import egress_path as ways
-from relay.net.kernel import interfaces, rp_filter
+from relay.net.kernel import egress_path, interfaces, rp_filter
 from relay.net.kernel.route_guard import Obstacle, RouteCheck
 from relay.net.kernel.route_monitor import RouteMonitor
 from relay.serve.supervisor.audit.audit_log import AuditLog
@@ -50,7 +49,7 @@ class ZoneStatus:
             self.look, lambda error: record.say(f"a bug of ours, please report it: {error!r}"), idle
         )
         self.run = self._lookout.run
-        self.look_now = self._lookout.look_now
+        self.look_now = self._lookout.check_now
         self.begin = self._lookout.begin
         self._complained = False
 
@@ -109,7 +108,7 @@ class ZoneStatus:
             return  # nothing new
         later = state.said_at + SAY_SECONDS - self._loop.time()
         if later > 0:
-            self._loop.call_later(later, self._lookout.look_now)
+            self._loop.call_later(later, self._lookout.check_now)
             return
         state.said_at = self._loop.time()
         fields: dict[str, Value] = {"zone": zone}
@@ -125,7 +124,7 @@ def _ask(sample: ProbeAddresses, addresses: tuple[Address, ...]) -> RouteCheck:
     """The guard's answer for the first of these that is not this machine's own address."""
     guard = RouteCheck(None)
     for address in addresses:
-        guard = ways.look(sample.zone, address)
+        guard = egress_path.check_path(sample.zone, address)
         if guard.reason is not Obstacle.NOT_UNICAST or not _is_ours(address):
             return guard
     return RouteCheck(None, "", guard.interface, guard.index)  # nothing is left to ask about
@@ -141,8 +140,8 @@ def _is_ours(address: Address) -> bool:
 def _warning(sample: ProbeAddresses, guard: RouteCheck) -> str:
     """What is not well in a zone that is up: its answers may be dropped here."""
     found = (
-        rp_filter.silencing(addresses[0], guard.interface, guard.index)
+        rp_filter.dropped_answers(addresses[0], guard.interface, guard.index)
         for addresses in sample.addresses
-        if addresses and guard.interface not in ("", ways.LOOPBACK)
+        if addresses and guard.interface not in ("", egress_path.LOOPBACK)
     )
     return next(filter(None, found), "")

@@ -76,7 +76,7 @@ class ZoneWatch:
             answer = answers.get(key)
             if answer is None:
                 done += COST
-                answer = answers[key] = egress_path.look(
+                answer = answers[key] = egress_path.check_path(
                     path.zone, path.address, names, port=path.port, source=path.source
                 )
             try:

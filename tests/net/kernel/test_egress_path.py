@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from relay.core.policy.model import Address, Zone
-from relay.net.kernel import egress_path as ways
+from relay.net.kernel import egress_path
 from relay.net.kernel.egress_path import EgressFault, EgressPath
 from relay.net.kernel.route_guard import Obstacle, RouteCheck
 
@@ -63,11 +63,11 @@ def test_a_failure_is_explained_only_where_it_is_not_clear() -> None:
     """A refused connection came from somebody; a zone whose interface is gone explains silence."""
     lost = Zone("lost", (ip_network("192.0.2.0/24"),), "nonesuch0")
     way = EgressPath(lost, ip_address("192.0.2.7"), RouteCheck(None, "", "nonesuch0", 3))
-    assert ways.why(way, "target-refused", "x") == EgressFault("target-refused", "x")
-    cause = ways.why(way, "target-silent", "no answer within 10 s")
+    assert egress_path.explain_failure(way, "target-refused", "x") == EgressFault("target-refused", "x")
+    cause = egress_path.explain_failure(way, "target-silent", "no answer within 10 s")
     assert (cause.reason, cause.obstacle) == ("overlay-down", "interface-missing")
     assert cause.detail == "no answer within 10 s; there is no interface 'nonesuch0'"
-    here = ways.look(HERE, ip_address("127.0.0.2"))
-    assert ways.why(EgressPath(HERE, ip_address("127.0.0.2"), here), "target-silent", "y") == EgressFault(
-        "target-silent", "y"
-    )
+    here = egress_path.check_path(HERE, ip_address("127.0.0.2"))
+    assert egress_path.explain_failure(
+        EgressPath(HERE, ip_address("127.0.0.2"), here), "target-silent", "y"
+    ) == EgressFault("target-silent", "y")

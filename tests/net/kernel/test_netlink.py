@@ -94,7 +94,7 @@ def test_a_number_is_four_bytes_in_host_order() -> None:
 def test_the_kernel_answers_without_being_waited_for() -> None:
     """lo is there on every machine: a question and a dump give its RTM_NEWLINK at once."""
     with netlink.Netlink() as kernel:
-        one = kernel.ask(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 1, 0, 0), netlink.NEWLINK)
+        one = kernel.request(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 1, 0, 0), netlink.NEWLINK)
         assert struct.unpack_from("=BxHiII", one)[2] == 1
         assert kernel.dump(netlink.GETLINK, bytes(16), netlink.NEWLINK)
 
@@ -103,7 +103,7 @@ def test_a_no_of_the_kernel_is_its_errno() -> None:
     """A link that does not exist is ENODEV, in a question; a dump of nonsense is refused too."""
     with netlink.Netlink() as kernel:
         with pytest.raises(OSError, match="No such device") as raised:
-            kernel.ask(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 2**31 - 1, 0, 0), netlink.NEWLINK)
+            kernel.request(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 2**31 - 1, 0, 0), netlink.NEWLINK)
         assert raised.value.errno == errno.ENODEV
         with pytest.raises(OSError):
             kernel.dump(netlink.GETROUTE, b"\xff" * 3, netlink.NEWROUTE)
@@ -114,10 +114,10 @@ def test_a_question_after_a_failed_one_gets_its_own_answer() -> None:
     with netlink.Netlink() as kernel:
         dump = kernel._send(netlink.GETLINK, 0x301, bytes(16))  # never read
         assert dump
-        one = kernel.ask(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 1, 0, 0), netlink.NEWLINK)
+        one = kernel.request(netlink.GETLINK, struct.pack("=BxHiII", 0, 0, 1, 0, 0), netlink.NEWLINK)
         assert struct.unpack_from("=BxHiII", one)[2] == 1
 
 
 def test_one_socket_serves_one_thread() -> None:
     """A dial does not pay for a socket: the thread's own is given again."""
-    assert netlink.shared() is netlink.shared()
+    assert netlink.thread_socket() is netlink.thread_socket()

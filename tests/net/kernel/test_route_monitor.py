@@ -27,7 +27,7 @@ async def main():
     began = asyncio.get_running_loop().time()
     lookout = RouteMonitor(look, bugs.append, lambda: idle and len(looks) < 2)
     if idle > 0:
-        asyncio.get_running_loop().call_later(idle, lookout.look_now)
+        asyncio.get_running_loop().call_later(idle, lookout.check_now)
     if blind:  # no descriptor is left for the socket that hears of changes
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     task = asyncio.create_task(lookout.run())

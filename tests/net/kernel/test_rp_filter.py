@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from relay.net.kernel import rp_filter as shadow
+from relay.net.kernel import rp_filter
 
 if TYPE_CHECKING:
     from tests.net.conftest import Namespace
@@ -29,7 +29,7 @@ def ask(namespace: "Namespace", address: str = LAN, name: str = "zt0") -> tuple[
     return other, value, silencing
 
 
-def rp_filter(namespace: "Namespace", name: str, value: int) -> None:
+def set_rp_filter(namespace: "Namespace", name: str, value: int) -> None:
     """Set it in that namespace."""
     namespace.run("sh", "-c", f"echo {value} > /proc/sys/net/ipv4/conf/{name}/rp_filter")
 
@@ -38,7 +38,7 @@ def rp_filter(namespace: "Namespace", name: str, value: int) -> None:
 def test_an_own_nic_in_the_prefix_is_a_shadow(relay_host: "Namespace") -> None:
     """The connected route beats the overlay's metric 5000 for everybody but a bound socket, in both families."""
     for name in ("all", "zt0"):
-        rp_filter(relay_host, name, 0)
+        set_rp_filter(relay_host, name, 0)
     assert ask(relay_host) == ("", 0, "")
     relay_host.link("eth1", "192.168.1.77/24", "fdaa::77/64")
     assert ask(relay_host) == ("192.168.1.0/24 goes on-link by eth1 for others than zt0", 0, "")
@@ -51,8 +51,8 @@ def test_an_own_nic_in_the_prefix_is_a_shadow(relay_host: "Namespace") -> None:
 def test_only_the_strict_filter_drops_answers(relay_host: "Namespace", everywhere: int, own: int, drops: bool) -> None:
     """The kernel takes the greater of the two settings; 2 is loose. IPv6 has no such filter."""
     relay_host.link("eth1", "192.168.1.77/24", "fdaa::77/64")
-    rp_filter(relay_host, "all", everywhere)
-    rp_filter(relay_host, "zt0", own)
+    set_rp_filter(relay_host, "all", everywhere)
+    set_rp_filter(relay_host, "zt0", own)
     _, value, words = ask(relay_host)
     assert value == max(everywhere, own)
     assert bool(words) is drops
@@ -73,6 +73,6 @@ def test_the_second_zone_of_one_prefix_is_shadowed_by_the_first(relay_host: "Nam
 
 
 def test_what_cannot_be_asked_is_not_known() -> None:
-    """An interface that is not there has no filter, and an address without any route has no shadow."""
-    assert shadow.reverse_path("nonesuch0") is None
-    assert shadow.silencing(ip_address(LAN), "nonesuch0", 1 << 30) == ""
+    """An interface that is not there has no filter, and an address without any route has no rp_filter."""
+    assert rp_filter.effective_mode("nonesuch0") is None
+    assert rp_filter.dropped_answers(ip_address(LAN), "nonesuch0", 1 << 30) == ""

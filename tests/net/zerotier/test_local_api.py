@@ -22,8 +22,8 @@ from tests.net.recorded import PATHS, STATES, answers
 
 def test_a_healthy_relay() -> None:
     """Node, network, addresses, routes as sent, and the gateway's peer with its path."""
-    view = node_view.parse(answers("healthy.relay"))
-    assert (view.standing, view.node, view.version, view.online) == (ApiStatus.ANSWERS, "cf33a232e1", "1.14.1", True)
+    view = node_view.parse_answers(answers("healthy.relay"))
+    assert (view.status, view.node, view.version, view.online) == (ApiStatus.ANSWERS, "cf33a232e1", "1.14.1", True)
     (network,) = view.networks
     assert (network.id, network.status, network.interface) == ("cf33a232e100ab01", "OK", "zt0")
     assert network.assigned == (ip_interface("172.18.0.10/24"),)
@@ -41,14 +41,14 @@ def test_a_healthy_relay() -> None:
 
 def test_a_peer_without_a_path_is_relayed_and_never_heard() -> None:
     """180 s after the gateway died its paths are gone; its latency is not known."""
-    peer = node_view.parse(answers("gateway-dead-180s.relay")).peer("e7c029fccf")
+    peer = node_view.parse_answers(answers("gateway-dead-180s.relay")).peer("e7c029fccf")
     assert peer is not None
     assert (peer.path, peer.heard, peer.latency) == (None, None, None)
 
 
 def test_a_moon_is_known_by_its_roots() -> None:
     """The moon's id is its root's node with six zeros before it."""
-    view = node_view.parse(answers("moon.gateway"))
+    view = node_view.parse_answers(answers("moon.gateway"))
     assert [(moon.id, moon.roots, moon.waiting) for moon in view.moons] == [
         ("000000cf33a232e1", ("cf33a232e1",), False)
     ]
@@ -58,9 +58,9 @@ def test_a_moon_is_known_by_its_roots() -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_every_recorded_state_is_read(state: str) -> None:
     """A stopped service is not running, every other state answers with at least one network."""
-    view = node_view.parse(answers(state))
+    view = node_view.parse_answers(answers(state))
     if state.endswith(".relay") and state.startswith("zerotier-stopped"):
-        assert view.standing is ApiStatus.NOT_RUNNING
+        assert view.status is ApiStatus.NOT_RUNNING
     else:
         assert view.answers
         assert view.network("cf33a232e100ab01") is not None
@@ -101,7 +101,7 @@ STATUSES = st.just([200] * 4) | st.lists(st.sampled_from([200, 401, 500, 0]), mi
 @given(STATUSES, st.tuples(LIKE | ANY_JSON, LISTED, LISTED, LISTED))
 def test_any_json_is_a_view(statuses: list[int], said: tuple[object, ...]) -> None:
     """Nothing an API answers can raise, and every id and address has the form that a command may hold."""
-    view = node_view.parse(dict(zip(PATHS, zip(statuses, said, strict=True), strict=True)))
+    view = node_view.parse_answers(dict(zip(PATHS, zip(statuses, said, strict=True), strict=True)))
     assert view.node.isalnum() or not view.answers
     assert all(network.id.isalnum() and len(network.id) == 16 for network in view.networks)
 
@@ -110,7 +110,7 @@ def test_any_json_is_a_view(statuses: list[int], said: tuple[object, ...]) -> No
 def test_an_address_holds_nothing_but_an_address(text: object) -> None:
     """An IPv6 scope may be any text for Python; here it is left out with its address."""
     network = {"nwid": "cf33a232e100ab01", "assignedAddresses": [text], "routes": [{"target": text, "via": text}]}
-    view = node_view.parse({**answers("healthy.relay"), "/network": (200, [network])})
+    view = node_view.parse_answers({**answers("healthy.relay"), "/network": (200, [network])})
     assert view.networks[0].assigned == ()
     assert view.networks[0].routes == ()
 
@@ -158,8 +158,8 @@ def test_the_api_is_asked_with_the_token(tmp_path: Path) -> None:
     """Port and token are found in the service's directory; four questions give the view."""
     healthy = answers("healthy.relay")
     with service(tmp_path, lambda head: http(*healthy[head.split()[1]])) as asked:
-        view = local_api.look(tmp_path)
-    assert view == node_view.parse(healthy)
+        view = local_api.read_node(tmp_path)
+    assert view == node_view.parse_answers(healthy)
     assert len(asked) == 4
     assert all("X-ZT1-Auth: secret-token" in head for head in asked)
 
@@ -167,7 +167,7 @@ def test_the_api_is_asked_with_the_token(tmp_path: Path) -> None:
 def test_a_refused_token_is_told_from_a_service_that_is_none(tmp_path: Path) -> None:
     """401 is the token's fault; HTML, no HTTP at all and an endless answer are not ZeroTier."""
     with service(tmp_path, lambda _: http(401, {})):
-        assert local_api.look(tmp_path).standing is ApiStatus.TOKEN_REFUSED
+        assert local_api.read_node(tmp_path).status is ApiStatus.TOKEN_REFUSED
     for answer in (
         b"HTTP/1.1 200 OK\r\n\r\n<html>",
         b"SSH-2.0-x\r\n",
@@ -178,7 +178,7 @@ def test_a_refused_token_is_told_from_a_service_that_is_none(tmp_path: Path) -> 
         b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
     ):
         with service(tmp_path, lambda _, answer=answer: answer):
-            assert local_api.look(tmp_path).standing is ApiStatus.GARBLED, answer[:40]
+            assert local_api.read_node(tmp_path).status is ApiStatus.GARBLED, answer[:40]
 
 
 def test_a_dripping_answer_ends_at_the_deadline(tmp_path: Path) -> None:
@@ -197,22 +197,22 @@ def test_a_dripping_answer_ends_at_the_deadline(tmp_path: Path) -> None:
         thread = threading.Thread(target=drip)
         thread.start()
         start = time.monotonic()
-        view = local_api.look(tmp_path, timeout=0.3)
+        view = local_api.read_node(tmp_path, timeout=0.3)
         took = time.monotonic() - start
         done.set()
         thread.join(10)
-    assert view.standing is ApiStatus.SILENT
+    assert view.status is ApiStatus.SILENT
     assert took < 2
 
 
 def test_nobody_there(tmp_path: Path) -> None:
     """No files: not installed. Files and no listener: not running."""
-    assert local_api.look(tmp_path).standing is ApiStatus.NOT_INSTALLED
+    assert local_api.read_node(tmp_path).status is ApiStatus.NOT_INSTALLED
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     (tmp_path / "authtoken.secret").write_text("t")
     (tmp_path / "zerotier-one.port").write_text(str(port))
-    assert local_api.look(tmp_path).standing is ApiStatus.NOT_RUNNING
+    assert local_api.read_node(tmp_path).status is ApiStatus.NOT_RUNNING
 
 
 def test_without_a_token_it_still_says_whether_it_is_online(tmp_path: Path) -> None:
@@ -221,8 +221,8 @@ def test_without_a_token_it_still_says_whether_it_is_online(tmp_path: Path) -> N
     with service(tmp_path, lambda _: http(200, health)) as asked:
         (tmp_path / "authtoken.secret").unlink()
         (tmp_path / "authtoken.secret").mkdir()  # what not even root can read
-        view = local_api.look(tmp_path)
-    assert (view.standing, view.online, view.version) == (ApiStatus.TOKEN_UNREADABLE, False, "1.14.1")
+        view = local_api.read_node(tmp_path)
+    assert (view.status, view.online, view.version) == (ApiStatus.TOKEN_UNREADABLE, False, "1.14.1")
     assert "authtoken.secret" in view.detail
     assert [head.split()[1] for head in asked] == ["/health"]
     assert "X-ZT1-Auth" not in asked[0]
@@ -251,8 +251,8 @@ def test_the_token_is_not_sent_to_another_users_socket(tmp_path: Path) -> None:
         assert other.stdout is not None
         (tmp_path / "authtoken.secret").symlink_to("/etc/passwd")  # a file of root's
         (tmp_path / "zerotier-one.port").write_text(other.stdout.readline())
-        view = local_api.look(tmp_path)
+        view = local_api.read_node(tmp_path)
         said, _ = other.communicate(timeout=10)
-    assert view.standing is ApiStatus.GARBLED
+    assert view.status is ApiStatus.GARBLED
     assert "neither root's" in view.detail
     assert said == "nobody came\n"

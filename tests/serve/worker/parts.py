@@ -65,7 +65,7 @@ def context(*rules: Rule, zone: Zone = HERE) -> Iterator[WorkerContext]:
     try:
         yield made
     finally:
-        netlink.unshare()
+        netlink.close_thread_socket()
 
 
 def rows(made: WorkerContext, name: str) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ async def running(directory: Path) -> AsyncIterator[tuple[Worker, parts.Supervis
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         supervisor.link.close()
-        netlink.unshare()
+        netlink.close_thread_socket()
         await asyncio.sleep(0)
 
 

@@ -124,7 +124,7 @@ def test_a_zone_that_moves_to_another_path_ends_its_forwards() -> None:
         assert beyond is not None
         assert beyond.reason == "no-rule"
     finally:
-        netlink.unshare()
+        netlink.close_thread_socket()
 
 
 def test_a_revoked_key_is_called_revoked(one: Relay, echo: int) -> None:

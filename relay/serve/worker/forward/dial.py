@@ -54,7 +54,7 @@ class DialFailed(Exception):
 
 def find_path(zone: Zone, destination: Destination) -> EgressPath:
     """The path to the destination now, after two netlink questions. Raises DialFailed when the guard refuses it."""
-    guard = egress_path.look(zone, destination.address, port=destination.port)
+    guard = egress_path.check_path(zone, destination.address, port=destination.port)
     if guard.reason is not None:
         raise DialFailed("overlay-down", guard.detail, guard.reason)
     return EgressPath(zone, destination.address, guard, port=destination.port)
@@ -79,7 +79,9 @@ async def dial(path: EgressPath, port: int, timeout: float, owns: Owns) -> tuple
             async with asyncio.timeout(timeout):
                 await asyncio.get_running_loop().sock_connect(sock, (str(path.address), port))
         except TimeoutError:
-            raise DialFailed(*egress_path.why(path, "target-silent", f"no answer within {timeout:g} s")) from None
+            raise DialFailed(
+                *egress_path.explain_failure(path, "target-silent", f"no answer within {timeout:g} s")
+            ) from None
         except OSError as error:
             raise _failure(path, error) from None
         if path.guard.interface:
@@ -110,7 +112,7 @@ def _source(sock: socket.socket) -> Address:
 def _failure(path: EgressPath, error: OSError) -> DialFailed:
     number = error.errno or 0
     detail = f"{errno.errorcode.get(number, '?')}: {error.strerror}"
-    cause = egress_path.why(path, _REASONS.get(number, "target-failed"), detail)
+    cause = egress_path.explain_failure(path, _REASONS.get(number, "target-failed"), detail)
     if cause.reason == "overlay-down" and not cause.obstacle:
         if number == errno.EADDRNOTAVAIL and _has_address(path):
             return DialFailed("busy", f"{detail}; no port of ours is free towards {path.address}")

@@ -15,7 +15,7 @@ from relay.core.escape import escape
 from relay.core.policy.model import Decision, Destination, Identity, Reason, Zone
 from relay.core.policy.target import parse_target
 from relay.errors import InputRejected
-from relay.net.kernel.egress_path import EgressPath, why
+from relay.net.kernel.egress_path import EgressPath, explain_failure
 from relay.net.kernel.route_guard import Obstacle
 from relay.serve.authorizer import DecisionInputs, Revocation
 from relay.serve.worker import client_messages
@@ -247,7 +247,7 @@ class Forward:
         if self._end is not None and reason == self._end.reason:
             self._close(reason, self._end.detail, self._end.obstacle, self._end.by)
         elif self.path is not None:  # it ended by itself, maybe a moment before it was ended: is it the zone's fault?
-            self._close(*why(self.path, reason, ""))
+            self._close(*explain_failure(self.path, reason, ""))
         else:
             self._close(reason, "")
         self._session.forward_ended(self, pipe)

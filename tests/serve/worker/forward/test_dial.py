@@ -64,7 +64,7 @@ def test_without_an_answer_of_the_kernel_the_dial_is_refused() -> None:
     """With no descriptor left to ask, open forwards may continue, but no new one is permitted."""
 
     async def at_the_limit(port: int) -> None:
-        netlink.unshare()
+        netlink.close_thread_socket()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         following = os.dup(0)
         os.close(following)
