@@ -16,10 +16,10 @@ LAN = "192.168.1.201"
 ASK = """
 import json, socket, sys
 from ipaddress import ip_address
-from relay.net.kernel.rp_filter import reverse_path, shadow, silencing
+from relay.net.kernel.rp_filter import dropped_answers, effective_mode, shadowing_route
 address, name = ip_address(sys.argv[1]), sys.argv[2]
 at = address, name, socket.if_nametoindex(name)
-print(json.dumps([shadow(*at), reverse_path(name), silencing(*at)]))
+print(json.dumps([shadowing_route(*at), effective_mode(name), dropped_answers(*at)]))
 """
 
 
