@@ -1,17 +1,17 @@
-"""What do serving processes leave out of the libraries they use? What a relay never needs.
+"""Stubs for library modules that a serving process never needs.
 
-asyncssh is a client, a file server and a terminal as well. In a worker the modules of that are not loaded: it is
-5 MB less in each, and code that could start a program or read a file for a client is not merely refused there but
-absent. Must run before asyncio and asyncssh are imported, and only in a process of its own.
+asyncssh is also an SSH client, a file server and a terminal. A worker does not load these modules: that saves 5 MB in
+each, and code that could start a program or read a file for a client is absent, not merely refused. Install the stubs
+before asyncio and asyncssh are imported, and only in a process of its own.
 """
 
 import sys
 from types import ModuleType
 from typing import Any
 
-# asyncio and asyncssh go on without these by themselves, as on a Python that was built without them
+# asyncio and asyncssh work without these, as on a Python that was built without them
 MISSING = ("ssl", "bcrypt", "asyncssh.crypto.umac", "asyncssh.crypto.x509")
-# asyncssh imports names from these, to subclass or to annotate with; a name that cannot be used is enough for that
+# asyncssh imports names from these, to subclass or annotate with; an unusable class is enough for that
 EMPTY = (
     "agent",
     "client",
@@ -31,7 +31,7 @@ EMPTY = (
 
 
 class _Absent:
-    """Whatever is taken from a module that is left out."""
+    """Stands for any class of a module that is left out."""
 
     def __class_getitem__(cls, item: Any) -> type:
         return cls
@@ -41,7 +41,7 @@ class _Absent:
 
 
 class _Empty(ModuleType):
-    """Has each name that it is asked for, and nothing behind it."""
+    """A module that has a stub for every name."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
@@ -52,7 +52,7 @@ class _Empty(ModuleType):
 
 
 def leave_out() -> None:
-    """Keep them from being loaded in this process."""
+    """Install the stubs of a worker in this process."""
     for name in MISSING:
         sys.modules[name] = None  # type: ignore[assignment]  # what `import` understands as "there is none"
     for name in EMPTY:
@@ -60,5 +60,5 @@ def leave_out() -> None:
 
 
 def leave_out_tls() -> None:
-    """The supervisor has no asyncssh; what it speaks, it speaks in clear and to this machine."""
+    """Install the stub of the supervisor, which has no asyncssh and uses no TLS."""
     sys.modules["ssl"] = None  # type: ignore[assignment]  # as above: asyncio would load OpenSSL with it

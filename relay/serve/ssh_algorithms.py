@@ -1,4 +1,4 @@
-"""Which algorithms does the relay speak? Explicit lists; the library's defaults have group14-sha1 among them."""
+"""The SSH algorithms of the relay, as explicit lists: asyncssh's defaults include group14-sha1."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 CTR = ("aes128-ctr", "aes192-ctr", "aes256-ctr")
 CHACHA = ("chacha20-poly1305@openssh.com",)
 MAC = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
-# What a person's signature may be made with; SHA-1 "ssh-rsa" is not among them, whatever the client says.
+# Signature algorithms of persons' keys; SHA-1 "ssh-rsa" is not among them, whatever the client offers.
 SIGNATURES = (
     "ssh-ed25519",
     "sk-ssh-ed25519@openssh.com",
@@ -24,36 +24,37 @@ SIGNATURES = (
 
 
 def ciphers(chacha: str, aes: bool) -> Sequence[str]:
-    """The ciphers offered. The client's order decides and OpenSSH asks for chacha20 first, at ten times the cost.
+    """The ciphers that the relay offers.
 
-    So it is offered only by setting (`chacha: yes`) or, under `auto`, on a machine without AES instructions.
+    The client's order decides, and OpenSSH prefers chacha20, at ten times the cost. So it is offered only by setting
+    (`chacha: yes`) or, with `auto`, on a machine without AES instructions.
     """
     if chacha == "yes" or (chacha == "auto" and not aes):
         return (*GCM, *CTR, *CHACHA) if aes else (*CHACHA, *GCM, *CTR)
     return (*GCM, *CTR)
 
 
-def speaks_first(version: bytes) -> bool:
-    """Whether a client that called itself `version` (RFC 4253 4.2) says what it speaks without waiting for us.
+def sends_kexinit_first(version: bytes) -> bool:
+    """Whether a client with this version line (RFC 4253 4.2) sends its KEXINIT without waiting for ours.
 
-    OpenSSH does, so our offer can fit what it has. GCM is in it since 6.2.
+    OpenSSH does, so our KEXINIT can fit its ciphers. It has had GCM since 6.2.
     """
-    found = _OPENSSH.match(version)
-    return found is not None and (int(found[1]), int(found[2])) >= (6, 2)
+    match = _OPENSSH.match(version)
+    return match is not None and (int(match[1]), int(match[2])) >= (6, 2)
 
 
 def for_client(offered: Sequence[bytes], version: bytes, theirs: Collection[bytes] = ()) -> list[bytes]:
-    """The ciphers offered to a client that called itself `version`; `theirs`: those it has said that it speaks.
+    """The ciphers to offer to a client with this version line; `theirs`: those of its KEXINIT, if it came first.
 
-    Every one is sound, so a client that lies gains nothing. OpenSSH up to 9.x prefers aes-ctr to aes-gcm, which costs
-    several times as much here: it gets GCM alone, unless it is told not to speak it. Who speaks nothing else of ours
-    gets chacha20, as does Dropbear, which as Debian builds it has neither GCM nor our MACs: nobody is locked out.
+    All are sound, so a client that lies gains nothing. OpenSSH up to 9.x prefers aes-ctr to aes-gcm, which costs
+    several times as much here: it is offered GCM alone, unless it is configured without it. A client that supports
+    nothing else of ours is offered chacha20, and so is Dropbear, which Debian builds without GCM and without our MACs.
     """
     chacha = CHACHA[0].encode()
-    if speaks_first(version) and (not theirs or _GCM & {*theirs}):
+    if sends_kexinit_first(version) and (not theirs or _GCM & {*theirs}):
         return [cipher for cipher in offered if cipher not in _CTR]
-    # of who speaks first what it speaks decides alone: what an offer comes to is remembered for all who make it
-    named = b"dropbear" in version and not speaks_first(version)
+    # the version line decides only for a client whose ciphers are not known yet
+    named = b"dropbear" in version and not sends_kexinit_first(version)
     if chacha not in offered and (named or (chacha in theirs and not {*offered} & {*theirs})):
         return [*offered, chacha]
     return list(offered)
@@ -65,7 +66,7 @@ _GCM = frozenset(cipher.encode() for cipher in GCM)
 
 
 def cpu_has_aes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU has AES instructions (x86 and ARM say `aes`); where nothing tells, assume that it has."""
+    """Whether this CPU has AES instructions (`aes` on x86 and ARM); assumed where /proc/cpuinfo does not tell."""
     try:
         text = cpuinfo.read_text(errors="replace")
     except OSError:

@@ -105,5 +105,5 @@ def test_what_one_client_calls_itself_is_not_remembered_for_another(theirs: tupl
     offered = [cipher.encode() for cipher in ssh_algorithms.ciphers("no", True)]
     spoken = [cipher.encode() for cipher in theirs]
     names = (b"SSH-2.0-OpenSSH_9.2p1", b"SSH-2.0-OpenSSH_9.2 dropbear", b"SSH-2.0-OpenSSH_for_Windows_9.5")
-    assert all(map(ssh_algorithms.speaks_first, names))
+    assert all(map(ssh_algorithms.sends_kexinit_first, names))
     assert len({tuple(ssh_algorithms.for_client(offered, name, spoken)) for name in names}) == 1

@@ -27,8 +27,9 @@ from relay.serve.worker.ssh.fastpath.to_client import MIN_PACKET, ClientWriter, 
 from relay.serve.worker.ssh.handlers import SessionHandler
 
 MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
-OPEN = ("open", "eof_pending", "eof")  # in one direction; what is sent to a channel that we have closed is dropped
-LEAVING = "closed", "close_pending"  # received, sent: the client has closed, its target has not taken all yet
+OPEN = ("open", "eof_pending", "eof")  # states of one direction; data for a channel that we have closed is dropped
+# states (received, sent) when the client has closed and its target has not accepted all data
+CLIENT_CLOSED = "closed", "close_pending"
 
 
 class ChannelConnection(Protocol):
@@ -47,9 +48,9 @@ class ChannelConnection(Protocol):
 
 
 class DirectTcpipChannel(SSHTCPChannel[bytes]):
-    """A direct-tcpip channel that refuses every request on it and ends on a window that overflows."""
+    """A direct-tcpip channel that refuses every request, and ends the connection when its window overflows."""
 
-    _starved = False  # the target is not read, as the client's window is used up
+    _starved = False  # the target is not read, as the client's window is full
 
     def __init__(self, connection: Any, *args: Any) -> None:
         super().__init__(connection, *args)
@@ -60,7 +61,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         return cast(ChannelConnection | None, self._conn)
 
     def _process_close(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        """The client has closed. What it sent before goes to the target first, as in sshd; only then we close too."""
+        """The client has closed. Its data goes to the target first, as in sshd; only then we close too."""
         pipe, states = self._session, (self._recv_state, self._send_state)
         if not isinstance(pipe, Pipe) or not {*states} <= {*OPEN} or not (self._recv_buf or pipe.has_unsent):
             super()._process_close(_type, _id, packet)
@@ -68,22 +69,22 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         packet.check_end()
         kept, self._recv_buf = [memoryview(data) for data, _ in self._recv_buf], []
         self._send_buf, self._send_buf_len = [], 0  # it reads no more
-        self._recv_state, self._send_state = LEAVING
+        self._recv_state, self._send_state = CLIENT_CLOSED
         pipe.client_closed(kept)
 
     def close(self) -> None:
-        """Close when what waits has been sent, or now if the client has closed."""
-        self._leave()
+        """Close when all data is sent, or now if the client has closed."""
+        self._finish_client_close()
         super().close()
 
-    def _leave(self) -> None:
-        """The end of what began with the client's close."""
-        if (self._recv_state, self._send_state) == LEAVING:
+    def _finish_client_close(self) -> None:
+        """Answer the client's close, if it was put off."""
+        if (self._recv_state, self._send_state) == CLIENT_CLOSED:
             self._close_send()
             self._recv_state = "close_pending"
 
     def abort(self) -> None:
-        """Close now. What waits for the client's window or a key exchange is dropped too (not by asyncssh)."""
+        """Close now, and drop unsent data; asyncssh would keep what waits for a key exchange."""
         connection = self._connection
         if connection is not None and connection._deferred_packets and self._send_chan is not None:
             number = UInt32(self._send_chan)
@@ -92,21 +93,21 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
                 for kind, parts in connection._deferred_packets
                 if kind != MSG_CHANNEL_DATA or not parts[0].startswith(number)
             ]
-        self._leave()
+        self._finish_client_close()
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()
 
     def silence(self) -> None:
-        """Say nothing more, not even that it is closed: the connection is about to end, with the reason."""
+        """Send nothing more, not even the close: the connection ends next, with the reason."""
         self._send_state = "closed"
         self._close_send()
 
     def flush(self) -> None:
-        """Send what waits, as the client's window allows. While keys are exchanged it waits here, and not in packets.
+        """Send unsent data, as the client's window allows. During a key exchange it stays here.
 
-        asyncssh would make packets of it that it keeps back: of 64 KiB 256 for a client that takes 256 bytes in one,
-        and what the client has coming would look like a flood that it provoked (`WAITING_PACKETS`).
+        asyncssh would defer packets of it: 64 KiB are 256 packets for a client with packets of 256 bytes, and would
+        look like a flood that the client provoked (`MAX_DEFERRED` in `connection`).
         """
         connection = self._connection
         if self._send_buf and connection is not None and not connection._kex_complete:
@@ -119,7 +120,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
     # ---- the fast path
 
     def carry(self, frame: ClientWriter, source: socket.socket, most: int) -> ReadResult | None:
-        """Send the client what `source` has to say, at most `most` bytes; None: this path is not for it now."""
+        """Send the client at most `most` bytes of `source`; None: asyncssh must send."""
         connection, channel, fast_path = self._connection, self._send_chan, self.fast_path
         ready = self._send_state == "open" and not self._send_buf and self._send_pktsize >= MIN_PACKET
         if fast_path is None or not ready or connection is None or channel is None:
@@ -133,25 +134,25 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         return carried
 
     def _starve(self) -> ReadResult:
-        """The client's window is used up: the target is read again when it has grown."""
+        """The client's window is full: the target is read again when it grows."""
         self._starved = True
         if self._session is not None:
             self._session.pause_writing()
         return ReadResult(0)
 
-    def _feed(self) -> None:
+    def _end_starvation(self) -> None:
         if self._starved:
             self._starved = False
             if self._session is not None:
                 self._session.resume_writing()
 
     def pass_on(self, data: bytes) -> None:
-        """Send the client what its target said, on the inherited path. Raises OSError when the channel is closing."""
+        """Send data of the target by asyncssh. Raises OSError when the channel is closing."""
         if self._connection is not None:
             self._connection.interrupt()
         if (
             self.fast_path is not None and self._send_buf and self._send_state == "open"
-        ):  # small pieces together (see `backlog`)
+        ):  # small pieces are joined, as in `write_buffer`
             self._send_buf[-1][0].extend(data)
             self._send_buf_len += len(data)
             self._flush_send_buf()
@@ -160,19 +161,19 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     @property
     def receivable(self) -> int:
-        """Bytes that the client may send now, 0 when it is not for this path to say what becomes of them."""
+        """Bytes that the client may send now, 0 when asyncssh must handle them."""
         return self._recv_window if self._recv_state == "open" and self._send_state in OPEN else 0
 
     def deliver(self, pieces: Sequence[memoryview], total: int) -> None:
-        """Take what the client sent, at most `receivable` bytes. The pieces' memory is somebody else's afterwards."""
+        """Accept data of the client, at most `receivable` bytes. The memory of the pieces is reused afterwards."""
         self._recv_window -= total
         if self._recv_paused:
             self._keep(b"".join(pieces))
             return
         if isinstance(self._session, Pipe):
             self._session.send_to_target(pieces, total)
-        # behind the data: telling the client wakes it, and on a busy machine it runs before we do again; and not while
-        # the target takes no more, or two windows would wait for it
+        # after the data: the adjust wakes the client, which may run before we do again on a busy machine; and not while
+        # the target is full, or two windows would wait for it
         if self._recv_window < self._init_recv_window / 2 and not self._recv_paused:
             self._refill()
 
@@ -182,7 +183,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
             self._recv_window = self._init_recv_window
 
     def _keep(self, data: bytes) -> None:
-        """For when the target takes more; small pieces are put together (see `backlog`)."""
+        """Keep data until the target accepts more; small pieces are joined, as in `write_buffer`."""
         if self._recv_buf and len(self._recv_buf[-1][0]) < PIECE:
             cast(bytearray, self._recv_buf[-1][0]).extend(data)
         else:
@@ -196,28 +197,28 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
             super()._accept_data(data, datatype)
 
     def _flush_recv_buf(self, exc: Exception | None = None) -> None:
-        """The target takes more: what was kept for it goes in as few calls as it came in, not one for each packet."""
+        """The target accepts more: deliver what was kept in few calls, not one for each packet."""
         while self.fast_path is not None and self._recv_buf and not self._recv_paused and self._session is not None:
             kept, self._recv_buf = self._recv_buf[:PIECES], self._recv_buf[PIECES:]
             pieces = [memoryview(data) for data, _ in kept]
-            self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it came
+            self._recv_window += (total := sum(map(len, pieces)))  # it was counted when it arrived
             self.deliver(pieces, total)
-        used_up = self._recv_window < self._init_recv_window / 2  # by what was given just before the pause
+        used_up = self._recv_window < self._init_recv_window / 2  # by data delivered just before the pause
         if self.fast_path is not None and used_up and not self._recv_paused and self._recv_state == "open":
             self._refill()
         super()._flush_recv_buf(exc)
 
     def grant(self, growth: int) -> bool:
-        """The client takes more; False: asyncssh is to say what is wrong with that."""
+        """The client enlarges its window; False: asyncssh must handle it."""
         if self._recv_state not in OPEN or self._send_window + growth > MOST_WINDOW:
             return False
         self._send_window += growth
         if self._send_buf or self._send_paused:
             self._flush_send_buf()
-        self._feed()
+        self._end_starvation()
         return True
 
-    # ---- the inherited path
+    # ---- packets that asyncssh hands over
 
     def _process_request(self, _type: int, _id: int, packet: SSHPacket) -> None:
         name = packet.get_string()
@@ -232,7 +233,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
             raise asyncssh.ProtocolError("window overflow")
         super()._process_window_adjust(_type, _id, packet)
-        self._feed()
+        self._end_starvation()
 
     def _process_extended_data(self, _type: int, _id: int, packet: SSHPacket) -> None:
         raise asyncssh.ProtocolError("extended data on a direct-tcpip channel")

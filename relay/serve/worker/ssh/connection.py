@@ -184,7 +184,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if not self._session_id:
-            sends_first = ssh_algorithms.speaks_first(self._client_version)
+            sends_first = ssh_algorithms.sends_kexinit_first(self._client_version)
             if sends_first and self._kexinit_timer is None:  # the client's version line was just read
                 self._kexinit_timer = self._loop.call_later(KEXINIT_SECONDS, self._send_kexinit)
                 return

@@ -19,19 +19,20 @@ from cryptography.exceptions import InvalidTag
 from relay.serve.worker.forward.write_buffer import PIECES
 from relay.serve.worker.ssh.fastpath.aes_gcm import MASK, TAG, GcmDecryptor, nonce, numbered
 
-MOST = 1 << 19  # bytes read of one client at once, at most
-_LONGEST = 1 << 18  # length of a packet as asyncssh takes it
-_BEFORE = 4 + _LONGEST + TAG  # so much may be left of the last read: the beginning of one packet
+MAX_READ = 1 << 19  # bytes of one read
+_LONGEST = 1 << 18  # length of a packet that asyncssh accepts
+_BEFORE = 4 + _LONGEST + TAG  # bytes left of the last read: the beginning of one packet
 _LENGTH = struct.Struct(">I")
 _HEAD = struct.Struct(">BBII")  # padding length, type, channel, and the length of the data or the window's growth
 _DATA = 4 + _HEAD.size  # where the data of a packet begins
 _PADDING = 4  # at least (RFC 4253 6)
 _BLOCK = 16  # asyncssh looks at a length when it has so many bytes
 _PLAIN = (MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST)
-_OTHER = 0  # a type for all packets that are not plain
-_BROKEN = -2  # and one for what does not verify
-_TOO_LONG = -3  # and one for a length that cannot be
-_RUN = -1  # and one for data packets that are alike, from the first byte of what there is
+# beside the message numbers
+_OTHER = 0  # a packet for asyncssh
+_RUN = -1  # data packets that are alike, from the first byte of the read
+_BROKEN = -2  # a packet that does not verify
+_TOO_LONG = -3  # a length that cannot be
 _LONG = 1 << 12  # length of the packets of a run, at least; NEWKEYS is shorter, so all of a run has the same keys
 
 
@@ -72,7 +73,7 @@ class PacketReceiver(Protocol):
 
 
 class OpenedPacket(NamedTuple):
-    """One that was opened, or a run of them."""
+    """A decrypted packet, or a run of them."""
 
     kind: int
     channel: int
@@ -83,7 +84,7 @@ class OpenedPacket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IncomingLayout:
-    """Where packets of one length lie that begin with the memory, and what of each is what."""
+    """Views of packets of one length that lie one behind the other, from the beginning of the memory."""
 
     length: int
     lengths: tuple[memoryview, ...]
@@ -93,10 +94,10 @@ class IncomingLayout:
 
 
 class ClientReader:
-    """The memory of one worker for what comes from clients. Between a read and its end nobody else has a turn."""
+    """The memory of one worker for reads of clients. No other callback runs between a read and its end."""
 
     def __init__(self) -> None:
-        self._room = memoryview(bytearray(_BEFORE + MOST))
+        self._room = memoryview(bytearray(_BEFORE + MAX_READ))
         self._at = 0  # where the last read was put
         self._last = 0  # the length of the first packet of the read before
         self._layout = IncomingLayout(0, (), (), (), ())
@@ -104,12 +105,12 @@ class ClientReader:
         self._data: tuple[memoryview, ...] = ()
 
     def room(self, size: int, before: int = 0) -> memoryview:
-        """Where to put what is read now, at most `size` bytes, behind `before` bytes of the read before."""
+        """Where the next read goes, at most `size` bytes, behind `before` bytes of the last one."""
         self._at = min(before, _BEFORE)
         return self._room[self._at : self._at + size]
 
     def copy(self, count: int) -> bytes:
-        """The `count` bytes that were read."""
+        """The bytes that were read."""
         return bytes(self._room[self._at : self._at + count])
 
     def take(self, client: PacketReceiver, decryptor: GcmDecryptor, rest: bytes, count: int) -> bytes:
@@ -137,7 +138,7 @@ class ClientReader:
         layout = self._layout
         if length != layout.length:
             if length == self._last and _LONG <= length <= _LONGEST:
-                self._layout, self._size = self._lay(length), 0  # for the next time
+                self._layout, self._size = self._lay(length), 0  # for the next read
             self._last = length
             return []
         stride = 4 + length + TAG
@@ -150,14 +151,14 @@ class ClientReader:
         first = OpenedPacket(_OTHER, 0, 0, 0, 0)
         head = b""
         try:
-            for _, found in zip(opened, map(bytes, layout.heads), strict=False):
+            for _, packet_head in zip(opened, map(bytes, layout.heads), strict=False):
                 decryptor.count = (decryptor.count + 1) & MASK
-                if found != head:
+                if packet_head != head:
                     packet = self._parse(count * stride, length)
                     if count or packet.kind != MSG_CHANNEL_DATA:
                         packets.append(packet)
                         break
-                    first, head = packet, found
+                    first, head = packet, packet_head
                 count += 1
         except InvalidTag:
             packets.append(OpenedPacket(_BROKEN, 0, 0, count * stride, (count + 1) * stride))
@@ -167,7 +168,7 @@ class ClientReader:
 
     def _lay(self, length: int) -> IncomingLayout:
         whole, stride = self._room, 4 + length + TAG
-        starts = range(0, (_BEFORE + MOST) // stride * stride, stride)
+        starts = range(0, (_BEFORE + MAX_READ) // stride * stride, stride)
         return IncomingLayout(
             length,
             lengths=tuple(whole[at : at + 4] for at in starts),
@@ -177,7 +178,7 @@ class ClientReader:
         )
 
     def _parse(self, at: int, length: int) -> OpenedPacket:
-        """What the packet is that was opened there."""
+        """The packet that was decrypted there."""
         padding, kind, channel, size = _HEAD.unpack_from(self._room, at + 4)
         over = length - _HEAD.size - padding  # bytes behind the head
         if padding < _PADDING or not size or kind not in _PLAIN or over != (size if kind == MSG_CHANNEL_DATA else 0):
@@ -185,7 +186,7 @@ class ClientReader:
         return OpenedPacket(kind, channel, size, at, at + 4 + length + TAG)
 
     def _decrypt(self, decryptor: GcmDecryptor, at: int, end: int) -> list[OpenedPacket]:
-        """Decrypt the whole packets that lie there, up to the first one that is not plain: it may change the keys."""
+        """Decrypt the complete packets there, up to the first one for asyncssh: it may change the keys."""
         room, packets = self._room, list[OpenedPacket]()
         decrypt, fixed = decryptor.cipher().decrypt_into, decryptor.fixed
         while end - at >= 4:
@@ -210,7 +211,7 @@ class ClientReader:
         return packets
 
     def _pass(self, client: PacketReceiver, packets: list[OpenedPacket]) -> None:
-        """Give them to their channels; those for one target that lie one behind the other are one call."""
+        """Deliver packets to their channels; data for one channel in a row is one call. Raises DisconnectError."""
         room, channels = self._room, client.channels
         if packets[0].kind == _RUN:
             run, *packets = packets
@@ -233,13 +234,13 @@ class ClientReader:
                 number, channel = -1, None
                 if client.is_closed:
                     return
-            found = channels.get(to)
-            if kind == MSG_CHANNEL_DATA and found is not None and size <= (window := found.receivable):
+            target = channels.get(to)
+            if kind == MSG_CHANNEL_DATA and target is not None and size <= (window := target.receivable):
                 pieces = [room[at + _DATA : at + _DATA + size]]
-                number, channel, total = to, found, size
+                number, channel, total = to, target, size
                 window -= size
                 done += 1
-            elif kind == MSG_CHANNEL_WINDOW_ADJUST and found is not None and found.grant(size):
+            elif kind == MSG_CHANNEL_WINDOW_ADJUST and target is not None and target.grant(size):
                 done += 1
             else:
                 client.count_packets(done)
@@ -257,7 +258,7 @@ class ClientReader:
         client.count_packets(done)
 
     def _pass_run(self, client: PacketReceiver, run: OpenedPacket) -> bool:
-        """Give a whole run to its channel in one call; False: it has no such channel, or not the window."""
+        """Deliver a run to its channel in one call; False: there is no such channel, or its window is too small."""
         _, number, size, _, stop = run
         stride = 4 + self._layout.length + TAG
         count = stop // stride

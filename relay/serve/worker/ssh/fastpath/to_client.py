@@ -1,15 +1,15 @@
-"""How does one read of a target become one write to the client? Its bytes are read to where their packets want them.
+"""From one read of a target to one write to the client: data is read to its place in the packets.
 
 A frame is memory of a worker in which packets lie one behind the other as they go over the wire (RFC 4253 6, RFC 5647):
 
     length 4 | padding length 1, type 1, channel 4, data length 4 | data | padding | tag 16
 
-One system call scatters what a target says over the data of many packets; heads and padding are written around it, each
-packet is sealed where it lies, and one system call sends them all. Nothing is copied. A worker has one frame: between
-the read and the write nobody else has a turn.
+One system call scatters a target's data over many packets; heads and padding are written around it, each packet is
+sealed in place, and one system call sends them all. Nothing is copied. A worker has one frame: no other callback runs
+between the read and the write.
 
-Python runs cold between two copies of a quarter of a MiB, so a bytecode costs several times what it costs in a loop:
-what is done for each full packet is left to `map`, and its views are made beforehand.
+Between two copies of 256 KiB the caches are cold, so a bytecode costs several times what it costs in a loop: the work
+for each full packet is left to `map`, with views made beforehand.
 """
 
 import os
@@ -24,8 +24,8 @@ from asyncssh.constants import MSG_CHANNEL_DATA
 from relay.serve.worker.ssh.fastpath.aes_gcm import MASK, TAG, GcmEncryptor, nonce, numbered
 
 MAX_FRAME = 1 << 18  # bytes in one frame
-_SIZES = (1 << 15, 1 << 14)  # bytes in one packet: as OpenSSH takes them, and as PuTTY does
-MIN_PACKET = _SIZES[-1]  # whoever takes less in one packet goes the inherited path
+_SIZES = (1 << 15, 1 << 14)  # bytes in one packet: what OpenSSH and PuTTY accept
+MIN_PACKET = _SIZES[-1]  # asyncssh sends to a client that accepts less in one packet
 _HEAD = struct.Struct(">IBBII")
 _HEAD_END = _HEAD.size  # where the data of a packet begins
 _COVERED = _HEAD_END - 4  # bytes of a packet before its data that are encrypted
@@ -35,7 +35,7 @@ _BLOCK = 16
 
 @dataclass(frozen=True, slots=True)
 class OutgoingLayout:
-    """Packets of one size, one behind the other, and what of each is what."""
+    """Views of packets of one size that lie one behind the other."""
 
     size: int
     data: tuple[memoryview, ...]
@@ -46,23 +46,23 @@ class OutgoingLayout:
 
 
 class SealedPackets(NamedTuple):
-    """Packets that are ready to go."""
+    """Packets ready to send."""
 
     wire: memoryview
     packets: int
-    length: int  # of all of them, as they say themselves: without the fields of the length, and the tags
+    length: int  # the sum of their length fields (RFC 4253 6)
 
 
 class ReadResult(NamedTuple):
-    """What a turn of the loop took from a target to its client."""
+    """The outcome of one read of a target."""
 
     amount: int
-    over: bool = False  # the target will say no more
-    error: OSError | None = None  # the target is gone
+    over: bool = False  # the target has sent EOF
+    error: OSError | None = None  # the target's connection is broken
 
 
 class ClientWriter:
-    """The memory of one worker for what goes to clients."""
+    """The memory of one worker for packets to clients."""
 
     def __init__(self) -> None:
         most = max((_HEAD_END + size + _PADDING + TAG) * (MAX_FRAME // size) for size in _SIZES)
@@ -100,7 +100,7 @@ class ClientWriter:
         return len(data)
 
     def seal(self, seal: GcmEncryptor, channel: int, count: int) -> SealedPackets:
-        """The `count` bytes that were read, in packets for that channel of the client."""
+        """Seal the `count` bytes that were read, in packets for that channel of the client."""
         room, whole, layout = self._room, self._all, self._layout
         encrypt, fixed, number = seal.cipher().encrypt_into, seal.fixed, seal.count
         full, rest = divmod(count, layout.size)
