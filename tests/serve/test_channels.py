@@ -104,7 +104,7 @@ def test_asking_for_a_shell_says_what_this_is(one: Relay) -> None:
     """The refusal of a session says who one is, what may be reached, and how."""
     with logged_in(one) as client:
         _, text = client.refused("", 0, kind="session")
-        assert "you are alice" in text
+        assert "you are logged in as alice" in text
         assert "remote:1024-" in text
         assert "ssh -J" in text
 

@@ -34,7 +34,7 @@ def test_a_worker_that_somebody_ended_is_replaced(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: (found := one.worker_pids()) and found != [pid], "no other worker came")
         done = one.ssh("relay")
-        assert b"you are alice" in done.stderr, done.stderr
+        assert b"you are logged in as alice" in done.stderr, done.stderr
 
 
 def test_a_stop_while_workers_start_leaves_none_behind(tmp_path: Path) -> None:
