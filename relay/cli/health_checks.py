@@ -270,11 +270,11 @@ def _zones(site: Site, status: dict[str, Any]) -> Iterator[HealthCheck]:
 
     well = set()
     try:
-        known = zones.read(site)
-        for zone, state, what, cure in zone_findings.walked(known):
+        known = zones.read_zones(site)
+        for zone, state, what, cure in zone_findings.path_findings(known):
             well |= {zone} if state == "ok" else set()
             yield HealthCheck(f"zone {zone}", state, what, cure)
-        for state, what, cure in zone_findings.guard(known):
+        for state, what, cure in zone_findings.guard_findings(known):
             yield HealthCheck("network guard", state, what, cure)
     except SiteInvalid:  # told before, as the site's faults
         return

@@ -36,20 +36,20 @@ from relay.net.diagnose.zone_probe import ProbeTimeouts
 from relay.site.locate import Site
 from tests.net import recorded
 places, state, who = json.loads(sys.argv[1])
-questions = verify.questions(zones.read(Site(Path("/etc/relay"), Path("/var/lib/relay"))), tuple(places))
+questions = verify.path_requests(zones.read_zones(Site(Path("/etc/relay"), Path("/var/lib/relay"))), tuple(places))
 if who:
     os.setgroups([]), os.setgid(who), os.setuid(who)
 view = node_view.NodeView(node_view.ApiStatus.TOKEN_UNREADABLE)
 if state:
     view = node_view.parse_answers(recorded.answers(state))
-patience = ProbeTimeouts(echo=0.2, tries=2, arp=0.8, port=0.8)
-legs = [leg for one in questions for leg in path_check.walk(one, patience=patience, node=lambda: view)]
+timeouts = ProbeTimeouts(echo=0.2, tries=2, arp=0.8, port=0.8)
+legs = [leg for one in questions for leg in path_check.path_legs(one, timeouts=timeouts, node=lambda: view)]
 print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))
 """
 Leg = tuple[str, str, str, str]
 
 
-def walk(lab: Lab, *places: str, state: str = "", who: int = 0) -> list[Leg]:
+def path_legs(lab: Lab, *places: str, state: str = "", who: int = 0) -> list[Leg]:
     """The legs of the walk from the lab's relay: (name, state, what, cure)."""
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{WALK}"
     said = lab.relay.run(sys.executable, "-P", "-c", script, json.dumps([places or ["remote"], state, who]))
@@ -107,7 +107,7 @@ def ends(legs: list[Leg], name: str, what: str, cure: str) -> None:
 def test_a_whole_way_is_told_with_its_figures(lab: Lab) -> None:
     """Every leg is there once, in order, and well, once the relay host's part of the plan is done."""
     with applied(lab):
-        legs = walk(lab, state="healthy.relay")
+        legs = path_legs(lab, state="healthy.relay")
     assert states(legs) == dict.fromkeys(
         ["overlay", "interface", "route", "rp_filter", "gateway", "forwarding", "return path", "target", "mtu"],
         "ok"
@@ -190,7 +190,7 @@ def test_the_walk_ends_at_the_broken_link(  # noqa: PLR0917 - as the table has t
 ) -> None:
     """Each fault of the lab is found where it is, and what the overlay knows of it is said as well."""
     fault(lab)
-    ends(walk(lab, state=state), name, what, cure)
+    ends(path_legs(lab, state=state), name, what, cure)
     assert lab.seen() == {}
 
 
@@ -198,7 +198,7 @@ def test_a_gateway_without_masquerade_is_named(lab: Lab) -> None:
     """Packets arrive, and their answers have no way back: forwarding is well, the return path is not."""
     lab.gateway.run("nft", "flush", "chain", "inet", "lab", "out")
     try:
-        ends(walk(lab), "return path", "it has no masquerade", SCRIPT)
+        ends(path_legs(lab), "return path", "it has no masquerade", SCRIPT)
     finally:
         lab.gateway.nft('add rule inet lab out iifname "zt0" oifname "eth0" masquerade\n')
 
@@ -214,7 +214,7 @@ def test_a_gateway_without_masquerade_is_named(lab: Lab) -> None:
 def test_a_gateways_packet_filter_is_named(lab: Lab, chain: str, what: str) -> None:
     """One that rejects says so itself; one that drops is as silent as a missing masquerade."""
     with rules(lab.gateway, chain):
-        ends(walk(lab), "return path", what, SCRIPT)
+        ends(path_legs(lab), "return path", what, SCRIPT)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +229,13 @@ def test_a_gateways_packet_filter_is_named(lab: Lab, chain: str, what: str) -> N
 def test_a_hosts_own_packet_filter_is_told_from_its_absence(lab: Lab, rule: str, what: str, cure: str) -> None:
     """The host answers something: so the way is whole, and the fault is at its port."""
     with rules(lab.remote, hooked("input", rule)):
-        ends(walk(lab), "target", what, cure)
+        ends(path_legs(lab), "target", what, cure)
 
 
 def test_a_host_that_answers_no_ping_is_well(lab: Lab) -> None:
     """Many hosts drop pings: their greeting is enough."""
     with rules(lab.remote, hooked("input", "ip protocol icmp drop")):
-        legs = walk(lab)
+        legs = path_legs(lab)
     assert ("return path", "ok", "192.168.1.201 answers by TCP, though no ping", "") in legs
     assert states(legs)["target"] == "ok"
 
@@ -243,7 +243,7 @@ def test_a_host_that_answers_no_ping_is_well(lab: Lab) -> None:
 def test_a_gateway_that_answers_no_ping_is_well(lab: Lab) -> None:
     """Neither an echo nor a word about spent packets comes from it, but the host behind it greets."""
     with rules(lab.gateway, hooked("input", "ip protocol icmp drop"), hooked("output", "ip protocol icmp drop")):
-        found = states(walk(lab))
+        found = states(path_legs(lab))
     assert {name: found[name] for name in ("gateway", "forwarding", "target", "mtu")} == dict.fromkeys(
         ("gateway", "forwarding", "target", "mtu"), "ok"
     )
@@ -255,13 +255,13 @@ def test_a_gateway_that_answers_no_ping_is_well(lab: Lab) -> None:
 )
 def test_another_port_may_be_asked(lab: Lab, place: str, what: str) -> None:
     """An address or a name with a port: a port that greets nobody and one where nobody listens."""
-    ends(walk(lab, place), "target", what, "on remote")
+    ends(path_legs(lab, place), "target", what, "on remote")
 
 
 def test_packets_that_vanish_for_their_size_are_a_fault(lab: Lab) -> None:
     """A hole that eats large packets and says nothing: pings and the greeting pass, large TCP packets do not."""
     with rules(lab.gateway, hooked("forward", 'iifname "zt0" meta length > 1000 drop')):
-        legs = walk(lab)
+        legs = path_legs(lab)
     assert ("return path", "ok") in [leg[:2] for leg in legs]
     ends(legs, "mtu", "bytes of large TCP packets never reached 192.168.1.201", "mtu 1280")
 
@@ -270,7 +270,7 @@ def test_a_smaller_link_on_the_way_is_measured(lab: Lab) -> None:
     """A router that says what passes is believed."""
     lab.gateway.ip("link set eth0 mtu 1400")
     try:
-        said = {name: (state, what) for name, state, what, _ in walk(lab)}
+        said = {name: (state, what) for name, state, what, _ in path_legs(lab)}
     finally:
         lab.gateway.ip("link set eth0 mtu 1500")
     assert said["mtu"][0] == "ok"
@@ -283,7 +283,7 @@ from pathlib import Path
 from relay.cli.net import zones
 from relay.net.diagnose import guard_check
 from relay.site.locate import Site
-legs = guard_check.check_guard(zones.read(Site(Path("/etc/relay"), Path("/var/lib/relay"))).plan)
+legs = guard_check.check_guard(zones.read_zones(Site(Path("/etc/relay"), Path("/var/lib/relay"))).plan)
 print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))
 """
 
@@ -320,7 +320,7 @@ def test_strict_rp_filter_under_an_own_nic_is_a_fault(lab: Lab) -> None:
     lab.relay.sysctl(ipv4__conf__all__rp_filter=1, ipv4__conf__zt0__rp_filter=1)
     try:
         ends(
-            walk(lab),
+            path_legs(lab),
             "rp_filter",
             "rp_filter=1 drops the answers that come by zt0",
             "sysctl -w net/ipv4/conf/zt0/rp_filter=2",
@@ -335,7 +335,7 @@ def test_the_way_is_checked_without_root_too(lab: Lab) -> None:
         return
     lab.relay.run("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
     try:
-        found = states(walk(lab, who=65534))
+        found = states(path_legs(lab, who=65534))
     finally:
         lab.relay.run("sysctl", "-qw", "net.ipv4.ping_group_range=1 0")
     assert (found["gateway"], found["target"]) == ("ok", "ok")

@@ -77,9 +77,9 @@ def _machine(ctx: Context, method: int) -> "Machine":
     from relay.net.plan import conflicts
     from relay.net.plan.relay_host import relay_machine
 
-    plan, _ = plan_input.of(ctx.site(announce=True))
+    plan, _ = plan_input.read_plan(ctx.site(announce=True))
     machine = relay_machine(plan, method=method)
-    seen = conflicts.seen(plan, route_guard.routes())
+    seen = conflicts.with_routes(plan, route_guard.routes())
     return replace(machine, warnings=tuple(dict.fromkeys([*machine.warnings, *seen])))
 
 

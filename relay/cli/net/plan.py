@@ -65,7 +65,7 @@ def plan(ctx: Context, /, **given: Any) -> None:
     from relay.net.plan.render import render
 
     site = ctx.site()
-    network, compiled = plan_input.of(site, _flags(site, given))
+    network, compiled = plan_input.read_plan(site, _flags(site, given))
     machines = list(_Wanted(network, compiled, site, given).machines())
     form = given["form"] or ("sh" if given["machine"] or given["output"] else "md")
     if given["output"]:
@@ -105,7 +105,7 @@ def _flags(site: "Site", given: Mapping[str, Any]) -> dict[str, Any]:
 def _only_zone(site: "Site") -> str:
     from relay.cli.net import plan_input
 
-    overlays = plan_input.of(site)[0].overlays
+    overlays = plan_input.read_plan(site)[0].overlays
     names = [overlay.zone.name for overlay in overlays if overlay.zone.interface != "lo"]
     if len(names) != 1:
         raise InputRejected(
@@ -160,7 +160,7 @@ class _Wanted:
 
         machine = relay_machine(self.plan, method=self.method)
         try:
-            seen = conflicts.seen(self.plan, route_guard.routes()) if self._here() else []
+            seen = conflicts.with_routes(self.plan, route_guard.routes()) if self._here() else []
         except (OSError, RelayError):  # not on Linux, or no netlink here
             seen = []
         return replace(machine, warnings=(*machine.warnings, *seen))

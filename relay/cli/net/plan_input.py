@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relay.site.policy.compiler import Compiled
 
 
-def of(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPlan, "Compiled"]:
+def read_plan(site: Site, flags: Mapping[str, object] | None = None) -> tuple[NetworkPlan, "Compiled"]:
     """The plan, and the policy it was made of: the site's files. Raises SiteInvalid with every fault of either.
 
     `flags` has the shape of network.yaml and stands above it. The relay's public address is that of relay.yaml where

@@ -42,7 +42,7 @@ def status(ctx: Context, zone: tuple[str, ...], watch: bool, role: str, as_json:
     from relay.cli.net.zone_text import zone_block, zone_json
     from relay.net.diagnose.observation import Role
 
-    known = zones.read(ctx.site())
+    known = zones.read_zones(ctx.site())
     for note in known.notes:
         click.echo(f"{click.style('warning', fg='yellow')}: {note}", err=True)
     chosen = known.overlays(*zone)
@@ -82,7 +82,7 @@ def observe_zones(
 
     def one_look(overlay: "Overlay") -> "Observation":
         try:
-            return ZoneObserver(overlay, zones.host(overlay.zone.name), role=role).look()
+            return ZoneObserver(overlay, zones.host(overlay.zone.name), role=role).observe()
         finally:
             netlink.close_thread_socket()
 

@@ -42,22 +42,22 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     from relay.cli.net import zones
     from relay.net.diagnose import guard_check, path_check
 
-    known = zones.read(ctx.site())
+    known = zones.read_zones(ctx.site())
     for note in known.notes:
         click.echo(f"relayctl: {note}", err=True)
     faulty, rows = False, []
-    for question in questions(known, places):
+    for request in path_requests(known, places):
         if not as_json:
-            click.echo(click.style(title(question), bold=True))
-        with_progress = _waiting if sys.stderr.isatty() and not as_json else path_check.nobody
-        for leg in path_check.walk(question, with_progress):
+            click.echo(click.style(heading(request), bold=True))
+        with_progress = _show_progress if sys.stderr.isatty() and not as_json else path_check.no_progress
+        for leg in path_check.path_legs(request, with_progress):
             faulty = faulty or leg.broken
             if as_json:
-                rows.append(as_row(question.zone.name, leg))
+                rows.append(as_row(request.zone.name, leg))
             else:
-                _clear(with_progress)
+                _clear_progress(with_progress)
                 _show(leg)
-        _clear(with_progress)
+        _clear_progress(with_progress)
     guard = guard_check.check_guard(known.plan)
     if guard and not as_json:
         click.echo(click.style("this machine", bold=True))
@@ -72,7 +72,7 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
     raise SystemExit(1 if faulty else 0)
 
 
-def questions(known: "PlannedZones", places: tuple[str, ...] = ()) -> "list[PathCheckRequest]":
+def path_requests(known: "PlannedZones", places: tuple[str, ...] = ()) -> "list[PathCheckRequest]":
     """What is to be walked for what was typed: every zone when nothing was.
 
     Raises click.BadParameter for a place that is not there, RelayError for a policy without zones.
@@ -98,11 +98,11 @@ def questions(known: "PlannedZones", places: tuple[str, ...] = ()) -> "list[Path
     return [PathCheckRequest(overlays[name], tuple(hosts), known.plan) for name, hosts in wanted.items()]
 
 
-def title(question: "PathCheckRequest") -> str:
+def heading(request: "PathCheckRequest") -> str:
     """The zone in one line, above its legs."""
     from relay.core.escape import escape
 
-    zone = question.zone
+    zone = request.zone
     networks = ", ".join(map(str, zone.networks[:4])) + (" ..." if len(zone.networks) > 4 else "")
     via = f" via {zone.gateway}" if zone.gateway else ""
     return f"{zone.name}: {networks}{via} by {escape(zone.interface, 40)}"
@@ -159,10 +159,10 @@ def _show(leg: "Leg") -> None:
         click.echo(f"           {'':12} -> {escape(leg.cure, 400)}")
 
 
-def _waiting(what: str) -> None:
+def _show_progress(what: str) -> None:
     click.echo(f"\r\x1b[K  ...      waiting for {what}", nl=False, err=True)
 
 
-def _clear(progress: Callable[[str], None]) -> None:
-    if progress is _waiting:
+def _clear_progress(progress: Callable[[str], None]) -> None:
+    if progress is _show_progress:
         click.echo("\r\x1b[K", nl=False, err=True)

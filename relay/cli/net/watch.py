@@ -23,15 +23,15 @@ _SOON = 0.2
 _LATE = 3 * EVERY  # a look older than this says so
 
 
-class _Looking(threading.Thread):
+class _ZoneThread(threading.Thread):
     """One zone's looks. A daemon: Ctrl-C waits for no more than an echo under way."""
 
-    def __init__(self, sight: ZoneObserver, plan: PlannedZones) -> None:
-        super().__init__(name=f"look at {sight.overlay.zone.name}", daemon=True)
-        self.overlay = sight.overlay
+    def __init__(self, observer: ZoneObserver, plan: PlannedZones) -> None:
+        super().__init__(name=f"look at {observer.overlay.zone.name}", daemon=True)
+        self.overlay = observer.overlay
         self.last: tuple[float, Observation, tuple[Diagnosis, ...]] | None = None  # set whole, so read without a lock
         self.error: RelayError | None = None
-        self._sight = sight
+        self._observer = observer
         self._plan = plan.plan
 
     def run(self) -> None:
@@ -39,11 +39,11 @@ class _Looking(threading.Thread):
         while True:
             start = time.monotonic()
             try:
-                seen = self._sight.look()
+                seen = self._observer.observe()
             except RelayError as error:  # not Linux: no second look would be another
                 self.error = error
                 return
-            found = diagnose(seen, self._sight.overlay, role=self._sight.role, plan=self._plan)
+            found = diagnose(seen, self._observer.overlay, role=self._observer.role, plan=self._plan)
             self.last = time.monotonic(), seen, found
             time.sleep(max(0.0, start + EVERY - time.monotonic()))
 
@@ -53,39 +53,41 @@ def watch_zones(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, a
 
     Gives 1 when a zone is not well at the end, else 0. Raises RelayError off Linux.
     """
-    looking = [_Looking(ZoneObserver(overlay, zones.host(overlay.zone.name), role=role), zones) for overlay in chosen]
-    for one in looking:
-        one.start()
+    threads = [
+        _ZoneThread(ZoneObserver(overlay, zones.host(overlay.zone.name), role=role), zones) for overlay in chosen
+    ]
+    for thread in threads:
+        thread.start()
     terminal = sys.stdout.isatty() and not as_json
     shown: dict[tuple[str, str, int], str] = {}
     try:
         while True:
             # until each zone was seen once, it is shown as soon as it is
-            time.sleep(EVERY if all(one.last for one in looking) else _SOON)
-            for one in looking:
-                if one.error is not None:
-                    raise one.error
+            time.sleep(EVERY if all(thread.last for thread in threads) else _SOON)
+            for thread in threads:
+                if thread.error is not None:
+                    raise thread.error
             if terminal:
-                _draw(looking, role)
+                _draw(threads, role)
             elif as_json:
-                _json(looking)
+                _json(threads)
             else:
-                _changes(looking, role, shown)
+                _changes(threads, role, shown)
     except KeyboardInterrupt:
         click.echo("", err=True)
-    return 1 if any(one.last and one.last[2][0].state == "fault" for one in looking) else 0
+    return 1 if any(thread.last and thread.last[2][0].state == "fault" for thread in threads) else 0
 
 
-def _draw(looking: Sequence[_Looking], role: Role) -> None:
+def _draw(threads: Sequence[_ZoneThread], role: Role) -> None:
     """The whole screen anew, over the old one: a cleared screen would flicker."""
     width, height = shutil.get_terminal_size()
     lines = [click.style(f"{time.strftime('%H:%M:%S')}  every {EVERY:.0f} s, Ctrl-C ends", dim=True), ""]
-    for one in looking:
-        if one.last is None:
-            lines += [f"{one.overlay.zone.name}  looking ...", ""]
+    for thread in threads:
+        if thread.last is None:
+            lines += [f"{thread.overlay.zone.name}  threads ...", ""]
             continue
-        at, seen, found = one.last
-        head, *rest = zone_block(one.overlay, seen, found, role)
+        at, seen, found = thread.last
+        head, *rest = zone_block(thread.overlay, seen, found, role)
         age = time.monotonic() - at
         lines += [head + (f"  (as of {age:.0f} s ago)" if age > _LATE else ""), *rest, ""]
     fitting, rows = [], 0
@@ -99,17 +101,17 @@ def _draw(looking: Sequence[_Looking], role: Role) -> None:
     click.echo(f"\x1b[H{body}\x1b[J", nl=False)
 
 
-def _changes(looking: Sequence[_Looking], role: Role, shown: dict[tuple[str, str, int], str]) -> None:
+def _changes(threads: Sequence[_ZoneThread], role: Role, shown: dict[tuple[str, str, int], str]) -> None:
     """The lines that are other than they were, figures aside."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    for one in looking:
-        if one.last is None:
+    for thread in threads:
+        if thread.last is None:
             continue
-        _, seen, found = one.last
-        name = one.overlay.zone.name
-        still = list(facts(one.overlay, seen, role, figures=False))
+        _, seen, found = thread.last
+        name = thread.overlay.zone.name
+        still = list(facts(thread.overlay, seen, role, figures=False))
         still += [(each.state, each.name + (f" -> {each.cure}" if each.cure else "")) for each in found]
-        full = list(facts(one.overlay, seen, role))
+        full = list(facts(thread.overlay, seen, role))
         full += [
             (each.state, escape(each.what, 500) + (f" -> {escape(each.cure, 500)}" if each.cure else ""))
             for each in found
@@ -130,7 +132,7 @@ def _changes(looking: Sequence[_Looking], role: Role, shown: dict[tuple[str, str
     sys.stdout.flush()
 
 
-def _json(looking: Sequence[_Looking]) -> None:
-    zones = [zone_json(one.overlay, one.last[1], one.last[2]) for one in looking if one.last is not None]
+def _json(threads: Sequence[_ZoneThread]) -> None:
+    zones = [zone_json(thread.overlay, thread.last[1], thread.last[2]) for thread in threads if thread.last is not None]
     click.echo(json.dumps({"time": int(time.time() * 1e6), "zones": zones}, default=str))
     sys.stdout.flush()

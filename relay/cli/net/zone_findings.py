@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from relay.cli.net.verify import questions
+from relay.cli.net.verify import path_requests
 from relay.cli.net.zones import PlannedZones
 from relay.cli.output import waiting
 from relay.core.escape import escape
@@ -18,40 +18,40 @@ _AT_ONCE = 16  # zones walked into side by side: most of the time they wait
 SECONDS = 45.0  # for all of them: a zone in which all is silent takes some 15
 
 State = Literal["ok", "warning", "fault"]
-Way = tuple[str, State, str, str]  # zone, state, what, cure
+ZoneFinding = tuple[str, State, str, str]  # zone, state, what, cure
 
 
-def walked(zones: PlannedZones) -> Iterator[Way]:
+def path_findings(zones: PlannedZones) -> Iterator[ZoneFinding]:
     """What is not well on the way into each zone, one by one; for a zone that is well, its figures in one line.
 
     Raises RelayError off Linux.
     """
-    asked = questions(zones) if zones.plan.overlays else []
+    requests = path_requests(zones) if zones.plan.overlays else []
     deadline = time.monotonic() + SECONDS
-    pool = ThreadPoolExecutor(_AT_ONCE, "walk")
+    pool = ThreadPoolExecutor(_AT_ONCE, "check")
     try:
-        for one, walk in [(one, pool.submit(_legs, one)) for one in asked]:
+        for request, check in [(request, pool.submit(_legs, request)) for request in requests]:
             try:
-                with waiting(f"answers from {one.zone.name}"):
-                    legs = walk.result(max(0.0, deadline - time.monotonic()))
+                with waiting(f"answers from {request.zone.name}"):
+                    legs = check.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                name = one.zone.name
+                name = request.zone.name
                 yield name, "warning", f"not looked at within {SECONDS:g} s", f"sudo relayctl net verify {name}"
                 continue
-            yield from summary(one, legs)
+            yield from summarize(request, legs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def guard(zones: PlannedZones) -> Iterator[tuple[State, str, str]]:
+def guard_findings(zones: PlannedZones) -> Iterator[tuple[State, str, str]]:
     """(state, what, cure) for each missing part of this machine's own guard; one that is ok when none is."""
     for leg in guard_check.check_guard(zones.plan):
         yield "warning" if leg.state == "skipped" else leg.state, escape(leg.what, 400), escape(leg.cure, 400)
 
 
-def summary(asked: PathCheckRequest, legs: Sequence[Leg]) -> Iterator[Way]:
+def summarize(request: PathCheckRequest, legs: Sequence[Leg]) -> Iterator[ZoneFinding]:
     """The legs that are not well; if none is broken, a line for those that are."""
-    name = asked.zone.name
+    name = request.zone.name
     if not any(leg.broken for leg in legs):
         well = {leg.name: leg.what for leg in legs if leg.state == "ok"}
         what = [well[part] for part in ("gateway", "target") if part in well] or [well.get("route", "it is there")]
@@ -63,8 +63,8 @@ def summary(asked: PathCheckRequest, legs: Sequence[Leg]) -> Iterator[Way]:
             yield name, leg.state, f"{leg.name}: {escape(leg.what, 400)}", escape(leg.cure, 400)
 
 
-def _legs(asked: PathCheckRequest) -> list[Leg]:
+def _legs(request: PathCheckRequest) -> list[Leg]:
     try:
-        return list(path_check.walk(asked))
+        return list(path_check.path_legs(request))
     finally:
         netlink.close_thread_socket()  # this thread's socket

@@ -38,7 +38,7 @@ class PlannedZones:
         return tuple(known[name] for name in names) if names else tuple(known.values())
 
 
-def read(site: Site) -> PlannedZones:
+def read_zones(site: Site) -> PlannedZones:
     """The zones of the site's files, else of what is applied. Raises SiteInvalid where neither gives any."""
     examination = compiler.examine(site.path, now=int(time.time()))
     notes: list[str] = []

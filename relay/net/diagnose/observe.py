@@ -29,8 +29,8 @@ from relay.net.zerotier.node_view import ApiStatus, NodeView
 
 SECONDS = 1.0  # for one echo: ten times what a path round the world takes
 TRIES = 2  # the first packet after an idle time may be lost while ZeroTier looks for a path
-KNOCK = 2.0  # seconds for a port to answer
-KNOCK_AGAIN = 60.0  # seconds: sshd forgives a connection without log-in after one, whatever it takes as a start
+PORT_SECONDS = 2.0  # seconds for a port to answer
+PORT_AGAIN = 60.0  # seconds: sshd forgives a connection without log-in after one, whatever it takes as a start
 
 
 class ZoneObserver:
@@ -51,10 +51,10 @@ class ZoneObserver:
         self.role = role
         self._node = node
         self._timeout = timeout
-        self._door = PortState.NOT_TRIED
-        self._knocked = 0.0  # time.monotonic
+        self._port_state = PortState.NOT_TRIED
+        self._tried_at = 0.0  # time.monotonic
 
-    def look(self) -> Observation:
+    def observe(self) -> Observation:
         """What is to be seen now. Blocks for some 6 s at most, where all are silent. Raises RelayError off Linux."""
         overlay, zone, address = self.overlay, self.overlay.zone, zone_address(self.overlay, self.host)
         left_out: list[str] = []
@@ -64,7 +64,7 @@ class ZoneObserver:
             links, table = interfaces.interfaces(), route_guard.routes()
         except OSError as error:
             left_out.append(f"the kernel's tables: {error.strerror}")
-        plain = _plain(address)
+        plain = _plain_route(address)
         guard, interface, far, lan, out = RouteCheck(), "", zone.gateway, "", ""
         if self.role is Role.RELAY:
             port = self.host.port if self.host is not None else 0
@@ -72,7 +72,7 @@ class ZoneObserver:
             interface = guard.interface
             out = interface if guard.ok else ""
         else:
-            interface, far = _one(zone.interface, links), overlay.relay
+            interface, far = _single_match(zone.interface, links), overlay.relay
             lan = out = overlay.lan_interface or _lan(overlay, links)
         if self.host is None:
             left_out.append(f"a target: policies/ names no host in {zone.name}")
@@ -86,7 +86,7 @@ class ZoneObserver:
             ]
         there, target = (one.result() for one in asked)
         if self.host is not None and target is not None and not target.answers:
-            target = replace(target, port=self.host.port, port_state=self._knock(self.host, out))
+            target = replace(target, port=self.host.port, port_state=self._port_state_of(self.host, out))
         return Observation(
             guard,
             address,
@@ -131,13 +131,13 @@ class ZoneObserver:
             left_out.append(f"a ping of {address}: {error.strerror}")
         return Reachability(address, name, echo, _neighbour(address, link.index))
 
-    def _knock(self, host: Host, interface: str) -> PortState:
-        """What the target's port says, or said less than KNOCK_AGAIN seconds ago."""
+    def _port_state_of(self, host: Host, interface: str) -> PortState:
+        """What the target's port says, or said less than PORT_AGAIN seconds ago."""
         now = time.monotonic()
-        if self._door is PortState.NOT_TRIED or now - self._knocked >= KNOCK_AGAIN:
-            self._door = knock(host.address, host.port, interface)
-            self._knocked = now
-        return self._door
+        if self._port_state is PortState.NOT_TRIED or now - self._tried_at >= PORT_AGAIN:
+            self._port_state = try_port(host.address, host.port, interface)
+            self._tried_at = now
+        return self._port_state
 
     def _overlay_view(self, interface: str, left_out: list[str]) -> NodeView | None:
         """ZeroTier's view where the zone is ZeroTier's. Asked last: who answered our echo was heard since."""
@@ -151,13 +151,13 @@ class ZoneObserver:
         return view
 
 
-def knock(address: Address, port: int, interface: str) -> PortState:
-    """Connect to a port by `interface` and go away again. Blocks for KNOCK seconds at most, raises nothing."""
+def try_port(address: Address, port: int, interface: str) -> PortState:
+    """Connect to a port by `interface` and go away again. Blocks for PORT_SECONDS seconds at most, raises nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-            sock.settimeout(KNOCK)
+            sock.settimeout(PORT_SECONDS)
             sock.connect((str(address), port))
             return PortState.OPEN
     except ConnectionRefusedError:
@@ -168,7 +168,7 @@ def knock(address: Address, port: int, interface: str) -> PortState:
         return PortState.UNREACHABLE if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH} else PortState.SILENT
 
 
-def _plain(address: Address) -> RouteLookup | None:
+def _plain_route(address: Address) -> RouteLookup | None:
     try:
         entry = route_guard.lookup(address)
         if entry is None or not entry.hops:
@@ -185,7 +185,7 @@ def _neighbour(address: Address, index: int) -> Neighbour | None:
         return None
 
 
-def _one(pattern: str, links: tuple[Interface, ...]) -> str:
+def _single_match(pattern: str, links: tuple[Interface, ...]) -> str:
     try:
         return interfaces.match(pattern, [link.name for link in links])
     except InputRejected:

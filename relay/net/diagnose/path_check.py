@@ -33,7 +33,7 @@ _CURES = {
 _NO_INTERFACE = frozenset({Obstacle.INTERFACE_MISSING, Obstacle.INTERFACE_AMBIGUOUS, Obstacle.INTERFACE_DOWN})
 
 
-_PATIENCE = ProbeTimeouts()
+_TIMEOUTS = ProbeTimeouts()
 _NO_PLAN = NetworkPlan()
 
 
@@ -51,43 +51,43 @@ class PathCheckRequest:
         return self.overlay.zone
 
 
-def nobody(_: str) -> None:
-    """Told what is waited for, where nobody wants to know."""
+def no_progress(_: str) -> None:
+    """Progress callback that does nothing."""
 
 
-def walk(
-    asked: PathCheckRequest,
-    say: Callable[[str], None] = nobody,
+def path_legs(
+    request: PathCheckRequest,
+    progress: Callable[[str], None] = no_progress,
     *,
-    patience: ProbeTimeouts = _PATIENCE,
+    timeouts: ProbeTimeouts = _TIMEOUTS,
     node: Callable[[], NodeView] = local_api.read_node,
 ) -> Iterator[Leg]:
     """The legs of the way, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
 
-    Blocks some seconds for a leg that does not answer; `say` is told what is waited for. `node` asks the overlay.
+    Blocks some seconds for a leg that does not answer; `progress` is told what is waited for. `node` asks the overlay.
     """
-    zone = asked.zone
-    address = zone_address(asked.overlay, asked.hosts[0] if asked.hosts else None)
-    say("the overlay")
-    member = zerotier_membership.look(asked.overlay, asked.plan, node, timeout=patience.echo)
+    zone = request.zone
+    address = zone_address(request.overlay, request.hosts[0] if request.hosts else None)
+    progress("the overlay")
+    member = zerotier_membership.check_membership(request.overlay, request.plan, node, timeout=timeouts.echo)
     yield from member.legs
-    guard = route_guard.guard(zone.interface, address, zone.gateway, port=asked.hosts[0].port if asked.hosts else 0)
+    guard = route_guard.guard(zone.interface, address, zone.gateway, port=request.hosts[0].port if request.hosts else 0)
     found = _interface(guard.interface)
     yield from (legs := _Legs(member.explained(_local(zone, address, guard, found))))
     if legs.broken or found is None:
         return
-    crossing = ZoneProbe(zone, found, patience, say)
-    yield from (legs := _Legs(member.explained(crossing.gateway(address, asked.hosts))))
+    probe = ZoneProbe(zone, found, timeouts, progress)
+    yield from (legs := _Legs(member.explained(probe.gateway(address, request.hosts))))
     if legs.broken:
         return
-    for host in asked.hosts:
-        yield from _Legs(crossing.host(host))
-    if not asked.hosts:
+    for host in request.hosts:
+        yield from _Legs(probe.host(host))
+    if not request.hosts:
         yield Leg("target", "skipped", f"no host of {zone.name} is known", "name one in `hosts:` of a policy")
 
 
 def _interface(name: str) -> Interface | None:
-    """The interface of that name; None where it is not there, or the kernel cannot be asked."""
+    """The interface of that name; None where it is not there, or the kernel cannot be request."""
     with contextlib.suppress(OSError):
         return next((at for at in interfaces.interfaces() if at.name == name), None)
     return None
@@ -108,15 +108,15 @@ class _Legs:
                 return
 
 
-def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | None) -> Iterator[Leg]:
+def _local(zone: Zone, address: Address, guard: RouteCheck, interface: Interface | None) -> Iterator[Leg]:
     """What this machine's kernel says by itself: interface, route, and whether answers would be let in."""
     name = guard.interface or zone.interface
-    if guard.reason in _NO_INTERFACE or found is None:
+    if guard.reason in _NO_INTERFACE or interface is None:
         reason = guard.reason if guard.reason in _NO_INTERFACE else Obstacle.INTERFACE_MISSING
         cure = _CURES[reason].format(interface=quote(name), address=address)
         yield Leg("interface", "fault", f"{reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
-    own = [at for at in found.addresses if at.version == address.version and not at.is_link_local]
+    own = [at for at in interface.addresses if at.version == address.version and not at.is_link_local]
     if not own:
         yield Leg("interface", "fault", f"{name} has no IPv{address.version} address", _OVERLAY)
         return
@@ -133,7 +133,7 @@ def _local(zone: Zone, address: Address, guard: RouteCheck, found: Interface | N
         yield Leg("route", "fault", f"{guard.reason}: {guard.detail}{_meanwhile(address, guard)}", cure)
         return
     yield Leg("route", "ok", f"{address} goes{via or ' on-link'} by {name}")
-    mode = rp_filter.effective_mode(name) if address.version == 4 and not found.loopback else None
+    mode = rp_filter.effective_mode(name) if address.version == 4 and not interface.loopback else None
     if mode is None:
         return
     why = rp_filter.dropped_answers(address, name, guard.index)

@@ -90,13 +90,13 @@ def forwarding(zone: Zone, target: Address, echo: Echo, *, reached: bool) -> Leg
     return Leg(name, "fault", what, script(zone))
 
 
-def way_back(zone: Zone, host: Host, echo: Echo, greeting: SshBanner, further: Echo | None = None) -> Leg:
-    """Whether answers of the host come back here. `further`: an echo with a TTL of 2, where all else was silent."""
+def return_path(zone: Zone, host: Host, echo: Echo, banner: SshBanner, second_hop: Echo | None = None) -> Leg:
+    """Whether answers of the host come back here. `second_hop`: an echo with a TTL of 2, where all else was silent."""
     name, where = "return path", host.address
     if echo.kind is EchoKind.REPLY:
         figures = (("seconds", round(echo.seconds, 6)),)
         return Leg(name, "ok", f"{where} answers a ping in {milliseconds(echo.seconds)}", "", host.name, figures)
-    if greeting.outcome not in {BannerOutcome.SILENT, BannerOutcome.UNREACHABLE}:
+    if banner.outcome not in {BannerOutcome.SILENT, BannerOutcome.UNREACHABLE}:
         return Leg(name, "ok", f"{where} answers by TCP, though no ping", "", host.name)
     if echo.kind is EchoKind.UNREACHABLE and echo.sender == where:
         return Leg(name, "ok", f"{where} answers: {echo.detail}", "", host.name)
@@ -105,7 +105,7 @@ def way_back(zone: Zone, host: Host, echo: Echo, greeting: SshBanner, further: E
         return Leg(name, "fault", what, f"is {host.name} on, and in the overlay? or correct its address", host.name)
     if echo.kind is EchoKind.UNREACHABLE and echo.sender is not None:
         return _unreachable(name, zone, where, echo, host.name)
-    beyond = further.sender if further is not None and further.kind is EchoKind.TIME_EXCEEDED else None
+    beyond = second_hop.sender if second_hop is not None and second_hop.kind is EchoKind.TIME_EXCEEDED else None
     if beyond is not None and not in_zone(zone, beyond):
         what = f"{zone.gateway} sends packets for {where} on to {beyond}, out of the LAN: its LAN link is down"
         return Leg(name, "fault", what, _LAN_CURE, host.name)
@@ -116,14 +116,14 @@ def way_back(zone: Zone, host: Host, echo: Echo, greeting: SshBanner, further: E
     return Leg(name, "fault", what, script(zone), host.name)
 
 
-def target(host: Host, echo: Echo, greeting: SshBanner) -> Leg:
+def target(host: Host, echo: Echo, banner: SshBanner) -> Leg:
     """Whether an SSH server greets at the host's port, once it is known that its answers come back."""
     name, where = "target", f"{host.address}:{host.port}"
-    took = milliseconds(greeting.seconds)
-    match greeting.outcome:
+    took = milliseconds(banner.seconds)
+    match banner.outcome:
         case BannerOutcome.GREETED:
-            figures = (("seconds", round(greeting.seconds, 6)), ("banner", greeting.text))
-            return Leg(name, "ok", f"{where} greets with {greeting.text} after {took}", "", host.name, figures)
+            figures = (("seconds", round(banner.seconds, 6)), ("banner", banner.text))
+            return Leg(name, "ok", f"{where} greets with {banner.text} after {took}", "", host.name, figures)
         case BannerOutcome.REFUSED:
             if echo.kind is EchoKind.UNREACHABLE:
                 what = f"a packet filter refuses {where} ({echo.detail} from {echo.sender})"
@@ -133,18 +133,18 @@ def target(host: Host, echo: Echo, greeting: SshBanner) -> Leg:
         case BannerOutcome.MUTE:
             cure = f"on {host.name}: ss -tlnp sport = :{host.port}; systemctl restart ssh"
             return Leg(name, "fault", f"{where} is open, but does not greet", cure, host.name)
-        case BannerOutcome.OTHER if greeting.text.startswith(_PENALTY):
+        case BannerOutcome.OTHER if banner.text.startswith(_PENALTY):
             cure = "wait some minutes; on it exempt the gateway: PerSourcePenaltyExemptList in sshd_config(5)"
             return Leg(name, "fault", f"{where} shuts this source out after failed log-ins", cure, host.name)
         case BannerOutcome.OTHER:
-            said = f"says '{greeting.text}'" if greeting.text else "closes at once"
+            said = f"says '{banner.text}'" if banner.text else "closes at once"
             cure = f"is it the right port? else on {host.name}: journalctl -u ssh"
             return Leg(name, "fault", f"{where} is open, but no SSH server: it {said}", cure, host.name)
         case BannerOutcome.UNREACHABLE:
             cure = (
                 f"on {host.name} let TCP port {host.port} in: ufw allow {host.port}/tcp; firewall-cmd --add-service=ssh"
             )
-            return Leg(name, "fault", f"a packet filter rejects {where} ({greeting.text})", cure, host.name)
+            return Leg(name, "fault", f"a packet filter rejects {where} ({banner.text})", cure, host.name)
         case _:
             cure = (
                 f"on {host.name} let TCP port {host.port} in: ufw allow {host.port}/tcp; firewall-cmd --add-service=ssh"

@@ -40,19 +40,19 @@ class Membership:
                 yield leg
 
 
-def look(
+def check_membership(
     overlay: Overlay, plan: NetworkPlan, node: Callable[[], NodeView] = local_api.read_node, *, timeout: float = 1.0
 ) -> Membership:
     """Ask. Blocks for some 5 s at most, `timeout` for one echo of the gateway. Raises RelayError off Linux."""
-    seen = ZoneObserver(overlay, None, node=node, timeout=timeout).look()
+    seen = ZoneObserver(overlay, None, node=node, timeout=timeout).observe()
     found = diagnose(seen, overlay, plan=plan)
     fault = next((one for one in found if one.state == "fault"), None)
     warnings = [one for one in found if one.state == "warning" and one.name not in _OTHERS]
-    legs = [*_standing(seen, overlay), *(Leg(NAME, "warning", one.what, one.cure) for one in warnings)]
+    legs = [*_online_legs(seen, overlay), *(Leg(NAME, "warning", one.what, one.cure) for one in warnings)]
     return Membership(tuple(legs), fault)
 
 
-def _standing(seen: Observation, overlay: Overlay) -> Iterator[Leg]:
+def _online_legs(seen: Observation, overlay: Overlay) -> Iterator[Leg]:
     view, joined = seen.zerotier, seen.joined(overlay)
     if view is None:
         return

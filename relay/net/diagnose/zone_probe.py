@@ -33,19 +33,19 @@ class ProbeTimeouts:
     echo: float = 1.0  # seconds for one echo: three times the slowest path that people work over
     tries: int = 3  # a new ZeroTier path loses its first packets
     arp: float = 4.0  # seconds in which a gateway has given up looking for a host that is off (3 s) and says so
-    port: float = 5.0  # seconds for a connection, and again for its greeting
+    port: float = 5.0  # seconds for a connection, and again for its banner
 
 
 class ZoneProbe:
     """One zone, crossed by one interface. Each host's port is asked once: see `relay.net.probe.ssh_banner`."""
 
-    def __init__(self, zone: Zone, by: Interface, patience: ProbeTimeouts, say: Callable[[str], None]) -> None:
-        """`say` is told what is waited for."""
+    def __init__(self, zone: Zone, by: Interface, timeouts: ProbeTimeouts, progress: Callable[[str], None]) -> None:
+        """`progress` is told what is waited for."""
         self._zone = zone
         self._by = by
-        self._patience = patience
-        self._say = say
-        self._greetings: dict[Host, SshBanner] = {}
+        self._timeouts = timeouts
+        self._progress = progress
+        self._banners: dict[Host, SshBanner] = {}
         self._gateway_answers = False
 
     def gateway(self, address: Address, hosts: tuple[Host, ...]) -> Iterator[Leg]:
@@ -53,7 +53,7 @@ class ZoneProbe:
         zone, by, gateway = self._zone, self._by, self._zone.gateway
         if gateway is None or by.loopback:
             return
-        self._say(f"{gateway} to answer a ping")
+        self._progress(f"{gateway} to answer a ping")
         try:
             answer = self._echo(gateway)
         except RelayError as error:  # ping is missing, or this user may send none
@@ -66,11 +66,11 @@ class ZoneProbe:
         spent, reached = Echo(), False
         gone = not self._gateway_answers and entry is not None and entry.silent
         if address != gateway and not gone:
-            self._say(f"{gateway} to say that it forwards")
+            self._progress(f"{gateway} to progress that it forwards")
             with contextlib.suppress(RelayError):
                 spent = self._echo(address, ttl=1)
             if spent.kind is EchoKind.SILENT:  # ip_forward is off; or nobody is told where a packet's time ended
-                self._say(f"{address}, as {gateway} does not say that it forwards")
+                self._progress(f"{address}, as {gateway} does not progress that it forwards")
                 reached = self._reached(address, hosts)
         works = reached or spent.kind is EchoKind.TIME_EXCEEDED
         yield path_verdict.gateway(zone, by.name, answer, entry.state if entry is not None else "", works=works)
@@ -82,24 +82,24 @@ class ZoneProbe:
         zone, by = self._zone, self._by
         changed = self._changed(host)
         if changed is None:
-            self._say(f"{host.address}:{host.port} to greet")
+            self._progress(f"{host.address}:{host.port} to greet")
             with ThreadPoolExecutor(1, "verify") as pool:
-                pinged = pool.submit(self._ping, host.address, self._patience.arp)
-                greeting = self._greet(host)
+                pinged = pool.submit(self._ping, host.address, self._timeouts.arp)
+                banner = self._banner(host)
                 echo = pinged.result()
-            changed = self._changed(host, greeting.source)
+            changed = self._changed(host, banner.source)
         if changed is not None:
             yield changed
             return
-        further = None
-        if zone.gateway is not None and echo.kind is EchoKind.SILENT and greeting.outcome is BannerOutcome.SILENT:
-            self._say(f"where packets for {host.address} go instead")
-            further = self._ping(host.address, self._patience.echo, ttl=2)
-        yield path_verdict.way_back(zone, host, echo, greeting, further)
-        yield path_verdict.target(host, echo, greeting)
+        second_hop = None
+        if zone.gateway is not None and echo.kind is EchoKind.SILENT and banner.outcome is BannerOutcome.SILENT:
+            self._progress(f"where packets for {host.address} go instead")
+            second_hop = self._ping(host.address, self._timeouts.echo, ttl=2)
+        yield path_verdict.return_path(zone, host, echo, banner, second_hop)
+        yield path_verdict.target(host, echo, banner)
         if not by.loopback:
-            self._say(f"large packets to {host.address}")
-            yield self._sizes(host, greeting, answers=echo.kind is EchoKind.REPLY)
+            self._progress(f"large packets to {host.address}")
+            yield self._sizes(host, banner, answers=echo.kind is EchoKind.REPLY)
 
     def _changed(self, host: Host, source: str = "") -> Leg | None:
         """A broken leg if the kernel would not take the zone's way to this host (any more), as for every forward."""
@@ -119,15 +119,15 @@ class ZoneProbe:
     def _reached(self, address: Address, hosts: tuple[Host, ...]) -> bool:
         """Whether the target answers at all."""
         with ThreadPoolExecutor(1, "verify") as pool:
-            pinged = pool.submit(self._ping, address, self._patience.echo)
-            greeted = bool(hosts) and self._greet(hosts[0]).outcome not in _UNREACHED
+            pinged = pool.submit(self._ping, address, self._timeouts.echo)
+            greeted = bool(hosts) and self._banner(hosts[0]).outcome not in _UNREACHED
             return pinged.result().kind is EchoKind.REPLY or greeted
 
-    def _sizes(self, host: Host, greeting: SshBanner, *, answers: bool) -> Leg:
+    def _sizes(self, host: Host, banner: SshBanner, *, answers: bool) -> Leg:
         """How large packets may be: by echoes that must not be fragmented, and by what TCP carried."""
         name, by = "mtu", self._by.name
-        if greeting.unsent:
-            what = f"{greeting.unsent} bytes of large TCP packets never reached {host.address}"
+        if banner.unsent:
+            what = f"{banner.unsent} bytes of large TCP packets never reached {host.address}"
             cure = f"ip link set {quote(by)} mtu {_LEAST}; if that helps, a tunnel on the way carries less than it says"
             return Leg(name, "fault", what, cure, host.name)
         gateway = self._zone.gateway
@@ -139,7 +139,7 @@ class ZoneProbe:
             for who, address in asked:
                 # a gateway that says nothing of packets too big hides its LAN's smaller size; TCP found that anyway
                 usual = _ETHERNET if address == host.address else 0
-                size = path_mtu.path_mtu(address, by, most, timeout=self._patience.echo, fallback=usual)
+                size = path_mtu.path_mtu(address, by, most, timeout=self._timeouts.echo, fallback=usual)
                 if size is None:
                     what = f"packets of {most} bytes to {address} vanish without a word; smaller ones pass"
                     cure = f"if large transfers hang: ip link set {quote(by)} mtu {_LEAST}"
@@ -155,23 +155,23 @@ class ZoneProbe:
             return Leg(name, "warning", f"only {what}", "look for a tunnel inside of a tunnel", host.name, figures)
         return Leg(name, "ok", what, "", host.name, figures)
 
-    def _greet(self, host: Host) -> SshBanner:
+    def _banner(self, host: Host) -> SshBanner:
         """Asked once. An interface that has gone is silence."""
-        if host not in self._greetings:
-            greeting = SshBanner()
+        if host not in self._banners:
+            banner = SshBanner()
             with contextlib.suppress(OSError):
-                greeting = ssh_banner.greet(
-                    host.address, host.port, interface=self._by.name, timeout=self._patience.port
+                banner = ssh_banner.read_banner(
+                    host.address, host.port, interface=self._by.name, timeout=self._timeouts.port
                 )
-            self._greetings[host] = greeting
-        return self._greetings[host]
+            self._banners[host] = banner
+        return self._banners[host]
 
     def _echo(self, address: Address, ttl: int | None = None) -> Echo:
         """The first answer of a few echoes; silence when the interface has gone. Raises RelayError, as `ping.echo`."""
         answer = Echo()
-        for _ in range(self._patience.tries):
+        for _ in range(self._timeouts.tries):
             try:
-                answer = ping.echo(address, interface=self._by.name, timeout=self._patience.echo, ttl=ttl)
+                answer = ping.echo(address, interface=self._by.name, timeout=self._timeouts.echo, ttl=ttl)
             except OSError:
                 return Echo()
             if answer.kind is not EchoKind.SILENT:
@@ -181,7 +181,7 @@ class ZoneProbe:
     def _ping(self, address: Address, last: float, *, ttl: int | None = None) -> Echo:
         """Two echoes, the second one with `last` seconds; silence where none may be sent."""
         try:
-            first = ping.echo(address, interface=self._by.name, timeout=self._patience.echo, ttl=ttl)
+            first = ping.echo(address, interface=self._by.name, timeout=self._timeouts.echo, ttl=ttl)
             if first.kind is not EchoKind.SILENT:
                 return first
             return ping.echo(address, interface=self._by.name, timeout=last, ttl=ttl)

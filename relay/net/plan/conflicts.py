@@ -22,7 +22,7 @@ _HOMES = tuple(
 )
 
 
-def check(plan: NetworkPlan) -> None:
+def require_none(plan: NetworkPlan) -> None:
     """Raises RelayError for a plan that cannot be made."""
     if plan.moon and plan.public is None:
         raise RelayError("a Moon needs the relay host's public address", "network.yaml: relay: { public: 1.1.1.1 }")
@@ -87,7 +87,7 @@ def risk(overlay: Overlay) -> str:
     )
 
 
-def seen(plan: NetworkPlan, routes: Iterable[Route]) -> list[str]:
+def with_routes(plan: NetworkPlan, routes: Iterable[Route]) -> list[str]:
     """What this machine's own routes clash with: for when a plan is made or applied on the relay host itself."""
     own = [route for route in routes if route.gateway is None and route.network.prefixlen]
     out = []

@@ -22,7 +22,7 @@ def relay_machine(plan: NetworkPlan, *, method: int = 1) -> Machine:
 
     Raises RelayError for a plan that cannot be made.
     """
-    conflicts.check(plan)
+    conflicts.require_none(plan)
     overlays = [overlay for overlay in plan.overlays if overlay.zone.interface != "lo"]
     guarded = prefixes(overlay.zone for overlay in overlays)
     files = (

@@ -20,11 +20,11 @@ from relay.core.policy.model import Address
 
 _LONGEST = 255  # bytes of an identification string (RFC 4253 4.2)
 _MOST_LINES = 20  # a server may say before it; fewer than OpenSSH's client allows, more than anybody needs
-_SHOWN = 80  # letters of what is said instead
+_SHOWN = 80  # letters of what is text instead
 _BULK = 8192  # bytes of an SSH_MSG_IGNORE: several full segments of any Ethernet, far below the 35000 of RFC 4253 6.1
-_CARRY = 3.0  # seconds for them: two lost segments are sent again within that
+_LARGE_SECONDS = 3.0  # seconds for them: two lost segments are sent again within that
 _PAUSE = 0.01  # seconds between two looks at the send queue; nothing tells that it is empty
-_LEAVE = 0.5  # seconds for the server to close after we took leave
+_CLOSE_SECONDS = 0.5  # seconds for the server to close after we seconds disconnect
 _SIOCOUTQ = 0x5411  # tcp(7): bytes that the other end has not acknowledged
 _MSG_DISCONNECT, _MSG_IGNORE, _BY_APPLICATION = 1, 2, 11  # RFC 4253 11
 _WHO = b"relayctl net verify"
@@ -47,13 +47,13 @@ class SshBanner:
 
     outcome: BannerOutcome = BannerOutcome.SILENT
     seconds: float = 0.0  # until it was connected, or refused
-    text: str = ""  # the identification string, or what was said instead; escaped; of UNREACHABLE the error's words
+    text: str = ""  # the identification string, or what was text instead; escaped; of UNREACHABLE the error's words
     source: str = ""  # our own address of the connection
     unsent: int = 0  # bytes of the large packets that never arrived, 0 if all did
 
 
-def greet(address: Address, port: int, *, interface: str, timeout: float) -> SshBanner:
-    """Connect by `interface` (a name; "": as the routes say), wait for the greeting, send large packets, leave.
+def read_banner(address: Address, port: int, *, interface: str, timeout: float) -> SshBanner:
+    """Connect by `interface` (a name; "": as the routes say), wait for the greeting, send large packets, disconnect.
 
     Blocks for `timeout` seconds twice (connecting, being greeted) and 3 more at most; safe in threads.
     Raises OSError(ENODEV) for an interface that is not there.
@@ -68,17 +68,17 @@ def greet(address: Address, port: int, *, interface: str, timeout: float) -> Ssh
             sock.connect((str(address), port))
         except OSError as error:
             return _failed(error, time.monotonic() - started)
-        took = time.monotonic() - started
+        seconds = time.monotonic() - started
         source = sock.getsockname()[0]
         try:
-            said, greeted = _listen(sock, time.monotonic() + timeout)
+            text, greeted = _read_identification(sock, time.monotonic() + timeout)
         except OSError as error:  # a reset, or time-out: TimeoutError is one
             mute = isinstance(error, TimeoutError)
             words = "" if mute else os.strerror(error.errno or 0).lower()
-            return SshBanner(BannerOutcome.MUTE if mute else BannerOutcome.OTHER, took, words, source)
+            return SshBanner(BannerOutcome.MUTE if mute else BannerOutcome.OTHER, seconds, words, source)
         if not greeted:
-            return SshBanner(BannerOutcome.OTHER, took, said, source)
-        return SshBanner(BannerOutcome.GREETED, took, said, source, _carry(sock))
+            return SshBanner(BannerOutcome.OTHER, seconds, text, source)
+        return SshBanner(BannerOutcome.GREETED, seconds, text, source, _send_large_packets(sock))
 
 
 def packet(payload: bytes) -> bytes:
@@ -94,12 +94,12 @@ def identification(line: bytes) -> str | None:
     return escape(line, _LONGEST) if line.startswith((b"SSH-2.0-", b"SSH-1.99-")) else None
 
 
-def _listen(sock: socket.socket, deadline: float) -> tuple[str, bool]:
-    """(the identification string, True), or (what was said instead, False). Raises OSError, TimeoutError for none."""
+def _read_identification(sock: socket.socket, deadline: float) -> tuple[str, bool]:
+    """(the identification string, True), or (what was text instead, False). Raises OSError, TimeoutError for none."""
     held, first = b"", b""
     for _ in range(_MOST_LINES):
         while b"\n" not in held and len(held) <= _LONGEST:
-            data = _more(sock, deadline)
+            data = _receive(sock, deadline)
             if not data:
                 if data is None and not (first or held):
                     raise TimeoutError(errno.ETIMEDOUT, "no greeting")
@@ -115,7 +115,7 @@ def _listen(sock: socket.socket, deadline: float) -> tuple[str, bool]:
     return escape(first[:_LONGEST].rstrip(b"\r\n"), _SHOWN), False
 
 
-def _more(sock: socket.socket, deadline: float) -> bytes | None:
+def _receive(sock: socket.socket, deadline: float) -> bytes | None:
     """What comes next, b"" at the end, None when it does not come by `deadline` (time.monotonic). Raises OSError."""
     left = deadline - time.monotonic()
     if left <= 0:
@@ -127,23 +127,23 @@ def _more(sock: socket.socket, deadline: float) -> bytes | None:
         return None
 
 
-def _carry(sock: socket.socket) -> int:
-    """Send several full segments and take leave; how many bytes were never acknowledged."""
+def _send_large_packets(sock: socket.socket) -> int:
+    """Send several full segments and take disconnect; how many bytes were never acknowledged."""
     ignored = struct.pack("!BI", _MSG_IGNORE, _BULK) + bytes(_BULK)
-    leave = struct.pack("!BII", _MSG_DISCONNECT, _BY_APPLICATION, len(_WHO)) + _WHO + struct.pack("!I", 0)
-    deadline = time.monotonic() + _CARRY
+    disconnect = struct.pack("!BII", _MSG_DISCONNECT, _BY_APPLICATION, len(_WHO)) + _WHO + struct.pack("!I", 0)
+    deadline = time.monotonic() + _LARGE_SECONDS
     try:
-        sock.settimeout(_CARRY)
-        sock.sendall(b"SSH-2.0-relayctl\r\n" + packet(ignored) + packet(leave))
+        sock.settimeout(_LARGE_SECONDS)
+        sock.sendall(b"SSH-2.0-relayctl\r\n" + packet(ignored) + packet(disconnect))
         while (unsent := _unsent(sock)) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-    except OSError:  # it has heard enough: what was said reached it
+    except OSError:  # it has heard enough: what was text reached it
         return 0
     with contextlib.suppress(OSError):
         if unsent:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # nothing to wait for
-        else:  # until it closes: a reset would overtake our word of leave
-            sock.settimeout(_LEAVE)
+        else:  # until it closes: a reset would overtake our word of disconnect
+            sock.settimeout(_CLOSE_SECONDS)
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(4096) and time.monotonic() < deadline:
                 pass

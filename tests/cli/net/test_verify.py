@@ -29,7 +29,7 @@ def meant(*places: str) -> list[tuple[str, list[tuple[str, str, int]]]]:
     """[(zone, [(host, address, port)])] of what was typed."""
     return [
         (one.zone.name, [(host.name, str(host.address), host.port) for host in one.hosts])
-        for one in verify.questions(ZONES, places)
+        for one in verify.path_requests(ZONES, places)
     ]
 
 

@@ -24,7 +24,7 @@ from relay.net.zerotier.node_view import ApiStatus, NodeView
 interface, network, gateway, target = json.loads(sys.argv[1])
 zone = Zone("office", (ip_network(network),), interface, ip_address(gateway) if gateway else None)
 hosts = (Host("remote", "office", ip_address(target)),) if target else ()
-legs = path_check.walk(path_check.PathCheckRequest(Overlay(zone), hosts), patience=ProbeTimeouts(0.2, 2, 0.5, 0.5),
+legs = path_check.path_legs(path_check.PathCheckRequest(Overlay(zone), hosts), timeouts=ProbeTimeouts(0.2, 2, 0.5, 0.5),
                    node=lambda: NodeView(ApiStatus.TOKEN_UNREADABLE))
 print(json.dumps([[leg.name, leg.state, leg.what, leg.cure] for leg in legs]))
 """
@@ -43,7 +43,7 @@ while True:
 Leg = tuple[str, str, str, str]
 
 
-def walk(host: Namespace, interface: str, network: str, gateway: str = "", target: str = "") -> dict[str, Leg]:
+def path_legs(host: Namespace, interface: str, network: str, gateway: str = "", target: str = "") -> dict[str, Leg]:
     """{name: leg} of the walk inside."""
     said = host.run(sys.executable, "-c", WALK, json.dumps([interface, network, gateway, target]))
     return {leg[0]: tuple(leg) for leg in json.loads(said) if leg[0] != "overlay"}
@@ -79,7 +79,7 @@ def gateway(relay_host: Namespace) -> Iterator[Namespace]:
 
 def test_the_way_is_walked_by_ipv6_too(relay_host: Namespace, gateway: Namespace) -> None:
     """IPv6 has no rp_filter leg; all else is the same."""
-    legs = walk(relay_host, "zt0", "fdaa::/64", "fd18::200", "fdaa::201")
+    legs = path_legs(relay_host, "zt0", "fdaa::/64", "fd18::200", "fdaa::201")
     assert states(legs) == {
         "interface": "ok",
         "route": "ok",
@@ -95,10 +95,10 @@ def test_the_way_is_walked_by_ipv6_too(relay_host: Namespace, gateway: Namespace
 
 def test_a_zone_without_a_gateway_has_no_such_legs(relay_host: Namespace, gateway: Namespace) -> None:
     """Members of the overlay itself: on-link, and nobody forwards. A host that is not there is its own fault."""
-    well = walk(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.200")
+    well = path_legs(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.200")
     assert list(well) == ["interface", "route", "rp_filter", "return path", "target", "mtu"]
     assert well["target"][2].startswith("172.18.0.200:22 greets with SSH-2.0-greeter after ")
-    off = walk(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.99")
+    off = path_legs(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.99")
     assert list(off.values())[-1][:3] == ("return path", "fault", "nobody answers for 172.18.0.99 on zt0")
 
 
@@ -106,7 +106,7 @@ def test_a_zone_without_hosts_ends_behind_its_gateway(relay_host: Namespace, gat
     """Forwarding is seen by a packet whose time ends there; the rest is left out, with what to write."""
     gateway.link("eth0", "192.168.1.200/24")
     gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    legs = walk(relay_host, "zt0", "192.168.1.0/24", "172.18.0.200")
+    legs = path_legs(relay_host, "zt0", "192.168.1.0/24", "172.18.0.200")
     assert legs["forwarding"][1:3] == ("ok", "172.18.0.200 forwards packets for 192.168.1.1")
     assert legs["target"][1] == "skipped"
     assert "`hosts:`" in legs["target"][3]
@@ -119,7 +119,7 @@ def test_an_interfaces_name_is_data(namespace: Namespace, name: str) -> None:
     namespace.run("ip", "link", "set", name, "up")
     namespace.run("ip", "link", "set", "far", "up")
     namespace.run("ip", "address", "add", "172.18.0.10/24", "dev", name)
-    legs = walk(namespace, "zt*", "192.168.1.0/24", "172.18.0.200")
+    legs = path_legs(namespace, "zt*", "192.168.1.0/24", "172.18.0.200")
     assert (legs["interface"][1], legs["route"][1]) == ("ok", "fault")
     shown = namespace.run("sh", "-c", f"printf '%s\\n' {legs['route'][3].partition(';')[0].split('dev ')[1]}")
     assert shown.splitlines()[0] == name
@@ -127,7 +127,7 @@ def test_an_interfaces_name_is_data(namespace: Namespace, name: str) -> None:
 
 def test_lo_is_a_zone_too(relay_host: Namespace) -> None:
     """The relay's own machine: nothing leaves it, so only the route and the port are looked at."""
-    assert states(walk(relay_host, "lo", "127.0.0.0/8", "", "127.0.0.2")) == {
+    assert states(path_legs(relay_host, "lo", "127.0.0.0/8", "", "127.0.0.2")) == {
         "interface": "ok",
         "route": "ok",
         "return path": "ok",

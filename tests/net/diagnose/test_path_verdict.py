@@ -55,7 +55,7 @@ def unreachable(sender: object, code: int, detail: str) -> Echo:
 )
 def test_the_way_back(echo: Echo, outcome: BannerOutcome, state: str, what: str, cure: str) -> None:
     """A host that is off, a LAN that is gone, a filter and a missing masquerade are told apart by who answers."""
-    leg = path_verdict.way_back(ZONE, HOST, echo, SshBanner(outcome))
+    leg = path_verdict.return_path(ZONE, HOST, echo, SshBanner(outcome))
     assert (leg.name, leg.state, leg.host) == ("return path", state, "remote")
     assert what in leg.what
     assert cure in leg.cure
@@ -63,18 +63,18 @@ def test_the_way_back(echo: Echo, outcome: BannerOutcome, state: str, what: str,
 
 def test_packets_that_leave_the_lan_are_seen_by_the_router_that_spends_them() -> None:
     """With its LAN link down the gateway sends them by its default route: the second hop is a stranger."""
-    leg = path_verdict.way_back(ZONE, HOST, SILENT, SshBanner(), Echo(EchoKind.TIME_EXCEEDED, STRANGER))
+    leg = path_verdict.return_path(ZONE, HOST, SILENT, SshBanner(), Echo(EchoKind.TIME_EXCEEDED, STRANGER))
     assert (
         leg.what
         == "172.18.0.200 sends packets for 192.168.1.201 on to 198.51.100.1, out of the LAN: its LAN link is down"
     )
-    inside = path_verdict.way_back(ZONE, HOST, SILENT, SshBanner(), Echo(EchoKind.TIME_EXCEEDED, LAN_SIDE))
+    inside = path_verdict.return_path(ZONE, HOST, SILENT, SshBanner(), Echo(EchoKind.TIME_EXCEEDED, LAN_SIDE))
     assert "no masquerade" in inside.what
 
 
 def test_without_a_gateway_silence_is_the_hosts_own() -> None:
     """In a zone whose hosts are on-link nobody is there to blame but the host."""
-    leg = path_verdict.way_back(ON_LINK, HOST, SILENT, SshBanner())
+    leg = path_verdict.return_path(ON_LINK, HOST, SILENT, SshBanner())
     assert (leg.state, leg.what) == ("fault", "nobody answers for 192.168.1.201 on zt0")
 
 

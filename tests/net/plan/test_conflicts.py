@@ -75,15 +75,15 @@ def test_this_machine() -> None:
         route("192.168.1.0/24", "wg9", "10.0.0.1"),
         route("fdaa::/64", "eth1"),
     ]
-    nic = conflicts.seen(plan(overlay(), plant(network="")), routes)
+    nic = conflicts.with_routes(plan(overlay(), plant(network="")), routes)
     assert ["eth1 of this machine is in 192.168.1.0/24" in text for text in nic] == [True, False, True]
     bridge = [text for text in nic if "br-1234" in text]
     assert len(bridge) == 1
     assert "172.18.0.0/24" in bridge[0]
-    v6 = conflicts.seen(plan(six()), routes)
+    v6 = conflicts.with_routes(plan(six()), routes)
     assert len(v6) == 1
     assert "fdaa::/64 of the zone six" in v6[0]
-    assert conflicts.seen(plan(overlay(interface="zt*")), routes[3:6]) == []
+    assert conflicts.with_routes(plan(overlay(interface="zt*")), routes[3:6]) == []
 
 
 def test_method_2() -> None:

@@ -39,9 +39,9 @@ def server(serve: Callable[[socket.socket], None], buffer: int = 0) -> Iterator[
         thread.join()
 
 
-def greet(port: int, timeout: float = 5) -> SshBanner:
+def read_banner(port: int, timeout: float = 5) -> SshBanner:
     """Ask 127.0.0.1."""
-    return ssh_banner.greet(HERE, port, interface="", timeout=timeout)
+    return ssh_banner.read_banner(HERE, port, interface="", timeout=timeout)
 
 
 def says(text: bytes) -> Callable[[socket.socket], None]:
@@ -69,30 +69,30 @@ def says(text: bytes) -> Callable[[socket.socket], None]:
 def test_a_greeting_is_found_among_other_lines(text: bytes, outcome: BannerOutcome, shown: str) -> None:
     """RFC 4253 4.2: lines may come before it; what is endless, too much or a stranger's escape code is not believed."""
     with server(says(text)) as port:
-        found = greet(port)
+        found = read_banner(port)
     assert (found.outcome, found.text, found.source, found.unsent) == (outcome, shown, "127.0.0.1", 0)
 
 
 def test_a_server_that_says_something_else_is_quoted() -> None:
     """A port with another service shows its first line, and one that closes at once an empty one."""
     with server(lambda connection: connection.sendall(b"Not allowed at this time\r\n")) as port:
-        assert greet(port).text == "Not allowed at this time"
+        assert read_banner(port).text == "Not allowed at this time"
     with server(lambda connection: None) as port:
-        assert (found := greet(port)).outcome is BannerOutcome.OTHER
+        assert (found := read_banner(port)).outcome is BannerOutcome.OTHER
         assert found.text == ""
 
 
 def test_a_server_that_says_nothing_is_mute() -> None:
     """Connected, but no greeting in time."""
     with server(says(b"")) as port:
-        assert greet(port, 0.1).outcome is BannerOutcome.MUTE
+        assert read_banner(port, 0.1).outcome is BannerOutcome.MUTE
 
 
 def test_a_port_where_nobody_listens_refuses() -> None:
     """A closed port's reset is no silence."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert greet(port).outcome is BannerOutcome.REFUSED
+    assert read_banner(port).outcome is BannerOutcome.REFUSED
 
 
 def test_large_packets_and_a_word_of_leave_are_sent() -> None:
@@ -105,7 +105,7 @@ def test_large_packets_and_a_word_of_leave_are_sent() -> None:
             got.extend(data)
 
     with server(serve) as port:
-        assert greet(port).unsent == 0
+        assert read_banner(port).unsent == 0
     line, _, rest = bytes(got).partition(b"\r\n")
     assert line == b"SSH-2.0-relayctl"
     kinds = []
@@ -130,7 +130,7 @@ def test_a_server_that_stops_reading_has_not_got_everything(monkeypatch: pytest.
         done.wait(10)
 
     with server(serve, 2048) as port:
-        found = greet(port)
+        found = read_banner(port)
         done.set()
     assert found.outcome is BannerOutcome.GREETED
     assert found.unsent > 0
@@ -157,7 +157,7 @@ def test_a_real_sshd_notes_who_asked(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=accept)
         thread.start()
-        found = greet(listener.getsockname()[1])
+        found = read_banner(listener.getsockname()[1])
         thread.join()
     assert found.outcome is BannerOutcome.GREETED
     assert found.text.startswith("SSH-2.0-OpenSSH")
@@ -172,7 +172,8 @@ def test_silence_and_an_unreachable_host_are_told_apart(relay_host: Namespace) -
     script = (
         "from ipaddress import ip_address as a\nfrom relay.net.probe import ssh_banner\n"
         "for to, by in (('192.168.1.201', 'zt0'), ('10.8.0.1', '')):\n"
-        "    found = ssh_banner.greet(a(to), 22, interface=by, timeout=0.2)\n    print(found.outcome, found.text)\n"
+        "    found = ssh_banner.read_banner(a(to), 22, interface=by, timeout=0.2)\n"
+        "    print(found.outcome, found.text)\n"
     )
     assert relay_host.run(sys.executable, "-c", script).splitlines() == ["silent ", "unreachable permission denied"]
 
