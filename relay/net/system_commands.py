@@ -1,6 +1,6 @@
-"""What does a program of the system (nft, ip, systemctl ...) answer? Run apart, bounded in time and output.
+"""System commands (nft, ip, ping, systemctl ...), run with bounded time and output.
 
-Only the command line asks: a serving process starts nothing but its own workers.
+For the command line only: a serving process starts nothing but its own workers.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""`relayctl net apply`: the relay host's part of the plan, done here, shown first and taken back on request."""
+"""`relayctl net apply`: the relay host's part of the plan, shown first, then applied, or undone on request."""
 
 import contextlib
 import signal
@@ -103,7 +103,7 @@ def _show(difference: list[str]) -> None:
 
 @contextlib.contextmanager
 def _hang_up_interrupts() -> Iterator[None]:
-    """A lost terminal or a SIGTERM is a Ctrl-C: whoever changes the network from afar gets the old one back."""
+    """Treat a lost terminal and SIGTERM as Ctrl-C: a change that cuts off its own administrator is rolled back."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:

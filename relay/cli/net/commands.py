@@ -1,4 +1,4 @@
-"""`relayctl net`: the network the relay stands in, planned, applied, watched and verified."""
+"""`relayctl net`: the network around the relay, planned, applied, observed and verified."""
 
 import importlib
 

@@ -117,7 +117,7 @@ def _only_zone(site: "Site") -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Which machines are asked for."""
+    """The machines that the options select."""
 
     plan: "NetworkPlan"
     compiled: "Compiled"
@@ -129,7 +129,7 @@ class _Wanted:
         return int(self.given["method"])
 
     def machines(self) -> Iterator[tuple[str, "Machine"]]:
-        """(name of a file, machine), in the order of doing. Raises RelayError for what is not known or is missing."""
+        """(name of a file, machine), in the order of the steps. Raises RelayError for an unknown or missing name."""
         only = self.given["machine"]
         if only in (None, "relay"):
             yield "relay", self._relay()
@@ -166,7 +166,7 @@ class _Wanted:
         return replace(machine, warnings=(*machine.warnings, *seen))
 
     def _here(self) -> bool:
-        """Whether this is the relay host itself, as far as its addresses tell."""
+        """Whether this is the relay host itself, by its addresses."""
         from relay.net.kernel import interfaces
 
         own = interfaces.own_addresses()
@@ -199,7 +199,7 @@ class _Wanted:
         return lan_machine(self.plan, host, persons)
 
     def _keys(self) -> dict[str, list["Key"]]:
-        """The keys of the persons asked for. Raises InputRejected for a person without any."""
+        """The keys of the selected persons. Raises InputRejected for a person without any."""
         from relay.site import key_files
 
         found: dict[str, list[Key]] = {}

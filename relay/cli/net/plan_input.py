@@ -1,4 +1,4 @@
-"""What is the site's network plan, for the commands of `relayctl net`? The policy's zones, network.yaml, flags."""
+"""The network plan of a site, for the commands of `relayctl net`: zones of the policy, network.yaml, flags."""
 
 import time
 from collections.abc import Mapping

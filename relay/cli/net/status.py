@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relay.net.diagnose.diagnosis import Diagnosis
     from relay.net.diagnose.observation import Observation, Role
 
-_MOST_AT_ONCE = 16  # zones looked at side by side: most of the time they wait for an echo
+_MOST_AT_ONCE = 16  # zones observed in parallel: most of the time they wait for an echo
 
 
 @click.command()
@@ -70,7 +70,7 @@ def _status(all_found: "Iterable[Sequence[Diagnosis]]") -> int:
 def observe_zones(
     zones: "PlannedZones", chosen: "Sequence[Overlay]", role: "Role"
 ) -> "Iterator[tuple[Overlay, Observation, tuple[Diagnosis, ...]]]":
-    """Each of these zones as it is now, looked at side by side: all are there after some 6 s at most.
+    """These zones as they are now, observed in parallel; blocks for 6 s at most.
 
     Raises RelayError off Linux.
     """
@@ -80,12 +80,12 @@ def observe_zones(
     from relay.net.diagnose.observe import ZoneObserver
     from relay.net.kernel import netlink
 
-    def one_look(overlay: "Overlay") -> "Observation":
+    def observe_one(overlay: "Overlay") -> "Observation":
         try:
             return ZoneObserver(overlay, zones.host(overlay.zone.name), role=role).observe()
         finally:
             netlink.close_thread_socket()
 
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
-        for overlay, seen in zip(chosen, pool.map(one_look, chosen), strict=True):
+        for overlay, seen in zip(chosen, pool.map(observe_one, chosen), strict=True):
             yield overlay, seen, diagnose(seen, overlay, role=role, plan=zones.plan)

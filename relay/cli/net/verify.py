@@ -1,4 +1,4 @@
-"""`relayctl net verify`: the way into each zone, leg by leg."""
+"""`relayctl net verify`: the path into each zone, leg by leg, and this machine's guard."""
 
 import re
 import sys

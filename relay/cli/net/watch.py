@@ -1,4 +1,4 @@
-"""`relayctl net status --watch`: every zone looked at again and again, and none waits for another."""
+"""`relayctl net status --watch`: every zone observed every two seconds, each in a thread of its own."""
 
 import json
 import shutil
@@ -18,13 +18,13 @@ from relay.net.diagnose.diagnosis import Diagnosis, diagnose
 from relay.net.diagnose.observation import Observation, Role
 from relay.net.diagnose.observe import ZoneObserver
 
-EVERY = 2.0  # seconds between two looks, and between two drawings
+EVERY = 2.0  # seconds between two observations, and between two drawings
 _SOON = 0.2
-_LATE = 3 * EVERY  # a look older than this says so
+_LATE = 3 * EVERY  # an observation older than this is marked with its age
 
 
 class _ZoneThread(threading.Thread):
-    """One zone's looks. A daemon: Ctrl-C waits for no more than an echo under way."""
+    """Observes one zone repeatedly. A daemon thread, so that Ctrl-C does not wait for it."""
 
     def __init__(self, observer: ZoneObserver, plan: PlannedZones) -> None:
         super().__init__(name=f"look at {observer.overlay.zone.name}", daemon=True)
@@ -35,12 +35,12 @@ class _ZoneThread(threading.Thread):
         self._plan = plan.plan
 
     def run(self) -> None:
-        """Look, and wait for the rest of the two seconds."""
+        """Observe, then wait for the rest of the two seconds."""
         while True:
             start = time.monotonic()
             try:
                 seen = self._observer.observe()
-            except RelayError as error:  # not Linux: no second look would be another
+            except RelayError as error:  # not Linux: the next one would fail too
                 self.error = error
                 return
             found = diagnose(seen, self._observer.overlay, role=self._observer.role, plan=self._plan)
@@ -49,7 +49,7 @@ class _ZoneThread(threading.Thread):
 
 
 def watch_zones(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, as_json: bool) -> int:
-    """Show the zones until Ctrl-C: redrawn on a terminal, else only the lines that changed, or JSON a line a look.
+    """Show the zones until Ctrl-C: redrawn on a terminal, else only changed lines, or one line of JSON each time.
 
     Gives 1 when a zone is not well at the end, else 0. Raises RelayError off Linux.
     """
@@ -79,7 +79,7 @@ def watch_zones(zones: PlannedZones, chosen: Sequence[Overlay], role: Role, *, a
 
 
 def _draw(threads: Sequence[_ZoneThread], role: Role) -> None:
-    """The whole screen anew, over the old one: a cleared screen would flicker."""
+    """Draw the whole screen over the old one: clearing it first would flicker."""
     width, height = shutil.get_terminal_size()
     lines = [click.style(f"{time.strftime('%H:%M:%S')}  every {EVERY:.0f} s, Ctrl-C ends", dim=True), ""]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Is the way into every zone whole? What `net status` and `net verify` find, as findings of `relayctl doctor`."""
+"""Findings of `relayctl doctor` about the path into every zone and about this machine's guard."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from relay.net.diagnose.path_check import PathCheckRequest
 from relay.net.diagnose.path_verdict import Leg
 from relay.net.kernel import netlink
 
-_AT_ONCE = 16  # zones walked into side by side: most of the time they wait
+_AT_ONCE = 16  # zones checked in parallel: most of the time they wait
 SECONDS = 45.0  # for all of them: a zone in which all is silent takes some 15
 
 State = Literal["ok", "warning", "fault"]

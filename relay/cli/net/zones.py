@@ -1,4 +1,4 @@
-"""Which zones are there, what is known of their overlays, and which host stands for each? For `relayctl net`."""
+"""Zones of the site with their overlays, and the host that stands for each. For `relayctl net`."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from relay.site.policy import compiler
 
 @dataclass(frozen=True, slots=True)
 class PlannedZones:
-    """The plan has one overlay per zone. `notes`: what is not as it should be in the files, a line each."""
+    """The plan has one overlay per zone. `notes`: problems in the files, one line each."""
 
     plan: NetworkPlan
     hosts: tuple[Host, ...]

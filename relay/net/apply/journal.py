@@ -1,7 +1,7 @@
-"""What did `net apply` do here, and where was it when it was cut off? Two JSON files below OWN, and one lock.
+"""The record and the journal of `net apply`: two JSON files below OWN, and one lock.
 
-The record (applied.json) tells which files are ours, as we wrote them. The journal (journal.json) is there only while
-something changes: it holds all that was before, and whoever finds it goes back to it.
+The record (applied.json) lists the files that we wrote, with their digests. The journal (journal.json) exists only
+while a run changes something: it holds the state before the run, and the next run restores that state.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from relay.net.plan.machine import OWN
 
 RECORD = f"{OWN}/applied.json"
 JOURNAL = f"{OWN}/journal.json"
-LOCK = "/run/relay-net.lock"  # never removed: who waits for a removed one holds nothing
+LOCK = "/run/relay-net.lock"  # never removed: a process waiting for a removed file would lock nothing
 _FORMAT = 1
 _LOCK_SECONDS = 5.0  # `up` of a run that was killed may still be ending, and holds the lock until then
 
@@ -168,7 +168,7 @@ def read_journal() -> ApplyJournal | None:
 
 
 def remove_journal() -> None:
-    """The run is over: what it made is what is now."""
+    """Remove the journal: the run is complete."""
     managed_files.put(JOURNAL, None)
 
 

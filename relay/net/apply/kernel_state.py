@@ -1,7 +1,7 @@
-"""What of ours does the kernel hold, what should it hold, and how is it brought back to what it held?
+"""The kernel state that we own: as it is, as planned, and how to restore it.
 
-Ours are the nft table TABLE, the routes of protocol PROTOCOL in the main table (own_routes), and the values of a few
-settings below /proc/sys. Everything is compared as text in one spelling: of the rules, nft's own listing of them.
+It consists of the nft table TABLE, the routes of protocol PROTOCOL in the main table (managed_routes), and a few
+settings below /proc/sys. States are compared as normalized text; rules are normalized by nft's own listing.
 """
 
 import re
@@ -29,7 +29,7 @@ class KernelState:
 
     rules: str = ""  # as `nft list table` prints them; "": no table
     routes: tuple[ManagedRouteLine, ...] = ()  # in order
-    settings: tuple[tuple[str, str], ...] = ()  # those that were asked for; "": this kernel has none of that name
+    settings: tuple[tuple[str, str], ...] = ()  # the requested ones; "": this kernel has none of that name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ def read_kernel(settings: Iterable[str] = ()) -> KernelState:
 
 
 def planned_state(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLine] = ()) -> PlannedState:
-    """What `kernel` asks for now; `rules` as `listing` gave them, `routes` those that are there.
+    """What `kernel` requires now; `rules` are normalized, `routes` are those present.
 
-    What needs an interface that is missing is waited for, not asked for, and so is a route by an interface that is down
-    or without an address. Raises RelayError where a pattern means more than one interface.
+    Routes and settings of a missing interface are in `waiting`, and so is a route by an interface that is down or
+    without an address. Raises RelayError where a pattern means more than one interface.
     """
     there = {at.name: at for at in interfaces.interfaces()}
     wanted: set[ManagedRouteLine] = set()
@@ -173,7 +173,7 @@ def read_rules() -> str:
     ended = system_commands.run("nft", "-s", "list", "table", "inet", TABLE)
     if ended.status == 0:
         return ended.output
-    # not there, or nft does not work: only the second question tells, and raises
+    # missing, or nft does not work: the second command distinguishes, and raises
     tables = system_commands.demand("nft", "list", "tables", "inet").splitlines()
     if f"table inet {TABLE}" in (line.strip() for line in tables):
         return system_commands.demand("nft", "-s", "list", "table", "inet", TABLE)  # made in between; else it says why

@@ -1,6 +1,6 @@
-"""What lies where our files belong, whose is it, and how does a file change: whole or not at all, durably.
+"""Files that `net apply` manages: read, replaced atomically and durably, compared.
 
-Whose it is, a digest tells: what we wrote is on record, what a person made of it differs from that.
+A digest tells whether a file is still as we wrote it: the record has the digest of what was written.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class FileContent:
 
     @property
     def digest(self) -> str:
-        """What stands on record for it: content and mode, whoever owns it."""
+        """The digest in the record: of content and mode, not of the owner."""
         return hashlib.sha256(b"%o\n" % self.mode + self.content).hexdigest()
 
 
@@ -44,7 +44,7 @@ class FileChange:
 
 
 def read_file(path: str | Path) -> FileContent | None:
-    """What is at `path`, None for nothing. Raises RelayError for what is no plain file (a link, a directory ...)."""
+    """The file at `path`, None for none. Raises RelayError for anything but a regular file (a link, for instance)."""
     try:
         # not blocking: a FIFO in the place of a file must not stop us
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -64,7 +64,7 @@ def read_file(path: str | Path) -> FileContent | None:
 
 
 def put(path: str | Path, wanted: FileContent | None) -> None:
-    """Make `path` what is wanted, at one moment and durably; None: remove it. Raises NotPermitted when it cannot be."""
+    """Replace `path` atomically and durably; None: remove it. Raises NotPermitted when that fails."""
     place = Path(path)
     try:
         if wanted is None:
@@ -107,7 +107,7 @@ def make_directories(paths: Iterable[str]) -> None:
 
 
 def remove_directories(paths: Iterable[str]) -> None:
-    """Remove those of them that are empty, the inner ones first; a directory that somebody uses stays."""
+    """Remove the empty ones of these directories, the inner ones first."""
     for path in sorted(paths, key=len, reverse=True):
         with contextlib.suppress(OSError):
             Path(path).rmdir()

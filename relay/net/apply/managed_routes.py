@@ -1,4 +1,4 @@
-"""Which routes of the main table are ours, and which stand where ours belong? ip(8)'s list, in one spelling."""
+"""Our routes of the main table, and foreign ones in their place, in one normalized form of the output of ip(8)."""
 
 import json
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ManagedRouteLine:
 
 
 def conflicts(kernel: PlannedKernelState) -> tuple[tuple[str, str], ...]:
-    """Routes of somebody else at the very place of ours: (the route, how that one is removed)."""
+    """Routes of other programs with the destination and metric of ours: (the route, the command that removes it)."""
     wanted = {(_spelt(str(route.network)), _metric(route.network.version, route.metric)) for route in kernel.routes}
     found = []
     for version in (4, 6):
@@ -52,7 +52,7 @@ def read_routes() -> tuple[ManagedRouteLine, ...]:
 
 
 def _dump(version: int, protocol: str) -> list[dict[str, Any]]:
-    """The main table's routes as ip(8) tells them; `protocol` a number or `all`."""
+    """The main table's routes as ip(8) lists them; `protocol` a number or `all`."""
     which = () if protocol == "all" else ("proto", protocol)
     ended = system_commands.run("ip", f"-{version}", "-N", "-j", "route", "show", "table", "main", *which)
     if ended.status:
@@ -103,7 +103,7 @@ def _way(entry: dict[str, Any]) -> list[str]:
 
 
 def route_line(route: PlannedRoute, name: str) -> ManagedRouteLine:
-    """A route that is wished, by the interface `name` ("": unreachable), as it is read once it is there."""
+    """A planned route by the interface `name` ("": unreachable), in the form in which it will be read."""
     words = [] if name else ["unreachable"]
     words.append(_spelt(str(route.network)))
     if route.gateway is not None:

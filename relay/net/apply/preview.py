@@ -1,4 +1,4 @@
-"""What would `net apply` change on this machine, and may it? Only looks; the answer is a value that is shown first."""
+"""Dry run of `net apply`: what would change on this machine, as a value that is shown before anything is done."""
 
 import os
 import sys
@@ -67,7 +67,7 @@ class ApplyPreview:
 def preview_changes(machine: Machine, *, force: bool = False) -> ApplyPreview:
     """What has to change so that this machine is as `machine` says.
 
-    Raises RelayError where something of somebody else is in the way, or, without `force`, a file of ours that a person
+    Raises RelayError where another program's routes or files are in the way, or, without `force`, a file that a person
     has changed; NotPermitted unless root asks. Hold `journal.locked`, and have repaired what was cut off.
     """
     known = journal.read_record()
@@ -137,7 +137,7 @@ def diff_lines(found: ApplyPreview) -> list[str]:
 
 
 def summary(found: ApplyPreview) -> list[str]:
-    """The same in a few words: what stands last on the screen when a person is asked."""
+    """The same in a few words: the last lines before the confirmation prompt."""
     written = sum(change.after is not None for change in found.files)
     now, wanted = found.now, found.wanted
     lines = [_count(written, "written"), _count(len(found.files) - written, "removed")]

@@ -1,8 +1,8 @@
-"""How does the relay host become what the plan says: wholly, or as it was?
+"""All-or-nothing change of the relay host to what the plan says.
 
-Before anything changes, all that was there goes into the journal. Then files, systemd (or `up` itself), a look whether
-the kernel is as wished; only then the record is written and the journal removed. What fails on the way goes back by
-the journal, and so does the next run when this one was killed. Taking all back is the same with a machine of no files.
+First the journal is written with everything that may change. Then come the files, systemd (or `up` itself), and a check
+that the kernel is as planned; only then the record is written and the journal removed. After a failure the journal is
+used to roll back; if this process is killed, the next run does that. An undo is the same with a machine of no files.
 """
 
 import contextlib
@@ -132,7 +132,7 @@ def _script(path: str, report: Report, lock: int) -> None:
 
 
 def _take_back(found: ApplyPreview, report: Report) -> None:
-    """What is not wished any more, of which `up` need not know: routes, a table, settings become what they were."""
+    """Undo what is not planned any more, which `up` does not do: routes, the table, settings."""
     now = kernel_state.read_kernel()
     wanted = kernel_state.planned_state(found.machine.kernel, found.wanted.rules, now.routes).state.routes
     back = tuple((name, value) for name, value in found.wanted.settings if name in found.restored_settings)
@@ -149,7 +149,7 @@ def _take_back(found: ApplyPreview, report: Report) -> None:
 
 
 def _verify(found: ApplyPreview) -> None:
-    """Whether the kernel is as wished. Raises RelayError, saying what is not."""
+    """Check that the kernel is as planned. Raises RelayError with the differences."""
     deadline = time.monotonic() + (_SETTLE_SECONDS if found.systemd else 0)
     while True:
         now = kernel_state.read_kernel(name for name, _ in found.wanted.settings)
@@ -248,7 +248,7 @@ def _suppressing(report: Report) -> Report:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No signal but SIGKILL interrupts what is short and must be whole."""
+    """Ignore all signals but SIGKILL during a short step that must be completed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -70,5 +70,5 @@ def first(rules: tuple[Rule, ...], case: Case) -> Diagnosis | None:
 
 
 def answers(reach: Reachability | None) -> bool:
-    """Whether it was asked and answered."""
+    """Whether it was probed and answered."""
     return reach is not None and reach.answers

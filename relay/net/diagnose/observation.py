@@ -1,6 +1,6 @@
-"""What was seen of one zone at one moment? By the kernel, by the overlay, and by asking the other end and a target.
+"""One zone at one moment, as the kernel, the overlay, the other end and a target show it. Pure values.
 
-Pure values: `relay.net.diagnose.observe` looks, `relay.net.diagnose.diagnosis` says what it means.
+`relay.net.diagnose.observe` makes them, `relay.net.diagnose.diagnosis` interprets them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from relay.net.zerotier.node_view import JoinedNetwork, NodeView, Peer, member
 
 
 class Role(StrEnum):
-    """Which machine of the plan looks. On the relay the other end is the gateway, and on the gateway the relay."""
+    """The machine that observes. For the relay the other end is the gateway, for the gateway it is the relay."""
 
     RELAY = "relay"
     GATEWAY = "gateway"
@@ -43,7 +43,7 @@ class RouteLookup:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Whether an address answers. `echo` None: it could not be asked."""
+    """Whether an address answers. `echo` None: none could be sent."""
 
     address: Address
     name: str = ""
@@ -70,7 +70,7 @@ class Reachability:
 class Observation:
     """All that was seen of one zone. The zero values mean not seen, and `left_out` says why."""
 
-    guard: RouteCheck  # for `address`; on the gateway nobody asks it
+    guard: RouteCheck  # for `address`; unused on the gateway
     address: Address  # one in the zone: its first host's, else the first of its first network
     interfaces: tuple[Interface, ...] = ()
     interface: str = ""  # the overlay's, "" where none or several match
@@ -110,7 +110,7 @@ def _inside(joined: JoinedNetwork, address: Address) -> bool:
 
 
 def zone_address(overlay: Overlay, host: Host | None) -> Address:
-    """The address that stands for a zone when somebody asks whether it is well."""
+    """The address by which a zone is checked."""
     if host is not None:
         return host.address
     network = overlay.zone.networks[0]
@@ -118,10 +118,10 @@ def zone_address(overlay: Overlay, host: Host | None) -> Address:
 
 
 def peer_of(seen: Observation, joined: JoinedNetwork | None, public: Address | None = None) -> Peer | None:
-    """The ZeroTier peer that is the other end, None where it cannot be told.
+    """The ZeroTier peer that is the other end, None where it is not known.
 
-    The MAC of its neighbour entry tells; without one, the path to the relay's `public` address; else the only peer
-    that is no root.
+    It is found by the MAC of its neighbour entry; without one, by the path to the relay's `public` address; else it is
+    the only peer that is no root.
     """
     if seen.zerotier is None or seen.far is None:
         return None

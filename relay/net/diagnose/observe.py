@@ -1,8 +1,8 @@
-"""What is to be seen of a zone from this machine now? Kernel, other end, one target, and the overlay's own view.
+"""Observation of a zone from this machine: kernel, other end, one target, and the overlay's own view.
 
-Read-only, bounded in time. Whatever is sent is bound to the zone's interface, and only after the guard said that it
-goes the right way. A target's port is asked only when its ping is silent, and seldom: an sshd counts connections
-without log-in (OpenSSH's PerSourcePenalties), and behind masquerade the one it would punish is the gateway.
+Read-only and bounded in time. Every packet is bound to the zone's interface, and sent only after the guard has
+confirmed the route. A target's port is tried only when its ping is silent, and at most once a minute: sshd counts
+connections without a log-in (PerSourcePenalties), and behind masquerade it would penalise the gateway.
 """
 
 import errno
@@ -34,7 +34,7 @@ PORT_AGAIN = 60.0  # seconds: sshd forgives a connection without log-in after on
 
 
 class ZoneObserver:
-    """One zone, looked at as often as wanted: it remembers when it last asked the target's port."""
+    """Repeated observation of one zone: remembers when the target's port was last tried."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class ZoneObserver:
         return self._port_state
 
     def _overlay_view(self, interface: str, left_out: list[str]) -> NodeView | None:
-        """ZeroTier's view where the zone is ZeroTier's. Asked last: who answered our echo was heard since."""
+        """The ZeroTier node's view. Queried last, so that a peer that answered our echo was just heard."""
         view = self._node()
         if not uses_zerotier(self.overlay) and not any(
             interface and joined.interface == interface for joined in view.networks

@@ -62,9 +62,10 @@ def path_legs(
     timeouts: ProbeTimeouts = _TIMEOUTS,
     node: Callable[[], NodeView] = local_api.read_node,
 ) -> Iterator[Leg]:
-    """The legs of the way, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
+    """The legs of the path, in order, up to the first broken one. Raises nothing on Linux, RelayError elsewhere.
 
-    Blocks some seconds for a leg that does not answer; `progress` is told what is waited for. `node` asks the overlay.
+    Blocks some seconds for a leg that does not answer; `progress` is called with what is waited for. `node` queries
+    the overlay.
     """
     zone = request.zone
     address = zone_address(request.overlay, request.hosts[0] if request.hosts else None)
@@ -94,7 +95,7 @@ def _interface(name: str) -> Interface | None:
 
 
 class _Legs:
-    """Legs as they come, up to the first broken one; `broken` tells afterwards whether there was one."""
+    """Legs up to the first broken one; `broken` is set when there was one."""
 
     def __init__(self, legs: Iterator[Leg]) -> None:
         self._legs = legs

@@ -1,7 +1,7 @@
-"""What do a ping and a TCP connection together say about the way to a host, and what is the cure?
+"""Interpretation of a ping and a TCP connection to a host: what is broken, and the cure. Pure: answers in, legs out.
 
-Pure: answers in, legs out. One alone cannot tell a host that is off from a gateway that does not bring its answers
-back; both together, with the sender of an ICMP error, can.
+One of the two alone cannot distinguish a host that is off from a gateway that does not return its answers. Both
+together, with the sender of an ICMP error, can.
 """
 
 import errno
@@ -154,7 +154,7 @@ def target(host: Host, echo: Echo, banner: SshBanner) -> Leg:
 
 
 def _unreachable(name: str, zone: Zone, where: Address, echo: Echo, host: str) -> Leg:
-    """Somebody on the way says that it does not get there."""
+    """A router on the path reports that the packet cannot be delivered."""
     said = f"{echo.detail} from {echo.sender}"
     if echo.code in _FILTERED[where.version]:
         return Leg(name, "fault", f"a packet filter lets nothing through to {where} ({said})", script(zone), host)

@@ -1,4 +1,4 @@
-"""Which commands set a zone's way right? As words for a shell, with every name in them quoted."""
+"""Shell commands that set the route of a zone right, with every name in them quoted."""
 
 from shlex import quote
 
@@ -12,7 +12,7 @@ _MOST_RIVALS = 3  # in one line for a person
 
 
 def forward(version: int) -> str:
-    """Let this machine forward packets of IPv4 or IPv6, until it is started anew."""
+    """Let this machine forward packets of IPv4 or IPv6, until the next boot."""
     return f"sysctl -w net.{'ipv4.ip_forward' if version == 4 else 'ipv6.conf.all.forwarding'}=1"
 
 

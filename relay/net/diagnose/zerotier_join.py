@@ -1,8 +1,6 @@
-"""Is this node in the zone's ZeroTier network as the plan says, and if not, what joins it again? Pure.
+"""Membership of this node in the zone's ZeroTier network, compared with the plan. Pure.
 
-Faults and oddities are (name, what, cure): `relay.net.diagnose.diagnosis` puts them between what the kernel and the
-other end
-say.
+Faults and oddities are (name, what, cure); `relay.net.diagnose.diagnosis` ranks them among the other findings.
 """
 
 from shlex import quote
@@ -18,7 +16,7 @@ _MOONS = "/var/lib/zerotier-one/moons.d"
 
 
 def uses_zerotier(overlay: Overlay) -> bool:
-    """Whether the zone's overlay is ZeroTier's, as far as the plan or the interface's name tells."""
+    """Whether the zone's overlay is ZeroTier's, by the plan or the interface's name."""
     return bool(overlay.network_id) or overlay.zone.interface.startswith("zt")
 
 
@@ -91,7 +89,7 @@ def panel(joined: JoinedNetwork | None, seen: Observation) -> str:
 
 
 def authorise(node: str, joined: JoinedNetwork, seen: Observation) -> str:
-    """How to let `node` in; a controller on this very node is told so by one command."""
+    """How to authorise `node`; one command where the controller is this very node."""
     if seen.zerotier is None or joined.id[:10] != seen.zerotier.node:
         return f"{panel(joined, seen)}: authorise {node}"
     return (
@@ -202,17 +200,17 @@ def _network(seen: Observation, overlay: Overlay, role: Role) -> Found | None:
 
 
 def _addresses(joined: JoinedNetwork, seen: Observation, overlay: Overlay, role: Role) -> Found | None:
-    wished = overlay.relay if role is Role.RELAY else overlay.zone.gateway
+    planned = overlay.relay if role is Role.RELAY else overlay.zone.gateway
     own = {assigned.ip for assigned in joined.assigned}
-    wrong = f"{panel(joined, seen)}: give this member the address {wished or 'of the plan'}"
+    wrong = f"{panel(joined, seen)}: give this member the address {planned or 'of the plan'}"
     if not joined.allow_managed:
         what = f"this node takes neither addresses nor routes from {joined.id} (allowManaged=0)"
         return "managed-disallowed", what, f"zerotier-cli set {joined.id} allowManaged=1"
     if not own:
         return "address-missing", f"the controller gives this node no address in {joined.id}", wrong
-    if wished is not None and wished not in own:
+    if planned is not None and planned not in own:
         shown = ", ".join(map(str, sorted(own, key=str)))
-        return "address-missing", f"this node has {shown} in {joined.id}, the plan says {wished}", wrong
+        return "address-missing", f"this node has {shown} in {joined.id}, the plan says {planned}", wrong
     return None
 
 

@@ -1,6 +1,6 @@
-"""What does the overlay itself say of this machine's membership in it? As legs of `net verify`.
+"""Legs of `net verify` about this machine's membership in the overlay.
 
-Where its local service can be asked (root), it also knows why an interface, a route or a gateway is missing.
+Where root may query the overlay's local service, its answer also explains a missing interface, route or gateway.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
-"""What lies behind a zone's interface: is the gateway there, does it forward, does a host greet, do large packets pass?
+"""Probes beyond a zone's interface: the gateway, its forwarding, the banner of a host, large packets.
 
-Asks, bound to the interface; `relay.net.diagnose.path_verdict` says what the answers mean.
+Sends the packets, bound to the interface; `relay.net.diagnose.path_verdict` interprets the answers.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ class ProbeTimeouts:
 
 
 class ZoneProbe:
-    """One zone, crossed by one interface. Each host's port is asked once: see `relay.net.probe.ssh_banner`."""
+    """Probes of one zone through one interface. Each host's port is tried once: see `relay.net.probe.ssh_banner`."""
 
     def __init__(self, zone: Zone, by: Interface, timeouts: ProbeTimeouts, progress: Callable[[str], None]) -> None:
-        """`progress` is told what is waited for."""
+        """`progress` is called with what is waited for."""
         self._zone = zone
         self._by = by
         self._timeouts = timeouts

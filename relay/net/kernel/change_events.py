@@ -1,7 +1,7 @@
-"""Has anything changed in links, addresses, routes or routing rules? The kernel says so by itself (rtnetlink(7)).
+"""Notifications of changed links, addresses, routes and routing rules (rtnetlink(7)).
 
-What changed is not read from the messages: whoever is told asks anew, so a message that was lost or forged can
-cost a question and never an answer.
+The content of a message is not used: after any message the state is queried again, so a lost or forged message costs
+at most one query and never gives a wrong answer.
 """
 
 import errno
@@ -37,7 +37,7 @@ class ChangeEvents:
         return self._socket.fileno()
 
     def drain(self) -> bool:
-        """Take what has been told, without waiting; whether anything was. A part of a flood stays for the next call.
+        """Read queued notifications without waiting; returns whether there was one. The rest of a flood stays queued.
 
         Raises OSError when the socket cannot be read any more.
         """

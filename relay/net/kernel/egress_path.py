@@ -1,7 +1,7 @@
-"""By which way is a target dialled, is it still that way, and why did nobody answer by it?
+"""Egress path of one forward: the interface and route found before the dial, and what has changed since.
 
-A way is what the kernel said before the dial: the interface that the socket is bound to, and its index. A socket that
-is bound leaks nothing when the way breaks, but it hangs: so whoever holds one asks again after each change.
+A bound socket leaks nothing when its path breaks, but it hangs. So the path of every open forward is checked again
+after each change.
 """
 
 import sys
@@ -17,7 +17,7 @@ from relay.net.kernel.route_guard import Obstacle, RouteCheck
 LOOPBACK = "lo"  # packets by it stay on this machine, whatever their source address
 Owns = Callable[[int, Address], bool]  # whether the interface of that index has that address
 
-# What the kernel could not say is no obstacle for what is open: a bound socket leaks nothing, and is looked at again
+# A failed query is no obstacle for an open forward: its bound socket leaks nothing, and it is checked again
 _UNKNOWN = frozenset({Obstacle.KERNEL_SILENT, Obstacle.NOT_ASKED})
 _UNCLEAR = frozenset({"target-silent", "target-unreachable", "target-failed", "overlay-down"})
 
@@ -32,7 +32,7 @@ class EgressFault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EgressPath:
-    """One way, as it was found. `source`: the address that the connected socket has at our end."""
+    """One path as found before the dial. `source`: the local address of the connected socket."""
 
     zone: Zone
     address: Address
@@ -72,7 +72,7 @@ def check_path(
 
 
 def explain_failure(path: EgressPath, reason: str, detail: str) -> EgressFault:
-    """What is behind a failure towards the target: the zone, its gateway, or what it looked like at first."""
+    """The cause of a failure towards the target: the zone, its gateway, or else the failure as it was reported."""
     if reason not in _UNCLEAR or sys.platform != "linux":
         return EgressFault(reason, detail)
     now = check_path(path.zone, path.address, port=path.port, source=path.source)

@@ -1,4 +1,4 @@
-"""Which interfaces has this machine, with which addresses, and which one does a zone's pattern mean?
+"""Interfaces of this machine with their addresses, and the one that a zone's pattern matches.
 
 Interfaces are compared by name: the index changes whenever ZeroTier restarts.
 """
@@ -39,7 +39,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class LinkMessage:
-    """What one RTM_NEWLINK says; `enabled` is the administrator's wish alone."""
+    """What one RTM_NEWLINK says; `enabled` is the administrator's setting (IFF_UP)."""
 
     name: str
     index: int
@@ -122,7 +122,7 @@ def index_of(name: str) -> int:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a zone's interface has to be looked for, or is a name already."""
+    """Whether a zone's interface is a pattern rather than a name."""
     return "*" in text or "?" in text
 
 

@@ -1,7 +1,7 @@
-"""Does the kernel know the link address of a machine on one of our links, and has it answered lately? (RFC 826, 4861)
+"""Neighbour table of the kernel: link addresses on our links, and whether they answered lately (RFC 826, 4861).
 
-A zone's gateway whose entry is failed or incomplete is silent, whatever the overlay says of it. The entry's MAC also
-tells which member of a ZeroTier network the gateway is.
+A gateway whose entry is failed or incomplete is silent, whatever the overlay reports. The entry's MAC also identifies
+the gateway's node in a ZeroTier network.
 """
 
 import errno
@@ -20,15 +20,15 @@ _MOST_MAC = 32  # MAX_ADDR_LEN
 
 
 class NeighbourState(StrEnum):
-    """NUD_* of linux/neighbour.h. Stable names: they stand in what is printed for programs."""
+    """NUD_* of linux/neighbour.h. Stable names: they are in the JSON output."""
 
     NONE = "none"
-    INCOMPLETE = "incomplete"  # asked for, no answer yet
+    INCOMPLETE = "incomplete"  # requested, no answer yet
     REACHABLE = "reachable"
-    STALE = "stale"  # answered once, not asked since
+    STALE = "stale"  # answered once, not requested since
     DELAY = "delay"
     PROBE = "probe"
-    FAILED = "failed"  # asked for, and nobody answered
+    FAILED = "failed"  # requested, no answer
     NOARP = "noarp"  # a link without link addresses
     PERMANENT = "permanent"
 
@@ -56,7 +56,7 @@ class Neighbour:
 
     @property
     def silent(self) -> bool:
-        """Whether the kernel asked for it and got no answer."""
+        """Whether the kernel sent requests and got no answer."""
         return self.state in {NeighbourState.FAILED, NeighbourState.INCOMPLETE}
 
 

@@ -1,8 +1,8 @@
-"""How is the Linux kernel asked about links, addresses, routes and neighbours? By rtnetlink (rtnetlink(7), RFC 3549).
+"""Rtnetlink client for links, addresses, routes and neighbours (rtnetlink(7), RFC 3549).
 
 The kernel works on a request inside send(2): when that returns, the answer, or the first part of a dump, is
 already queued on our socket, and each recv(2) queues the next part. So the socket never waits: an answer that
-is not there is an error. That keeps one question at a few microseconds on a worker's loop.
+is not there is an error. That keeps one request at a few microseconds on a worker's loop.
 """
 
 import errno
@@ -187,7 +187,7 @@ class Netlink:
         """The next datagram from the kernel itself (sender 0): another process's is not listened to."""
         for _ in range(_MOST_FOREIGN):
             try:
-                # MSG_TRUNC makes the kernel tell the whole length, so that a cut answer is noticed
+                # MSG_TRUNC makes the kernel return the whole length, so that a truncated answer is detected
                 size, sender = self._socket.recvfrom_into(self._buffer, 0, socket.MSG_TRUNC)
             except BlockingIOError:
                 raise OSError(errno.ETIMEDOUT, "the kernel's answer did not come") from None
@@ -209,7 +209,7 @@ _mine = threading.local()
 
 
 def thread_socket() -> Netlink:
-    """This thread's socket, opened when first asked for: a second one for every dial would double its price.
+    """This thread's socket, opened at first use: one for every dial would double its cost.
 
     It stays in the network namespace in which it was opened. Raises as `Netlink` does.
     """
@@ -220,7 +220,7 @@ def thread_socket() -> Netlink:
 
 
 def close_thread_socket() -> None:
-    """Close this thread's socket, if it has one: for a thread that asked and ends."""
+    """Close this thread's socket, if it has one: before the thread ends."""
     kernel: Netlink | None = getattr(_mine, "kernel", None)
     if kernel is not None:
         kernel.close()

@@ -1,9 +1,9 @@
-"""Which routes has the kernel, and would a packet for this address leave by the zone's interface and gateway?
+"""Route guard: whether a packet for an address would leave by the zone's interface and gateway.
 
-`guard` is asked before every dial (and may be asked again after it): the socket is bound to the interface as
-well, but a bound socket whose route is missing asks for the target on-link, and whoever claims the address
-there would be connected to (measured; invariant 5). The kernel is asked twice: for the route itself, and for what a
-packet uses, because one forged ICMP redirect sends the next packets to any member, whatever the routes say (measured).
+`guard` runs before every dial, and again after connecting. Binding the socket to the interface is not enough: with the
+route missing, the kernel looks for the target on-link, and another member that claims the address is connected to
+(measured; invariant 5). Two requests are made, one for the route itself and one for what the next packet uses: one
+forged ICMP redirect sends the next packets to any member, whatever the routes say (measured).
 """
 
 import errno
@@ -96,8 +96,8 @@ class Obstacle(StrEnum):
 class RouteCheck:
     """The answer for one dial. The zero value refuses.
 
-    `interface` is the name to bind to. `index` is of the moment: asked again after connecting, another one means
-    that the interface was made anew in between, and that the socket belongs to the old one.
+    `interface` is the name to bind to. `index` is of the moment: a different one after connecting means
+    that the interface was recreated meanwhile, and that the socket belongs to the old one.
     """
 
     reason: Obstacle | None = Obstacle.NOT_ASKED
@@ -159,10 +159,10 @@ def guard(
 ) -> RouteCheck:
     """Whether a socket bound to `interface` (a zone's name or pattern) would reach `address` as the zone says.
 
-    With a `gateway` every next hop on that interface must be it; without one, that a route matches is enough.
-    Costs two netlink questions (tens of microseconds), never waits, raises nothing. A pattern is matched against
-    `names`, for who asks about many addresses at one moment; None asks the kernel for them. `port` (of TCP) and the
-    socket's own address `source` matter where a rule asks for them; without one it is what the kernel would choose.
+    With a `gateway` every next hop on that interface must be it; without one, a matching route is enough. Costs two
+    netlink requests (tens of microseconds), never waits, raises nothing. A pattern is matched against `names`: those of
+    all interfaces, for a caller that checks many addresses at once; None queries them. `port` (of TCP) and the socket's
+    own address `source` matter where a routing rule selects by them; without one the kernel's choice is used.
     """
     name, known = interface, dict[str, int]()
     if interfaces.is_pattern(interface):
@@ -201,7 +201,7 @@ def guard(
         return RouteCheck(Obstacle.KERNEL_SILENT, error.what, name, index)
     if source is None or judged.reason not in {Obstacle.ROUTE_MISSING, Obstacle.NOT_UNICAST}:
         return judged
-    # asked with an address that is not ours any more, the kernel knows no route, though there is one for others
+    # for a source address that is not ours any more the kernel finds no route, though it has one for others
     return _lost(source, judged) if guard(name, address, gateway, port=port).ok else judged
 
 
@@ -226,7 +226,7 @@ def _asked(address: Address, index: int, port: int, source: bytes, flags: int) -
     packed = address.packed
     if len(packed) == 4:
         family, own = socket.AF_INET, source if len(source) == 4 else b""
-    else:  # asked with a source, IPv6 does not keep to the interface
+    else:  # with a source in the request, IPv6 ignores the interface
         family, own = socket.AF_INET6, b""
     request = (
         _ROUTE.pack(family, len(packed) * 8, len(own) * 8, 0, 0, 0, 0, 0, flags)

@@ -1,8 +1,8 @@
-"""Would a packet of somebody else go to a zone's address by another way, and does that make the right way silent?
+"""Reverse-path filter and shadowing routes: routes of the zone's addresses by another interface.
 
-A socket bound to the zone's interface reaches the right host all the same, so a shadow refuses nothing. But with
-rp_filter=1 (RFC 3704 2.2, strict) the kernel drops the answers: they come by another interface than the one that it
-would take itself. So a dial that fails by silence under a shadow is explained by it.
+A socket bound to the zone's interface reaches the right host all the same, so a shadowing route refuses nothing. But
+with rp_filter=1 (RFC 3704 2.2, strict) the kernel drops the answers, because they do not arrive by the interface that
+it would use itself. This explains a dial that gets no answer.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ STRICT = 1  # rp_filter: 0 off, 1 strict, 2 loose
 def shadowing_route(address: Address, interface: str, index: int) -> str:
     """The other way in words, "" if there is none. A default route is none: every address has that one.
 
-    `interface` and `index` are the zone's. Raises nothing: what cannot be asked is not known.
+    `interface` and `index` are the zone's. Raises nothing: "" too when the kernel cannot be queried.
     """
     try:
         entry = route_guard.lookup(address)

@@ -1,4 +1,4 @@
-"""What must a client have? Method 1: an SSH configuration. Method 2: a place in the overlay, and a route."""
+"""The share of a client. Method 1: an SSH configuration. Method 2: membership in the overlay, and a route."""
 
 from collections.abc import Sequence
 

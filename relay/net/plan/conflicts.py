@@ -1,4 +1,4 @@
-"""What in a plan will not go together, or has a risk that must be said? Sentences for people, from values alone."""
+"""Conflicts and risks of a plan, as sentences for people. Pure."""
 
 from collections.abc import Iterable
 from ipaddress import ip_network

@@ -1,8 +1,8 @@
-"""What must a zone's gateway have, so that the relay reaches the LAN by it, and nothing else passes?
+"""The share of a zone's gateway: forwarding from the relay into the LAN, and nothing else.
 
-It forwards from the overlay to the LAN only, and only for the relay. With its LAN link down it must not send what
-was for the LAN out by its own default route (measured: it does, with FORWARD's usual policy): so whatever enters or
-leaves the overlay's interface in another way is dropped, and other forwarding on the machine goes on as it was.
+With its LAN link down it must not send packets for the LAN out by its own default route (measured: it does, with
+FORWARD's usual policy). So everything else that enters or leaves the overlay's interface is dropped, and other
+forwarding on the machine is unchanged.
 """
 
 from relay.core.network_plan import NetworkPlan, Overlay
@@ -13,7 +13,7 @@ from relay.net.plan.machine import OWN, Machine, ManagedFile
 from relay.net.plan.prefixes import literal
 
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
-# what is asked of a LAN by method 1: TCP by forwards, and echoes of `net verify`
+# packets of method 1 into a LAN: TCP of forwards, and echoes of `net verify`
 _PROTOCOLS = {4: ("tcp", "icmp"), 6: ("tcp", "ipv6-icmp")}
 _RULES = {4: f"{OWN}/rules.v4", 6: f"{OWN}/rules.v6"}
 _OTHERS = "print this script with --firewall iptables, which gets along with them"
@@ -90,7 +90,7 @@ def gateway_machine(
 
 
 def source(overlay: Overlay, network: Network) -> Address | Network:
-    """Who alone may pass by the gateway: the relay, else the overlay's members. Raises RelayError for neither."""
+    """The only permitted source: the relay, else the overlay's members. Raises RelayError where neither is known."""
     if overlay.relay is not None and overlay.relay.version == network.version:
         return overlay.relay
     if overlay.network is not None and overlay.network.version == network.version:

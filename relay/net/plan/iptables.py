@@ -1,8 +1,9 @@
-"""What are a machine's rules in iptables' language? For machines without nft, and beside Docker's iptables rules.
+"""Rules for iptables: for machines without nft, and beside Docker's iptables rules.
 
-iptables-restore(8) with --noflush, in one transaction per table: a chain that is declared is emptied first, others'
-chains are left alone. What must not pass is dropped in `mangle`, where nobody else decides; what may pass is accepted
-in `filter`, whose FORWARD drops by policy where Docker or ufw run. Each built-in chain gets one jump to ours.
+iptables-restore(8) with --noflush, in one transaction per table: a chain that is declared is emptied first, other
+programs' chains are left alone. Forbidden packets are dropped in `mangle`, where no other program decides; permitted
+ones are accepted in `filter`, whose FORWARD drops by policy where Docker or ufw run. Each built-in chain gets one jump
+to ours.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What must a host of a LAN have? The keys of the persons who log in there: nothing else is changed on it."""
+"""The share of a LAN host: the public keys of the persons who log in there. Nothing else is changed on it."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
-"""What must one machine have, beyond its packages? The same value is printed as a script and applied by `net apply`.
+"""One machine's share of a plan: files, rules, routes, settings. Printed as a script, or applied by `net apply`.
 
-Everything owned lies below OWN and in the files listed, in the nft table TABLE, and in routes of protocol PROTOCOL:
-so whoever takes it away again touches nothing else.
+Everything owned is below OWN, in the files listed, in the nft table TABLE, or a route of protocol PROTOCOL: so an undo
+touches nothing else.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from relay.core.policy.model import Address, Network
 
 OWN = "/etc/relay-net"  # our directory
 TABLE = "relay_net"  # our nft table, of family inet
-PROTOCOL = 114  # of our routes (`ip route ... proto 114`), so that ours are told from others': "r"
+PROTOCOL = 114  # of our routes (`ip route ... proto 114`), to distinguish ours from others'; 114 is "r"
 UNIT = "relay-net.service"
 WAS = f"{OWN}/was"  # what `up` found where it changed a setting: lines of "net/ipv4/ip_forward 0", for `down`
 
@@ -52,7 +52,7 @@ class Machine:
     `before`, `after`: what a person or the overlay's own tools do, in words and commands (joining, the controller's
     web panel, the Moon). `files`: written whole. `up` and `down`: paths of two of the files; running `up` (idempotent)
     makes the kernel fit them, `down` takes it back; `kernel` says in values what `up` makes of it, where `net apply`
-    has to compare (the relay). `typed`: what that comes down to, for people who read. `printed_by`: the command line
+    has to compare (the relay). `typed`: what that comes down to, for the page to read. `printed_by`: the command line
     that prints the share as a script. `warnings`: clashes and risks, a sentence each.
     """
 

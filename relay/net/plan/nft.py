@@ -1,7 +1,7 @@
-"""What are a machine's rules in nftables' language? Each text replaces our own table as a whole, in one transaction.
+"""Rules for nftables (nft(8)). Each text replaces our own table as a whole, in one transaction.
 
-nft(8). An `accept` of ours does not overrule another table's drop, and a drop of ours is final: so nothing but what
-concerns the overlay's interfaces is dropped, and other forwarding (Docker's) goes on as it was.
+An `accept` of ours does not overrule another table's drop, and a drop of ours is final. So only packets of the
+overlay's interfaces are dropped, and other forwarding (Docker's) is unchanged.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from relay.core.policy.model import Network, Zone
 from relay.net.plan.machine import TABLE
 from relay.net.plan.prefixes import Prefix, literal
 
-# to whoever asked here, as the unreachable route would: connect() fails at once with EHOSTUNREACH
+# to the local sender, as the unreachable route does: connect() fails at once with EHOSTUNREACH
 _REJECT = "reject with icmpx type host-unreachable"
 
 # whether the rules are there
@@ -21,7 +21,7 @@ DOWN = f"! nft list table inet {TABLE} >/dev/null 2>&1 || nft delete table inet 
 
 
 def others(cure: str) -> str:
-    """The part of `up` that looks for others' rules: a drop of theirs is final, an accept of ours overrules none."""
+    """The part of `up` that warns of other programs' rules: their drop is final, and no accept of ours overrules it."""
     return f"""
 if nft list chains | grep -q 'hook forward .*policy drop' ||
     {{ [ -s /proc/net/ip_tables_names ] && iptables -S FORWARD | grep -q 'P FORWARD DROP'; }}; then
@@ -32,7 +32,7 @@ fi
 
 
 def table(chains: Iterable[str]) -> str:
-    """The whole file: our table, made anew in one transaction with what was in it before."""
+    """The whole file: our table, replaced in one transaction."""
     body = "\n".join(chains)
     return f"table inet {TABLE}\ndelete table inet {TABLE}\n\ntable inet {TABLE} {{\n{body}}}\n"
 
@@ -47,8 +47,8 @@ def guard(prefixes: Iterable[Prefix], zones: Iterable[Zone] = ()) -> list[str]:
     """The rules of one chain that let no packet for a zone leave by another interface, or to another next hop.
 
     One rule per prefix, listing its interfaces; and one per prefix of a zone with a gateway. A bound socket whose
-    route vanished asks for its target on-link, and an established connection went on to whoever answers there:
-    neither its interface nor an unreachable route stops that (measured), the next hop does.
+    route vanished looks for its target on-link, and an established connection continues to any member that answers:
+    neither its interface nor an unreachable route stops that (measured), the rule about the next hop does.
     """
     rules = ['oifname "lo" return']
     for prefix in prefixes:
@@ -68,7 +68,7 @@ def guard(prefixes: Iterable[Prefix], zones: Iterable[Zone] = ()) -> list[str]:
 
 
 def no_redirects(interface: str) -> list[str]:
-    """Any member can forge one: it would send what is for a zone to whom it likes, and `guard` would stop it there."""
+    """Drop ICMP redirects: any member can forge one, and `guard` would then stop all packets for the zone."""
     return [f'iifname "{interface}" {what} drop' for what in ("icmp type redirect", "icmpv6 type nd-redirect")]
 
 

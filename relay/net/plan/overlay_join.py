@@ -1,6 +1,6 @@
-"""How does a machine become a member of an overlay, and what is done in the overlay's controller?
+"""Steps to join an overlay, and what to set in its controller.
 
-ZeroTier's own commands and its web panel; another overlay (no network id) is joined by hand.
+They use ZeroTier's own commands and its web panel; another overlay (no network id) is joined by hand.
 """
 
 from collections.abc import Sequence

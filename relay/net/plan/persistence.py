@@ -1,8 +1,8 @@
-"""What keeps a machine's rules in place? A unit of systemd, and a script that heals what others took away.
+"""Persistence of a machine's rules: a systemd unit, and a script that restores what other programs remove.
 
-Only `up` makes anything; `watch` runs it again when an interface of ours, an address or a route changes, when the
-rules are gone (whoever restarts nftables empties every table), and once a minute. Stopping the unit takes nothing
-away: a guard that goes with a crash is none. `down` does.
+Only `up` makes anything. `watch` runs it again when an interface of ours, an address or a route changes, when the rules
+are gone (a restart of nftables empties every table), and once a minute. Stopping the unit removes nothing, because a
+guard must survive a crash of its unit; `down` removes it.
 """
 
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ def files(
 ) -> tuple[ManagedFile, ...]:
     """`up`, `down`, `watch` and the unit.
 
-    `interfaces` (patterns) and `networks` are what is watched for; `stand` is a command that fails when the rules are
-    gone.
+    `watch` waits for changes of `interfaces` (patterns) and `networks`; `stand` is a command that fails when the rules
+    are gone.
     """
     return (
         ManagedFile(UP, up, 0o755, "makes the kernel fit; may be run again at any time"),

@@ -1,4 +1,4 @@
-"""Which networks may be reached by which interfaces, and by nothing else?"""
+"""Networks of the zones, and the interfaces by which each may be reached."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

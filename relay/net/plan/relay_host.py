@@ -1,4 +1,4 @@
-"""What must the relay host have, so that nothing for a zone leaves by another interface?"""
+"""The share of the relay host: no packet for a zone leaves by another interface."""
 
 from collections.abc import Sequence
 
@@ -64,7 +64,7 @@ def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) 
                 masquerade += [f'oifname "{name}" {there} masquerade']
     names = sorted({literal(overlay.zone.interface) for overlay in overlays})
     forward += [f'{way} "{name}" drop' for name in names for way in ("iifname", "oifname")]
-    # a redirect would tell a member to go to the gateway itself, which lets only the relay in
+    # a redirect would send a member to the gateway itself, which accepts only the relay
     output = ["jump guard", *(f'oifname "{name}" icmp type redirect drop' for name in names if method == 2)]
     hook = "type filter hook {} priority filter; policy accept;"
     chains = [
@@ -79,7 +79,7 @@ def _rules(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) 
 
 
 def pairs(overlay: Overlay) -> list[tuple[str, Network]]:
-    """(who, where to) that method 2 lets through: the named members, else the whole overlay, per network."""
+    """(sources, network) that method 2 lets through: the named members, else the whole overlay, per network."""
     found: list[tuple[str, Network]] = []
     for network in overlay.zone.networks:
         members = [str(one.address) for one in overlay.members if one.address.version == network.version]

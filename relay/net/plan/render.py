@@ -1,7 +1,7 @@
-"""How is a machine's share printed: as one runnable file, or as a page to read?
+"""A machine's share as text: one runnable file, or a page to read.
 
 The file embeds every file as a quoted here-document, writes those that differ, and runs `up`. It can be run again at
-any time, on a NAS with busybox too. systemd starts it at every boot where there is one; else it says what to do.
+any time, on a NAS with busybox too. systemd starts it at every boot; without systemd it prints what to do.
 """
 
 from hashlib import sha256

@@ -1,6 +1,6 @@
-"""What do the scripts say? POSIX sh, for dash and busybox: `set -eu`, idempotent, and no program that a NAS has not.
+"""Parts of the printed scripts. POSIX sh, for dash and busybox: `set -eu`, idempotent, only programs that a NAS has.
 
-Values are put in quoted (`quote`); nothing of a plan is ever read as shell text.
+Values are quoted (`quote`); nothing of a plan is ever parsed as shell text.
 """
 
 from shlex import quote

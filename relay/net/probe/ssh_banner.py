@@ -1,8 +1,8 @@
-"""Does an SSH server greet at an address by this interface, and do large packets pass to it?
+"""SSH banner probe: whether an SSH server greets at an address, and whether large packets reach it.
 
-One TCP connection, which ends with a disconnect message that says who asked: it stands in the target's log. Asked
-once, never every few seconds: sshd counts connections without a log-in against their source (PerSourcePenalties in
-sshd_config(5)), and behind masquerade that source is the gateway, so everybody.
+It makes one TCP connection, and ends it with a disconnect message that names relayctl for the target's log. It is not
+repeated: sshd counts connections without a log-in against their source (PerSourcePenalties in sshd_config(5)), and
+behind masquerade that source is the gateway, and with it every user.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from relay.core.policy.model import Address
 
 _LONGEST = 255  # bytes of an identification string (RFC 4253 4.2)
 _MOST_LINES = 20  # a server may say before it; fewer than OpenSSH's client allows, more than anybody needs
-_SHOWN = 80  # letters of what is text instead
+_SHOWN = 80  # characters shown of another text than a banner
 _BULK = 8192  # bytes of an SSH_MSG_IGNORE: several full segments of any Ethernet, far below the 35000 of RFC 4253 6.1
 _LARGE_SECONDS = 3.0  # seconds for them: two lost segments are sent again within that
-_PAUSE = 0.01  # seconds between two looks at the send queue; nothing tells that it is empty
+_PAUSE = 0.01  # seconds between two reads of the send queue's length; no event reports that it is empty
 _CLOSE_SECONDS = 0.5  # seconds for the server to close after we seconds disconnect
 _SIOCOUTQ = 0x5411  # tcp(7): bytes that the other end has not acknowledged
 _MSG_DISCONNECT, _MSG_IGNORE, _BY_APPLICATION = 1, 2, 11  # RFC 4253 11
@@ -36,7 +36,7 @@ class BannerOutcome(StrEnum):
     SILENT = "silent"  # no answer to the SYN
     REFUSED = "refused"
     UNREACHABLE = "unreachable"  # a router or this machine says no
-    MUTE = "mute"  # open, but nobody greets
+    MUTE = "mute"  # open, but no banner comes
     OTHER = "other"  # open, and something that is not SSH speaks, or it is closed at once
     GREETED = "greeted"
 

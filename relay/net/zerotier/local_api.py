@@ -1,8 +1,8 @@
-"""How is the ZeroTier node of this machine asked? By its local API: HTTP on 127.0.0.1, for whoever has the token.
+"""Client of ZeroTier's local API: HTTP on 127.0.0.1, with the token of the node.
 
-The token is full control (join, leave, reroute): the command line reads it as root, no serving process ever does,
-and it is sent to nobody but a socket of root's or of the token's owner, because any user may listen on the port
-while the service is stopped.
+The token is full control (join, leave, reroute): commands read it as root, no serving process ever does. It is sent
+only to a socket that belongs to root or to the token's owner, because any user may listen on the port while the service
+is stopped.
 """
 
 import http.client
@@ -20,7 +20,7 @@ from relay.net.zerotier.node_view import ApiStatus, NodeView, parse_answers, par
 HOME = Path("/var/lib/zerotier-one")
 TOKEN, PORT = "authtoken.secret", "zerotier-one.port"
 DEFAULT_PORT = 9993
-SECONDS = 2.0  # for everything that is asked; a node that is well answers in some milliseconds
+SECONDS = 2.0  # for all requests together; a healthy node answers in a few milliseconds
 _MOST_ANSWER = 4 << 20  # bytes; a peer is about 400 of them, a network 900
 _MOST_TABLE = 1 << 20  # bytes of /proc/net/tcp, where what listens stands first
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -61,7 +61,7 @@ def read_node(home: Path = HOME, *, timeout: float = SECONDS) -> NodeView:
 
 
 def _without_token(port: int, deadline: float, why: str) -> NodeView:
-    """What /health tells everybody."""
+    """The answer of /health, which needs no token."""
     try:
         status, answer = _ask(port, "/health", "", deadline)
     except (OSError, http.client.HTTPException):
@@ -83,7 +83,7 @@ class _Arrived:
 def _ask(port: int, path: str, token: str, deadline: float) -> tuple[int, object]:
     """(HTTP status, decoded JSON). Raises OSError, TimeoutError at the deadline, HTTPException for what is no HTTP.
 
-    All bytes are read first: http.client's own time-out begins anew with each byte that a peer drips.
+    All bytes are read first: http.client's own time-out restarts with each byte that a peer sends.
     """
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
     lines += [f"X-ZT1-Auth: {token}"] if token else []
@@ -108,7 +108,7 @@ def _ask(port: int, path: str, token: str, deadline: float) -> tuple[int, object
 
 
 def _whole(data: bytearray) -> bool:
-    """Whether as much is there as the answer promises: not every version closes the connection when asked to."""
+    """Whether the announced length has arrived: not every version closes the connection on request."""
     head, end, body = data.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
     return bool(end and length and len(body) >= int(length[1]))
@@ -130,7 +130,7 @@ def _port(home: Path) -> int:
 
 
 def _listening(port: int) -> set[int]:
-    """The users (uid) whose sockets listen on `port`; {-1} where the kernel does not tell, which is nobody's."""
+    """The users (uid) whose sockets listen on `port`; {-1}, the uid of no user, where the kernel does not tell."""
     found = set()
     for name in ("tcp", "tcp6"):
         try:

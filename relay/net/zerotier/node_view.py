@@ -1,7 +1,7 @@
-"""What does a ZeroTier node say of itself, its networks, its peers and its moons? Its API's answers as values.
+"""Answers of ZeroTier's local API as values: node, networks, peers and moons.
 
-Routes in these answers are what the controller sent, not what the kernel has; a peer is listed as if it were well
-for minutes after it died, only the age of what was last received tells.
+The routes in these answers are what the controller sent, not what the kernel has. A dead peer looks well in them for
+minutes; only the age of what was last received shows it.
 """
 
 import re
@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:./]{2,49}")  # no %scope, which may be any te
 
 
 class ApiStatus(StrEnum):
-    """How far the question came. Stable names: they stand in what is printed for programs."""
+    """Outcome of the request. Stable names: they are in the JSON output."""
 
     ANSWERS = "answers"
     NOT_INSTALLED = "not-installed"
@@ -88,7 +88,7 @@ class JoinedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Moon:
-    """A root of one's own that this node knows; `waiting`: it was asked for and has not come yet."""
+    """A private root (Moon) that this node knows; `waiting`: requested, not received yet."""
 
     id: str
     roots: tuple[str, ...]
@@ -156,7 +156,7 @@ def parse_answers(answers: Mapping[str, tuple[int, object]]) -> NodeView:
 
 
 def parse_health(answer: object, why: str) -> NodeView:
-    """What /health tells everybody, as a view that lacks the token because of `why`."""
+    """The answer of /health as a view; `why` the token could not be used."""
     health = _object(answer)
     online = health.get("online")
     return NodeView(
@@ -198,7 +198,7 @@ def _matched(pattern: re.Pattern[str], value: object) -> str:
 
 
 def _number(value: object) -> float:
-    """A number of the API's (milliseconds), -1 for what is none."""
+    """A number of the API (milliseconds), -1 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:  # year 33658
         return -1
     return float(value)
