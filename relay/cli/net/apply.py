@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def apply(ctx: Context, *, dry_run: bool, undo: bool, method: str, force: bool, yes: bool) -> None:
     """Do the relay host's part of the plan here.
 
-    Shows what would change in files, nft rules, routes and settings, asks, does it, and looks whether the kernel is as
-    wished; if not, everything is as before. Only what is ours is touched: files that it wrote, the nft table relay_net
+    Shows what would change in files, nft rules, routes and settings, asks, does it, and checks that the kernel is as
+    planned; if not, everything is restored. Only what is ours is touched: files that it wrote, the nft table relay_net
     and routes of protocol 114. A run that was cut off is repaired by the next one. For root.
 
     \b

@@ -73,20 +73,20 @@ shown() {{
         sed 's/ dev lo metric/ metric/; s/\\( metric [0-9]*\\).*/\\1/'
 }}
 # route FAMILY ROUTE: it is there already, or is made; never taken away first
-wished='
+planned='
 '
 route() {{
-    wished="$wished$1 $2
+    planned="$planned$1 $2
 "
     # shellcheck disable=SC2086  # the route is words
     shown "$1" | grep -qxF -- "$2" || ip "-$1" route replace $2 proto {PROTOCOL}
 }}
-# those of ours that are not wished any more
+# our routes that are not planned any more
 sweep() {{
     for family in 4 6; do
         shown "$family" | while read -r line; do
             # shellcheck disable=SC2086  # the route is words
-            case $wished in
+            case $planned in
                 *"
 $family $line
 "*) ;;

@@ -122,7 +122,7 @@ def test_large_packets_and_a_word_of_leave_are_sent() -> None:
 
 def test_a_server_that_stops_reading_has_not_got_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was never acknowledged is counted: so a hole that eats large packets is seen."""
-    monkeypatch.setattr(ssh_banner, "_CARRY", 0.3)  # s; nothing is lost on lo, so nothing has to be sent again
+    monkeypatch.setattr(ssh_banner, "_LARGE_SECONDS", 0.3)  # s; nothing is lost on lo, so nothing has to be sent again
     done = threading.Event()
 
     def serve(connection: socket.socket) -> None:
