@@ -1,12 +1,12 @@
-"""What does the relay show to programs that watch it? A few pages by HTTP/1.0, at a loopback port or a Unix socket.
+"""HTTP/1.0 server for a few read-only pages, on a loopback port or a Unix socket (RFC 1945).
 
-Who asks is on this machine: any program for the port, the relay's user and group (and root) for the socket. What is
-read of a request is bounded in size, time and number, and nothing of it is acted on but its path (RFC 1945).
+A loopback port is open to every program on this machine, a Unix socket to the relay's user and group and to root. A
+request is bounded in size, time and number, and only its method and path are used.
 """
 
 import asyncio
 import contextlib
-import re
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,11 @@ from relay.core.escape import escape
 from relay.serve.supervisor import listeners
 from relay.serve.ticker import run_ticker
 
-AT_ONCE = 8  # requests; a scraper has one
-SECONDS = 5.0  # for a request and its answer
-MOST = 8192  # bytes of a request
-_END = re.compile(rb"\n\r?\n")  # of its head; nothing follows a GET
-FOLLOW_SECONDS = 1.0  # how often it is looked whether the setting has changed, and tried again where it failed
-COMPLAIN_SECONDS = 5.0  # of failing: at a hand-over the port is free a moment later
+MAX_CONNECTIONS = 8  # at the same time; a scraper has one
+REQUEST_SECONDS = 5.0  # for a request and its response
+MAX_HEAD = 8192  # bytes of the request line and the header fields together
+SETTING_SECONDS = 1.0  # between two looks at the setting, and between two attempts to listen
+COMPLAINT_SECONDS = 5.0  # of failing before the operator is told: after a restart the port is free a moment later
 
 _STATUS = {
     200: "OK",
@@ -35,156 +34,153 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class HttpPage:
-    """An answer."""
+    """One response."""
 
     text: str
     status: int = 200
-    kind: str = "text/plain; charset=utf-8"
+    content_type: str = "text/plain; charset=utf-8"
 
 
 class HttpServer:
-    """The pages at one place. `place` gives the setting of the moment: "" (nowhere), ADDRESS:PORT or /PATH."""
+    """The pages at one address. `setting` returns the configured one: "" (none), ADDRESS:PORT or /PATH."""
 
     def __init__(
-        self, pages: Mapping[str, Callable[[], HttpPage]], place: Callable[[], str], say: Callable[[str], None]
+        self, pages: Mapping[str, Callable[[], HttpPage]], setting: Callable[[], str], log: Callable[[str], None]
     ) -> None:
         self._pages = pages
-        self._place = place
-        self._say = say
+        self._setting = setting
+        self._log = log
         self._loop = asyncio.get_running_loop()
-        self._sock: socket.socket | None = None
-        self._at = ""
-        self._inode = 0
+        self._server: asyncio.Server | None = None
+        self._configured = ""
+        self._inode = 0  # of the Unix socket
         self._failing_since: float | None = None
         self._complained = False
-        self._asking: set[asyncio.Task[None]] = set()
-        self.where = ""  # where it really is, "" nowhere
+        self._connections = 0
+        self.where = ""  # the address that is really listened on, "" if none
 
     async def run(self) -> None:
-        """Be where the setting says, for ever."""
+        """Listen where the setting says, for ever."""
         try:
             while True:
-                self._follow()
-                await run_ticker(FOLLOW_SECONDS)
+                await self._apply_setting()
+                await run_ticker(SETTING_SECONDS)
         finally:
             self._close()
 
-    def _follow(self) -> None:
-        wished = self._place()
-        if wished != self._at:
+    async def _apply_setting(self) -> None:
+        configured = self._setting()
+        if configured != self._configured:
             self._close()
-            self._at, self._failing_since, self._complained = wished, None, False
-        if not wished or self._sock is not None:
+            self._configured, self._failing_since, self._complained = configured, None, False
+        if not configured or self._server is not None:
             return
         try:
-            sock = _local(Path(wished)) if wished.startswith("/") else _bound(wished)
+            await self._listen(configured)
         except OSError as error:
-            self._complain(f"metrics cannot be shown at {wished}: {error.strerror or error}")
-            return
-        self._sock = sock
-        self._loop.add_reader(sock.fileno(), self._accept)
-        self.where = wished
-        if wished.startswith("/"):
-            with contextlib.suppress(OSError):  # somebody was quicker: it is theirs
-                Path(wished).chmod(0o660)  # the group may read too, where the directory lets it come here
-                self._inode = Path(wished).stat().st_ino
+            reason = os.strerror(error.errno) if error.errno else error
+            self._complain(f"metrics cannot be shown at {configured}: {reason}")
         else:
-            self.where = listeners.where(sock)
-        self._failing_since = None
+            self._failing_since = None
+
+    async def _listen(self, configured: str) -> None:
+        if configured.startswith("/"):
+            sock, self._inode = _unix_socket(Path(configured))
+            self._server = await asyncio.start_unix_server(self._serve, sock=sock, limit=MAX_HEAD)
+            self.where = configured
+        else:
+            host, _, port = configured.rpartition(":")
+            self._server = await asyncio.start_server(self._serve, host.strip("[]"), int(port), limit=MAX_HEAD)
+            self.where = listeners.where(self._server.sockets[0])
 
     def _complain(self, text: str) -> None:
         now = self._loop.time()
         if self._failing_since is None:
             self._failing_since = now
-        if not self._complained and now - self._failing_since >= COMPLAIN_SECONDS:
+        if not self._complained and now - self._failing_since >= COMPLAINT_SECONDS:
             self._complained = True
-            self._say(f"{escape(text, 400)}; it is tried again every second")
+            self._log(f"{escape(text, 400)}; it is tried again every second")
 
     def _close(self) -> None:
-        if self._sock is None:
+        if self._server is None:
             return
-        self._loop.remove_reader(self._sock.fileno())
-        self._sock.close()
-        self._sock = None
-        if self._at.startswith("/"):
-            with contextlib.suppress(OSError):
-                if Path(self._at).stat().st_ino == self._inode:  # else it is a successor's
-                    Path(self._at).unlink()
+        self._server.close()
+        self._server = None
         self.where = ""
+        if self._configured.startswith("/"):
+            with contextlib.suppress(OSError):
+                if Path(self._configured).stat().st_ino == self._inode:  # else it is the next supervisor's
+                    Path(self._configured).unlink()
 
-    def _accept(self) -> None:
-        assert self._sock is not None
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: one request, one response, close."""
+        if self._connections >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._connections += 1
         try:
-            sock, _ = self._sock.accept()
-        except OSError:  # gone again, or no descriptor is left: clients come first
-            return
-        if len(self._asking) >= AT_ONCE:
-            sock.close()
-            return
-        sock.setblocking(False)
-        task = self._loop.create_task(self._serve(sock), name="show a page")
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                method, path = await _read_request(reader)
+                writer.write(_response(self._page(method, path), with_body=method != "HEAD"))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError):  # the client has gone, or is too slow
+            pass
+        finally:
+            self._connections -= 1
+            writer.transport.abort()
 
-    async def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError, TimeoutError):  # gone, or too slow
-            async with asyncio.timeout(SECONDS):
-                method, path = await self._request(sock)
-                answer = _answer(self._look(method, path), whole=method != "HEAD")
-                await self._loop.sock_sendall(sock, answer)
-
-    async def _request(self, sock: socket.socket) -> tuple[str, str]:
-        """Method and path, ("", "") for what is no request or too long."""
-        data = b""
-        while not _END.search(data):
-            if len(data) > MOST or not (piece := await self._loop.sock_recv(sock, MOST)):
-                return "", ""
-            data += piece
-        words = data.partition(b"\n")[0].decode("latin-1").split()
-        if len(words) not in (2, 3) or (len(words) == 3 and not words[2].startswith("HTTP/")):
-            return "", ""
-        return words[0], words[1]
-
-    def _look(self, method: str, path: str) -> HttpPage:
+    def _page(self, method: str, path: str) -> HttpPage:
         if not method:
-            return HttpPage("that is no request\n", 400)
+            return HttpPage("bad request\n", 400)
         if method not in ("GET", "HEAD"):
-            return HttpPage("only GET\n", 405)
+            return HttpPage("method not allowed: use GET or HEAD\n", 405)
         page = self._pages.get(path.partition("?")[0])
         if page is None:
-            return HttpPage("".join(f"{one}\n" for one in self._pages), 404)
+            return HttpPage("".join(f"{known}\n" for known in self._pages), 404)
         try:
             return page()
-        except Exception as error:  # one page's trouble must not look like a relay that is gone
-            self._say(f"a bug of ours, please report it: {error!r}")
+        except Exception as error:  # a defect in one page must not look as if the relay were down
+            self._log(f"a bug of ours, please report it: {error!r}")
             return HttpPage("internal error\n", 500)
 
 
-def _answer(page: HttpPage, *, whole: bool) -> bytes:
-    body = page.text.encode()
-    head = (
-        f"HTTP/1.0 {page.status} {_STATUS[page.status]}\r\nContent-Type: {page.kind}\r\n"
-        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + (body if whole else b"")
-
-
-def _local(path: Path) -> socket.socket:
+def _unix_socket(path: Path) -> tuple[socket.socket, int]:
+    """A listening socket at the path, and its inode there. Raises OSError, also for a path that is no socket."""
     if path.exists() and not path.is_socket():
         raise OSError("something else is there")
-    return listeners.local(path)
-
-
-def _bound(text: str) -> socket.socket:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock = listeners.local(path)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, int(port)))
-        sock.listen(AT_ONCE)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        path.chmod(0o660)  # the group may read too, where the directory's mode lets it
+        return sock, path.stat().st_ino
+    except OSError:  # another process has replaced it already
+        return sock, 0
+
+
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str]:
+    """Method and path; ("", "") for a malformed, truncated or too long request."""
+    lines: list[bytes] = []
+    size = 0
+    while not lines or lines[-1].strip(b"\r\n"):
+        try:
+            line = await reader.readline()
+        except ValueError:  # longer than the reader's limit
+            return "", ""
+        size += len(line)
+        if not line.endswith(b"\n") or size > MAX_HEAD:
+            return "", ""
+        lines.append(line)
+    words = lines[0].decode("latin-1").split()
+    if len(words) not in (2, 3) or (len(words) == 3 and not words[2].startswith("HTTP/")):
+        return "", ""
+    return words[0], words[1]
+
+
+def _response(page: HttpPage, *, with_body: bool) -> bytes:
+    body = page.text.encode()
+    head = (
+        f"HTTP/1.0 {page.status} {_STATUS[page.status]}\r\nContent-Type: {page.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (body if with_body else b"")

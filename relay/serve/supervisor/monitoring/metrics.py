@@ -58,18 +58,18 @@ class Metrics:
         self._loop = asyncio.get_running_loop()
         self._began = time.time()
         pages = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
-        self._window = HttpServer(pages, lambda: self._law.settings.metrics, record.say)
+        self._server = HttpServer(pages, lambda: self._law.settings.metrics, record.say)
         self.take = record.counts.take
 
     @property
     def where(self) -> str:
         """Where the pages are, "" nowhere."""
-        return self._window.where
+        return self._server.where
 
     async def run(self) -> None:
         """Show the pages for ever, where and while the settings say so."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._window.run())
+            group.create_task(self._server.run())
             group.create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -113,7 +113,7 @@ class Metrics:
         yield from (f"zone {zone}: {obstacle}" for zone, obstacle in tuple(zones.items())[:MOST_ZONES] if obstacle)
 
     def _metrics(self) -> HttpPage:
-        return HttpPage(render(self._families()), kind=CONTENT_TYPE)
+        return HttpPage(render(self._families()), content_type=CONTENT_TYPE)
 
     # ---- the families
 

@@ -1,4 +1,4 @@
-"""The pages by HTTP: small, bounded, and where the setting says."""
+"""The HTTP server of the monitoring pages: requests, bounds, and the setting that moves it."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.serve.supervisor.monitoring import http_server
-from relay.serve.supervisor.monitoring.http_server import AT_ONCE, MOST, HttpPage, HttpServer
+from relay.serve.supervisor.monitoring.http_server import MAX_CONNECTIONS, MAX_HEAD, HttpPage, HttpServer
 
 
 def broken() -> HttpPage:
@@ -25,29 +25,29 @@ PAGES = {
 
 
 class Scene:
-    """A window and its setting, which a test may change."""
+    """A server and its setting, which a test may change."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.place = str(path)
-        self.said: list[str] = []
-        self.window = HttpServer(PAGES, lambda: self.place, self.said.append)
+        self.setting = str(path)
+        self.logged: list[str] = []
+        self.server = HttpServer(PAGES, lambda: self.setting, self.logged.append)
 
     async def until(self, where: str) -> None:
-        """Wait until it is there."""
+        """Wait until the server listens there."""
         async with asyncio.timeout(10):
-            while self.window.where != where:
+            while self.server.where != where:
                 await asyncio.sleep(0.01)
 
-    async def ask(self, request: bytes, *, end: bool = False) -> bytes:
-        """What it answers to these bytes; `end`: nothing follows them."""
-        if self.place.startswith("/"):
-            reader, writer = await asyncio.open_unix_connection(self.place)
+    async def request(self, data: bytes, *, end: bool = False) -> bytes:
+        """The response to these bytes; with `end` the client closes its side after them."""
+        if self.setting.startswith("/"):
+            reader, writer = await asyncio.open_unix_connection(self.setting)
         else:
-            host, _, port = self.window.where.rpartition(":")
+            host, _, port = self.server.where.rpartition(":")
             reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         with contextlib.suppress(ConnectionError):
-            writer.write(request)
+            writer.write(data)
             if end:
                 writer.write_eof()
         try:
@@ -61,12 +61,12 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    """A window at a Unix socket that looks at its setting often."""
-    monkeypatch.setattr(http_server, "FOLLOW_SECONDS", 0.02)
-    monkeypatch.setattr(http_server, "COMPLAIN_SECONDS", 0.1)
+    """A server on a Unix socket that reads its setting often."""
+    monkeypatch.setattr(http_server, "SETTING_SECONDS", 0.02)
+    monkeypatch.setattr(http_server, "COMPLAINT_SECONDS", 0.1)
     made = Scene(tmp_path / "m.sock")
-    running = asyncio.create_task(made.window.run())
-    await made.until(made.place)
+    running = asyncio.create_task(made.server.run())
+    await made.until(made.setting)
     yield made
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -93,99 +93,99 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         (b"\r\n\r\n", 400),
     ],
 )
-async def test_requests_and_their_answers(scene: Scene, request_: bytes, status: int) -> None:
-    """What is asked decides; the connection ends after each answer, whose length is said."""
-    head, _, body = (await scene.ask(request_)).partition(b"\r\n\r\n")
+async def test_requests_and_their_responses(scene: Scene, request_: bytes, status: int) -> None:
+    """Each request gets the status that RFC 1945 names for it, a Content-Length, and the end of the connection."""
+    head, _, body = (await scene.request(request_)).partition(b"\r\n\r\n")
     assert head.startswith(f"HTTP/1.0 {status} ".encode()), head
     assert f"Content-Length: {len(body)}".encode() in head
     assert (body == b"x 1\n") == (status == 200)
 
 
 async def test_a_page_with_a_bug_says_so(scene: Scene) -> None:
-    """It is an answer, and a line for the operator; the others go on."""
-    assert (await scene.ask(b"GET /broken HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 500 ")
-    assert scene.said == ["a bug of ours, please report it: KeyError('x')"]
-    assert b" 200 " in await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
+    """The client gets status 500, the operator one line, and the other pages still work."""
+    assert (await scene.request(b"GET /broken HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 500 ")
+    assert scene.logged == ["a bug of ours, please report it: KeyError('x')"]
+    assert b" 200 " in await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 
 async def test_head_has_no_body(scene: Scene) -> None:
-    """The same head as GET's."""
-    whole = await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
-    assert await scene.ask(b"HEAD /metrics HTTP/1.0\r\n\r\n") == whole.removesuffix(b"x 1\n")
+    """The response to HEAD is that to GET without the body."""
+    whole = await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert await scene.request(b"HEAD /metrics HTTP/1.0\r\n\r\n") == whole.removesuffix(b"x 1\n")
 
 
 async def test_a_request_without_end_is_bounded(scene: Scene) -> None:
-    """A head that is too long is no request; one that ends too soon neither."""
-    answer = await scene.ask(b"GET /metrics HTTP/1.0\r\n" + b"x" * 3 * MOST)
+    """A head that is too long, or that ends too early, is a bad request."""
+    answer = await scene.request(b"GET /metrics HTTP/1.0\r\n" + b"x" * 3 * MAX_HEAD)
     assert answer == b"" or b" 400 " in answer  # TCP may lose it, as not all that was sent is read
-    assert (await scene.ask(b"GET /metrics HTTP/1.0\r\n", end=True)).startswith(b"HTTP/1.0 400 ")
-    assert b" 200 " in await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert (await scene.request(b"GET /metrics HTTP/1.0\r\n", end=True)).startswith(b"HTTP/1.0 400 ")
+    assert b" 200 " in await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 
-async def test_who_says_nothing_is_cut_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a few seconds, without an answer; and while there are as many of them as may be, others are not served."""
-    monkeypatch.setattr(http_server, "SECONDS", 0.4)
-    silent = [asyncio.create_task(scene.ask(b"")) for _ in range(AT_ONCE)]
+async def test_silent_connections_end_at_the_deadline_and_are_bounded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent client is closed without a response; while the maximum of them is connected, others are refused."""
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 2.0)
+    silent = [await asyncio.open_unix_connection(scene.setting) for _ in range(MAX_CONNECTIONS)]
+    assert await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n") == b""
     async with asyncio.timeout(10):
-        while await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n"):
-            await asyncio.sleep(0.01)
-    assert await asyncio.gather(*silent) == [b""] * AT_ONCE
-    async with asyncio.timeout(10):
-        while not await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n"):
-            await asyncio.sleep(0.01)
+        assert [await reader.read() for reader, _ in silent] == [b""] * MAX_CONNECTIONS
+    for _, writer in silent:
+        writer.close()
+    assert b" 200 " in await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 
 async def test_it_moves_with_its_setting(scene: Scene) -> None:
-    """From the socket to a port, to nowhere, and back, while it runs; the socket's file goes with it."""
+    """A changed setting moves the server from a socket to a port, off, and back; the socket's file is removed."""
     mode = scene.path.stat().st_mode & 0o777
     assert mode == 0o660
-    scene.place = "127.0.0.1:0"
+    scene.setting = "127.0.0.1:0"
     async with asyncio.timeout(10):
-        while not scene.window.where.startswith("127.0.0.1:"):
+        while not scene.server.where.startswith("127.0.0.1:"):
             await asyncio.sleep(0.01)
     assert not scene.path.exists()
-    assert b" 200 " in await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
-    scene.place = ""
+    assert b" 200 " in await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
+    scene.setting = ""
     await scene.until("")
-    scene.place = str(scene.path)
-    await scene.until(scene.place)
-    assert b" 200 " in await scene.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
+    scene.setting = str(scene.path)
+    await scene.until(scene.setting)
+    assert b" 200 " in await scene.request(b"GET /metrics HTTP/1.0\r\n\r\n")
 
 
-async def test_a_place_that_is_taken_is_tried_again(scene: Scene) -> None:
-    """It is said once, and there as soon as the place is free."""
+async def test_a_port_in_use_is_tried_again(scene: Scene) -> None:
+    """The operator is told once, and the server listens as soon as the port is free."""
     taken = socket.create_server(("127.0.0.1", 0))
-    scene.place = f"127.0.0.1:{taken.getsockname()[1]}"
+    scene.setting = f"127.0.0.1:{taken.getsockname()[1]}"
     async with asyncio.timeout(10):
-        while not scene.said:
+        while not scene.logged:
             await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    assert len(scene.said) == 1
-    assert "Address already in use" in scene.said[0]
+    assert len(scene.logged) == 1
+    assert "Address already in use" in scene.logged[0]
     taken.close()
-    await scene.until(scene.place)
+    await scene.until(scene.setting)
 
 
 async def test_a_file_is_not_replaced(scene: Scene) -> None:
-    """A path where something else lies is a mistake that costs nothing."""
+    """A path that is a regular file is left alone, and the operator is told."""
     file = scene.path.with_name("notes.txt")
     file.write_text("mine")
-    scene.place = str(file)
+    scene.setting = str(file)
     async with asyncio.timeout(10):
-        while not scene.said:
+        while not scene.logged:
             await asyncio.sleep(0.01)
-    assert "something else is there" in scene.said[0]
+    assert "something else is there" in scene.logged[0]
     assert file.read_text() == "mine"
 
 
 async def test_a_successors_socket_is_left(scene: Scene) -> None:
-    """Another supervisor has replaced the socket: the path leads to it, whatever becomes of the first one."""
+    """A socket that the next supervisor has put at the path is not removed by the previous one."""
     other = Scene(scene.path)
-    running = asyncio.create_task(other.window.run())
-    await other.until(other.place)
-    scene.place = ""
+    running = asyncio.create_task(other.server.run())
+    await other.until(other.setting)
+    scene.setting = ""
     await scene.until("")
-    assert b" 200 " in await other.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert b" 200 " in await other.request(b"GET /metrics HTTP/1.0\r\n\r\n")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
