@@ -47,7 +47,7 @@ def test_a_drain_has_an_end(tmp_path: Path) -> None:
             old.login("alice", load_key(one.key)).open("remote", port)
             one.restart()
             one.wait_row("forward.closed", reason="drained")
-            assert "please connect again" in old.gone()
+            assert "please reconnect" in old.gone()
         wait_for(lambda: len(one.worker_pids()) == 1, "it does not end")
 
 
