@@ -1,7 +1,7 @@
-"""One connection of a worker in its plain state, without a network: bytes in, bytes out, for both paths alike.
+"""One logged-in connection of a worker without a network, for both paths: bytes in, bytes out.
 
-What the client would seal and open is done by asyncssh's own objects, so the fast path is compared with something that
-it shares no code with.
+The client seals and opens packets with asyncssh's own objects, so the fast path is compared with code that it does not
+share.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def _options() -> asyncssh.SSHServerConnectionOptions:
 
 
 class Wire(asyncio.Transport):
-    """The client's end: what is sent to it is kept in order, however it was sent."""
+    """The client's end, as a transport and as a socket: keeps what is sent, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Wire(asyncio.Transport):
         self._waiting: list[Any] = []  # itself, as newer Pythons keep it, and no copy
 
     def write(self, data: Any) -> None:
-        """As a transport does: nothing is lost, and what comes later waits behind it."""
+        """Send at once, or keep in order what the socket does not accept."""
         if not self._waiting:
             with contextlib.suppress(BlockingIOError):
                 data = data[self.send(data) :]
@@ -75,13 +75,13 @@ class Wire(asyncio.Transport):
         self.over = True
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """The farewell."""
+        """The connection is closed later."""
 
     def pause_reading(self) -> None:
-        """Choked."""
+        """Nothing to do."""
 
     def resume_reading(self) -> None:
-        """No more."""
+        """Nothing to do."""
 
     def can_write_eof(self) -> bool:
         return False
@@ -89,7 +89,7 @@ class Wire(asyncio.Transport):
     # and as a socket
 
     def send(self, data: memoryview | bytes) -> int:
-        """Take as much as is said."""
+        """Accept as much as `takes` says."""
         assert not self._waiting, "sent past what waits"
         most = self.takes.pop(0) if self.takes else len(data)
         if not most:
@@ -98,11 +98,11 @@ class Wire(asyncio.Transport):
         return min(most, len(data))
 
     def setsockopt(self, *_: int) -> None:
-        """Whatever."""
+        """Nothing to do."""
 
 
 class Owner(asyncssh.SSHServer):
-    """Lets every forward through, to a socket that the test holds the other end of."""
+    """Opens every forward to a socket pair of which the test has the other end."""
 
     def __init__(self, frame: ClientWriter, patience: ReadPacer, windows: Sequence[int]) -> None:
         self.forwards = 0
@@ -184,9 +184,9 @@ class Plain:
         self.connection._kex_complete = True
 
     def keys(self, key: bytes, *, at_once: bool = True) -> None:
-        """As when our NEWKEYS has gone: new keys for both directions; what comes is under the old ones until NEWKEYS.
+        """New keys, as after our NEWKEYS; the client uses the old ones until its own.
 
-        `at_once`: the client's has come as well.
+        `at_once`: the client's NEWKEYS has arrived too.
         """
 
         def made() -> Encryption:
@@ -205,7 +205,7 @@ class Plain:
             connection._process_newkeys(MSG_NEWKEYS, 0, SSHPacket(b""))
 
     def new_keys(self) -> bytes:
-        """The client's NEWKEYS: what it seals afterwards is sealed by the new ones."""
+        """The client's NEWKEYS; it uses the new keys afterwards."""
         data = self.packet(bytes([MSG_NEWKEYS]))
         self._seal = self._next_seal
         return data
@@ -213,7 +213,7 @@ class Plain:
     # ---- the client's side
 
     def packet(self, payload: bytes, padding: int = 0) -> bytes:
-        """One packet as the client sends it; `padding`: so many blocks more than there must be."""
+        """One packet of the client; `padding`: blocks beyond the least padding."""
         least = -(1 + len(payload)) % 16
         size = least + 16 * (padding + (least < 4))
         body = bytes([size]) + payload + os.urandom(size)
@@ -227,7 +227,7 @@ class Plain:
         return self.connection._transport is None
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the client, as one read gives them."""
+        """Give the relay these bytes of the client in one read."""
         if self.wire.over or self.gone:
             return
         while data:
@@ -247,7 +247,7 @@ class Plain:
         return number
 
     def heard(self) -> list[bytes]:
-        """The payloads that the client has got since this was last asked, MSG_IGNORE not among them."""
+        """The payloads that the client has received since the last call."""
         found = []
         while len(self.wire.sent) - self._read >= 4:
             at = self._read
@@ -267,7 +267,7 @@ class Plain:
     # ---- the targets' side
 
     def taken(self, number: int) -> bytes:
-        """What the target has got since this was last asked."""
+        """The bytes that the target has received since the last call."""
         found = bytearray()
         while True:
             try:
@@ -279,7 +279,7 @@ class Plain:
             found += data
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all sockets and timers."""
         for pipe in self.owner.pipes:
             pipe.abort("test")
         for target in self.owner.targets:

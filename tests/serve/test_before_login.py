@@ -1,4 +1,4 @@
-"""What a stranger can send before log-in, and that none of it costs anything or opens anything."""
+"""Messages of an unauthenticated client: none costs much, and none opens anything."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def status(one: Relay) -> dict[str, object]:
-    """What the relay says about itself."""
+    """The output of `relayctl status`."""
     from relay.serve.control_client import call
 
     return call(one.site / "state", {"do": "status"})
@@ -30,7 +30,7 @@ def logins(one: Relay) -> int:
 
 @pytest.mark.parametrize("moment", ["before the service", "before a request", "after an offer"])
 def test_userauth_success_from_a_client_logs_nobody_in(one: Relay, moment: str) -> None:
-    """CVE-2018-10933: a client that says "success" itself is cut off, whenever it does."""
+    """CVE-2018-10933: USERAUTH_SUCCESS from a client ends the connection at any time."""
     before = logins(one)
     with Client(one.port) as client:
         if moment != "before the service":
@@ -45,7 +45,7 @@ def test_userauth_success_from_a_client_logs_nobody_in(one: Relay, moment: str) 
 
 @pytest.mark.parametrize("kind", [80, 81, 82, *range(90, 101), 101, 127, 128, 192, 255])
 def test_messages_for_after_log_in_end_the_connection_before_it(one: Relay, kind: int) -> None:
-    """CVE-2025-32433: whatever belongs behind the log-in is refused in front of it."""
+    """CVE-2025-32433: messages for after the log-in are refused before it."""
     with Client(one.port) as client:
         client.service()
         body = string("exec") + b"\1" + string("id") + bytes(64)
@@ -56,7 +56,7 @@ def test_messages_for_after_log_in_end_the_connection_before_it(one: Relay, kind
 
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_a_header_of_two_gib_costs_nothing(one: Relay, exchanged: bool) -> None:
-    """A packet length beyond the protocol's ends the connection at once; memory stays as it was."""
+    """An impossible packet length ends the connection at once; memory does not grow."""
     before = rss(one)
     for _ in range(10):
         with Client(one.port, exchange=exchanged) as client:
@@ -84,7 +84,7 @@ def test_a_header_of_two_gib_costs_nothing(one: Relay, exchanged: bool) -> None:
     ids=["ignore", "debug", "unimplemented", "ext-info", "unknown", "service"],
 )
 def test_a_flood_before_log_in_is_cut_off(one: Relay, payload: bytes) -> None:
-    """CVE-2025-26466: nothing tiny can be sent for ever before log-in, and none of it is kept."""
+    """CVE-2025-26466: small packets before log-in are bounded in number, and none is kept."""
     before = rss(one)
     with Client(one.port) as client:
         client.service()
@@ -96,7 +96,7 @@ def test_a_flood_before_log_in_is_cut_off(one: Relay, payload: bytes) -> None:
 
 
 def test_many_bytes_before_log_in_are_cut_off(one: Relay) -> None:
-    """A megabyte is enough for a hundred keys; more does not come in, also not in large packets."""
+    """A megabyte is enough for a hundred keys; more ends the connection, also in large packets."""
     with Client(one.port) as client:
         client.service()
         with pytest.raises(Gone):
@@ -106,7 +106,7 @@ def test_many_bytes_before_log_in_are_cut_off(one: Relay) -> None:
 
 
 def test_a_packet_that_is_never_whole_is_not_waited_for_at_any_length(one: Relay) -> None:
-    """Of a packet of 200 kB a third is read, not all but its end: five hundred strangers may each keep one waiting."""
+    """A packet of 200 kB is not buffered: five hundred clients may each keep one incomplete."""
     with Client(one.port) as client:
         client.service()
         with pytest.raises(Gone):
@@ -120,7 +120,7 @@ def test_a_packet_that_is_never_whole_is_not_waited_for_at_any_length(one: Relay
 
 
 def test_input_is_not_gathered_while_a_request_is_worked_on(one: Relay) -> None:
-    """100 requests in one write are worked off one by one, each answered; nothing hangs."""
+    """100 requests in one write are handled one by one, and each is answered."""
     with Client(one.port) as client:
         client.service()
         client.send(*(client.request("nobody", "none") for _ in range(100)))
@@ -129,7 +129,7 @@ def test_input_is_not_gathered_while_a_request_is_worked_on(one: Relay) -> None:
 
 
 def test_unknown_keys_are_cut_at_twenty(one: Relay) -> None:
-    """Of a thousand unknown keys the relay hears twenty, then says what to do."""
+    """After twenty unknown keys the relay disconnects, and says what to do."""
     with Client(one.port) as client:
         client.service()
         heard = 0
@@ -142,7 +142,7 @@ def test_unknown_keys_are_cut_at_twenty(one: Relay) -> None:
 
 
 def test_the_same_unknown_key_again_and_again_is_cut_too(one: Relay) -> None:
-    """Offers are counted in all as well, so repeating one is no way around the count."""
+    """Offers are also counted in all, so repeating one key is limited too."""
     blob = string("ssh-ed25519") + string(os.urandom(32))
     with Client(one.port) as client:
         client.service()
@@ -201,7 +201,7 @@ def test_only_keys_are_offered_and_other_methods_refused(one: Relay) -> None:
     ids=range(12),
 )
 def test_what_is_not_ssh_ends_quietly(one: Relay, data: bytes) -> None:
-    """Scanners and broken packets get the door, never a traceback in the log."""
+    """Scanners and broken packets are disconnected, and leave no traceback in the log."""
     with Client(one.port, exchange=False) as client, pytest.raises(Gone):
         client.send_raw(data)
         with contextlib.suppress(OSError):  # the relay was quicker
@@ -212,7 +212,7 @@ def test_what_is_not_ssh_ends_quietly(one: Relay, data: bytes) -> None:
 
 
 def test_a_client_that_never_logs_in_is_ended_by_the_grace_time(tmp_path: Path) -> None:
-    """CVE-2024-6387: time is up for silent and for busy strangers, and that path only closes."""
+    """CVE-2024-6387: the grace time ends silent and busy clients alike, and only closes the connection."""
     with relay(tmp_path, settings="workers: 1\nlimits: {login_grace: 1s}\n") as one:
         silent = socket.create_connection(("127.0.0.1", one.port))
         with silent, Client(one.port) as short, Client(one.port) as waiting, Client(one.port) as offering:
@@ -229,7 +229,7 @@ def test_a_client_that_never_logs_in_is_ended_by_the_grace_time(tmp_path: Path) 
 
 
 def test_places_before_log_in_are_bounded_and_given_back(one: Relay) -> None:
-    """One source gets fifty places; the fifty-first waits in line, while a neighbour's log-in is not delayed."""
+    """One source has fifty unauthenticated connections; the next waits, and another source's log-in does not."""
     wait_for(lambda: status(one)["before_login"] == 0, "others are still at the door")
     waiting = [socket.create_connection(("127.0.0.1", one.port), timeout=10) for _ in range(50)]
     try:

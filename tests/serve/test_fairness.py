@@ -1,4 +1,4 @@
-"""No stream holds up another: so many bytes a turn of the loop, whatever waits in the kernel."""
+"""No stream delays another: bytes per turn of the event loop are bounded."""
 
 import asyncio
 import contextlib
@@ -14,13 +14,13 @@ from tests.serve.hostile import Client, load_key
 
 
 class Sink:
-    """A channel that takes everything and notes whose turn it was."""
+    """A channel that accepts everything, and records each turn."""
 
     def __init__(self, name: str, turns: list[tuple[str, int]]) -> None:
         self.name, self.turns = name, turns
 
     def get_recv_window(self) -> int:
-        """As large as any."""
+        """The largest window."""
         return 1 << 21
 
     def carry(self, frame: ClientWriter, source: socket.socket, most: int) -> ReadResult:
@@ -36,14 +36,14 @@ class Sink:
         """The window is not refilled."""
 
     def resume_reading(self) -> None:
-        """It is again."""
+        """The window is refilled."""
 
     def abort(self) -> None:
-        """Over."""
+        """The forward is over."""
 
 
 def fill(sock: socket.socket, most: int = 8 << 20) -> int:
-    """Put as much into the socket as it takes."""
+    """Fill the socket."""
     sock.setblocking(False)
     sent = 0
     while sent < most:
@@ -57,7 +57,7 @@ def fill(sock: socket.socket, most: int = 8 << 20) -> int:
 async def pipe(
     name: str, turns: list[tuple[str, int]], patience: ReadPacer | None = None
 ) -> tuple[Pipe, socket.socket]:
-    """A forward whose channel notes turns, and the target's end."""
+    """A forward whose channel records turns, and the target's socket."""
     ours, theirs = socket.socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
@@ -75,7 +75,7 @@ async def pipe(
 
 
 async def test_a_target_that_floods_gets_its_share_of_a_turn() -> None:
-    """Megabytes wait on one stream and a keystroke on another: the keystroke is in the next turn, behind that share."""
+    """With megabytes on one stream, a keystroke on another is read in the next turn, after one share."""
     turns: list[tuple[str, int]] = []
     bulk, bulk_target = await pipe("bulk", turns)
     keys, keys_target = await pipe("keys", turns)
@@ -93,7 +93,7 @@ async def test_a_target_that_floods_gets_its_share_of_a_turn() -> None:
 
 
 async def test_many_streams_share_a_turn() -> None:
-    """The more streams carry much, the less each of them reads in one turn, so that a keystroke never waits for all."""
+    """Bulk streams divide a turn among them, so that a keystroke never waits for many full shares."""
     turns: list[tuple[str, int]] = []
     patience = ReadPacer()
     made = [await pipe(f"bulk {number}", turns, patience) for number in range(12)]
@@ -112,7 +112,7 @@ async def test_many_streams_share_a_turn() -> None:
 
 
 async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:
-    """A client's megabytes that a slow target suddenly takes are no single long turn."""
+    """Megabytes that a slow target suddenly accepts are written in several turns."""
     turns: list[tuple[str, int]] = []
     one, target = await pipe("up", turns)
     for _ in range(400):
@@ -131,7 +131,7 @@ async def test_what_waits_for_a_target_goes_out_by_the_frame() -> None:
 
 
 def test_key_exchanges_after_log_in_are_rate_limited(one: Relay, echo: int) -> None:
-    """Sixteen at once are taken as they come; after that one in two seconds, and nothing is lost by it."""
+    """Sixteen at once are accepted, then one in two seconds, and no data is lost."""
     import time
 
     with Client(one.port).login("alice", load_key(one.key)) as client:

@@ -1,4 +1,4 @@
-"""What serving processes leave out (relay/serve/import_stubs.py)."""
+"""Library modules that serving processes do not load."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ loaded = [name for name in import_stubs.EMPTY if getattr(sys.modules["asyncssh."
 assert not loaded, loaded
 assert not [name for name in import_stubs.MISSING if sys.modules[name]]
 relay.serve.worker.process._silence_asyncssh()
-asyncssh.logger.error("nobody reads this")
+asyncssh.logger.error("not printed")
 try:
     asyncssh.SFTPServer(None)
 except RuntimeError as error:
@@ -26,7 +26,7 @@ except RuntimeError as error:
 
 
 def test_a_worker_has_no_file_server_client_or_terminal() -> None:
-    """The modules are not loaded, what is taken from them cannot be used, and our own code needs none of it."""
+    """The modules are not loaded, their classes cannot be used, and the worker needs none of them."""
     done = subprocess.run([sys.executable, "-c", _LOOK], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "SFTPServer is not loaded in a worker\n"
@@ -34,7 +34,7 @@ def test_a_worker_has_no_file_server_client_or_terminal() -> None:
 
 
 def test_serving_processes_load_no_tls(tmp_path: Path) -> None:
-    """Supervisor and workers as they run: the libraries of TLS and of bcrypt are not mapped, and people get in."""
+    """In running processes the libraries of TLS and bcrypt are not mapped, and log-ins work."""
     with relay(tmp_path) as one:
         assert b"logged in as alice" in one.ssh("relay").stderr
         for pid in (one.pid, *one.worker_pids()):
@@ -46,8 +46,8 @@ def _mapped(pid: int) -> set[str]:
     return {Path(line.split()[-1]).name for line in lines if "/" in line}
 
 
-def test_here_nothing_is_left_out() -> None:
-    """Only a process of its own leaves anything out: where a test imports a worker, asyncssh is whole."""
+def test_a_process_that_imports_the_worker_has_all_of_asyncssh() -> None:
+    """Only `__main__` installs the stubs: a test that imports the worker has all of asyncssh."""
     import asyncssh.sftp
 
     assert asyncssh.sftp.__file__

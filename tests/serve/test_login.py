@@ -1,4 +1,4 @@
-"""Who gets in: exactly the holder of a listed key, by a signature for exactly this log-in."""
+"""Log-in: only the holder of a listed key, by a signature for exactly this log-in."""
 
 import base64
 from pathlib import Path
@@ -59,7 +59,7 @@ def load_key_of(one: Relay, name: str) -> hostile.Key:
 
 
 def test_the_identity_is_the_key_that_signed_not_the_last_offered(one: Relay) -> None:
-    """Offering bob's key before and after signing with alice's leaves alice."""
+    """A signature of alice logs in alice, although bob's key was offered before and is offered after."""
     one.person("bob")
     one.ctl("reload")
     bob = public_blob(load_key(one.directory / "bob"))
@@ -87,7 +87,7 @@ def test_a_signature_made_for_one_user_name_is_no_good_for_another(one: Relay) -
 
 
 def test_the_user_name_may_change_and_nothing_is_carried_over(one: Relay) -> None:
-    """What was learnt under one name is forgotten under the next; the log-in name recorded is the last."""
+    """A proof for one user name is forgotten with the next; the last name is recorded."""
     key = load_key(one.key)
     with Client(one.port) as client:
         client.service()
@@ -110,7 +110,7 @@ def test_a_signature_of_another_session_is_no_good(one: Relay) -> None:
 
 @pytest.mark.parametrize("spoil", ["cut", "longer", "flipped", "empty", "algorithm", "rest"])
 def test_spoilt_signatures_are_refused(one: Relay, spoil: str) -> None:
-    """Any byte of the request or signature that is not as signed means no, and the connection answers on."""
+    """A change in any byte of the request or signature is refused, and the connection continues."""
     key = load_key(one.key)
     with Client(one.port) as client:
         client.service()
@@ -163,7 +163,7 @@ def test_rsa_signs_with_sha2_only(one: Relay) -> None:
 
 
 def test_short_rsa_keys_and_dsa_are_out(one: Relay) -> None:
-    """RSA under 2048 bits is a fault of its line: the key is as if it were not listed."""
+    """An RSA key under 2048 bits is as if it were not listed."""
     key = rsa_person(one, "short", 1024)
     with Client(one.port) as client:
         client.service()
@@ -223,7 +223,7 @@ def test_a_key_revoked_between_offer_and_signature_does_not_log_in(one: Relay) -
 
 
 def test_user_names_may_hold_anything(one: Relay) -> None:
-    """Control characters, other scripts and long names are recorded escaped, and change nothing else."""
+    """Control characters, other scripts and long names are recorded escaped, and have no other effect."""
     key = load_key(one.key)
     for name in ("\u4e2d\u6587", "a b", "x" * 300, "'; drop table events;--"):
         with Client(one.port) as client:
@@ -240,8 +240,8 @@ def test_user_names_may_hold_anything(one: Relay) -> None:
     assert "\x1b" not in one.log()
 
 
-def test_requests_after_log_in_change_nobody(one: Relay) -> None:
-    """More authentication requests after the log-in are passed over, or end the connection; alice stays alice."""
+def test_requests_after_log_in_change_no_identity(one: Relay) -> None:
+    """Authentication requests after the log-in are ignored or end the connection; the identity stays."""
     one.person("frank")
     one.ctl("reload")
     with Client(one.port) as client:
@@ -254,7 +254,7 @@ def test_requests_after_log_in_change_nobody(one: Relay) -> None:
 
 
 def test_the_kbdint_round_never_succeeds(one: Relay) -> None:
-    """The round that only tells which key was unknown has no prompt, and no answer to it lets anybody in."""
+    """The round that names the unknown key has no prompt, and no answer to it logs in."""
     with Client(one.port) as client:
         client.service()
         assert not client.offer("alice", string("ssh-ed25519") + string(bytes(range(32))))

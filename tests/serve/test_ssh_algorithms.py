@@ -1,4 +1,4 @@
-"""Which algorithms are spoken, by CPU and setting."""
+"""The algorithms offered, by CPU, setting and client."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ CHACHA = "chacha20-poly1305@openssh.com"
     ],
 )
 def test_chacha_is_offered_only_where_it_is_not_slower(setting: str, aes: bool, first: str, has_chacha: bool) -> None:
-    """OpenSSH would take chacha20 wherever it is offered, so a CPU with AES does not offer it unasked."""
+    """OpenSSH prefers chacha20, so a machine with AES instructions offers it only by setting."""
     chosen = ssh_algorithms.ciphers(setting, aes)
     assert (chosen[0], CHACHA in chosen) == (first, has_chacha)
 
@@ -42,7 +42,7 @@ def test_chacha_is_offered_only_where_it_is_not_slower(setting: str, aes: bool, 
     ],
 )
 def test_each_client_gets_the_fastest_cipher_it_has(version: bytes, ctr: bool, chacha: bool) -> None:
-    """OpenSSH would choose CTR before GCM, Dropbear has only chacha20 in common: the offer fits the client."""
+    """OpenSSH would choose CTR before GCM, and Dropbear has only chacha20 in common: the offer fits both."""
     offered = [cipher.encode() for cipher in ssh_algorithms.ciphers("auto", True)]
     fitted = ssh_algorithms.for_client(offered, version)
     assert (b"aes128-ctr" in fitted, CHACHA.encode() in fitted) == (ctr, chacha)
@@ -62,7 +62,7 @@ def test_each_client_gets_the_fastest_cipher_it_has(version: bytes, ctr: bool, c
     ],
 )
 def test_who_is_told_not_to_speak_gcm_is_not_locked_out(theirs: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    """OpenSSH says what it speaks before it hears us: who has nothing better gets CTR or chacha20."""
+    """To an OpenSSH client without GCM CTR is offered, or chacha20 if it has nothing else."""
     offered = [cipher.encode() for cipher in ssh_algorithms.ciphers("auto", True)]
     fitted = ssh_algorithms.for_client(offered, b"SSH-2.0-OpenSSH_9.2p1", [cipher.encode() for cipher in theirs])
     assert fitted == [cipher.encode() for cipher in expected]
@@ -80,7 +80,7 @@ def test_who_is_told_not_to_speak_gcm_is_not_locked_out(theirs: tuple[str, ...],
     ],
 )
 def test_the_cpu_tells_whether_it_has_aes(tmp_path: Path, text: str, expected: bool) -> None:
-    """x86 says `flags`, ARM says `Features`; a file that says neither is taken as a CPU that has it."""
+    """The line is `flags` on x86 and `Features` on ARM; without such a line AES is assumed."""
     (tmp_path / "cpuinfo").write_text(text)
     assert ssh_algorithms.cpu_has_aes(tmp_path / "cpuinfo") is expected
 
@@ -95,13 +95,13 @@ def test_nothing_old_is_offered() -> None:
 
 
 def test_asyncssh_is_the_version_that_this_was_written_against() -> None:
-    """A newer asyncssh: run test_contract, read what has changed where it says so, then move the pin."""
+    """For a newer asyncssh run test_asyncssh_contract, read the changes that it names, then move the pin."""
     assert asyncssh.__version__ == "2.24.1"
 
 
 @pytest.mark.parametrize("theirs", [(CHACHA, "aes256-ctr"), ("aes256-ctr",), (CHACHA,), ("aes128-gcm@openssh.com",)])
 def test_what_one_client_calls_itself_is_not_remembered_for_another(theirs: tuple[str, ...]) -> None:
-    """An offer that was waited for comes to the same by whatever name it was made: a liar sets nothing for others."""
+    """For a client whose KEXINIT came first only its ciphers decide, whatever version it claims."""
     offered = [cipher.encode() for cipher in ssh_algorithms.ciphers("no", True)]
     spoken = [cipher.encode() for cipher in theirs]
     names = (b"SSH-2.0-OpenSSH_9.2p1", b"SSH-2.0-OpenSSH_9.2 dropbear", b"SSH-2.0-OpenSSH_for_Windows_9.5")

@@ -1,5 +1,4 @@
-"""Strangers are worked for a little at a time (relay/serve/worker/preauth_scheduler.py), shown with a loop and a
-clock of our own."""
+"""The time budget for unauthenticated clients, with a loop and a clock of the test."""
 
 from collections.abc import Callable
 
@@ -11,25 +10,25 @@ from relay.serve.worker.preauth_scheduler import BUDGET_SECONDS, PreauthSchedule
 
 
 class Turns:
-    """A loop: `turn` runs what was asked for before it; work takes as long as it says."""
+    """An event loop whose turns the test runs, and jobs that take a given time."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.log: list[str] = []
         self._soon: list[Callable[[], None]] = []
-        self.lobby = PreauthScheduler(lambda: self.now, self._soon.append)
+        self.scheduler = PreauthScheduler(lambda: self.now, self._soon.append)
 
     def work(self, name: str, seconds: float) -> None:
-        """A stranger has something to be done."""
+        """Add a job of that length."""
 
         def job() -> None:
             self.now += seconds
             self.log.append(name)
 
-        self.lobby.work(job)
+        self.scheduler.work(job)
 
     def turn(self) -> bool:
-        """One turn of the loop; whether the lobby had asked for it."""
+        """Run one turn; whether the scheduler had asked for it."""
         now, self._soon[:] = list(self._soon), []
         for one in now:
             one()
@@ -37,13 +36,13 @@ class Turns:
 
 
 def test_a_hundred_key_exchanges_do_not_take_one_turn() -> None:
-    """A hundred of 1 ms at once: one in each turn, in order; an echo between two turns waits for one of them."""
+    """A hundred jobs of 1 ms at once: one runs in each turn, in order; an echo waits for one of them at most."""
     turns = Turns()
     for number in range(100):
         turns.work(str(number), 0.001)
     assert turns.log == ["0"]
     waits = []
-    while len(turns.lobby):
+    while len(turns.scheduler):
         before = turns.now
         turns.turn()
         waits.append(turns.now - before)
@@ -51,8 +50,8 @@ def test_a_hundred_key_exchanges_do_not_take_one_turn() -> None:
     assert turns.log == list(map(str, range(100)))
 
 
-def test_what_is_alone_is_done_at_once() -> None:
-    """Nobody waits while there is time: small work is done when it comes, and asks the loop for no turn."""
+def test_a_job_within_the_budget_runs_at_once() -> None:
+    """Within the budget a job runs at once, and asks the loop for no turn."""
     turns = Turns()
     for number in range(3):
         turns.work(str(number), BUDGET_SECONDS / 10)
@@ -73,8 +72,8 @@ def test_what_is_alone_is_done_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.003), st.booleans()), max_size=60))
-def test_no_turn_is_longer_than_its_budget_and_one_piece_of_work(steps: list[tuple[float, bool]]) -> None:
-    """Whatever comes when: all of it is done in its order, and no turn takes longer than the budget and one more."""
+def test_no_turn_is_longer_than_the_budget_and_one_job(steps: list[tuple[float, bool]]) -> None:
+    """For any jobs at any time: all run in order, and no turn takes longer than the budget and one job."""
     turns, began, most = Turns(), 0.0, max((seconds for seconds, _ in steps), default=0.0)
     for number, (seconds, over) in enumerate(steps):
         turns.work(str(number), seconds)
@@ -87,11 +86,11 @@ def test_no_turn_is_longer_than_its_budget_and_one_piece_of_work(steps: list[tup
     assert turns.log == [str(number) for number in range(len(steps))]
 
 
-def test_work_that_raises_shuts_nobody_out() -> None:
-    """A bug in one client's work is the loop's to tell; those behind it have their turns."""
+def test_a_job_that_raises_does_not_stop_the_others() -> None:
+    """An exception of one job reaches the loop; the jobs after it run all the same."""
     turns = Turns()
     turns.work("first", 0.001)
-    turns.lobby.work(lambda: 1 // 0)
+    turns.scheduler.work(lambda: 1 // 0)
     turns.work("behind", 0.001)
     with pytest.raises(ZeroDivisionError):
         turns.turn()
@@ -100,8 +99,8 @@ def test_work_that_raises_shuts_nobody_out() -> None:
     assert turns.log == ["first", "behind"]
 
 
-def test_a_client_with_much_to_be_looked_at_has_no_turn_of_its_own() -> None:
-    """What a job asks for is done behind it, not within it: thirty signatures of one read take more than one turn."""
+def test_a_client_with_many_jobs_has_no_turn_of_its_own() -> None:
+    """A job that a job adds runs after it, not within it: thirty signatures of one read take more than one turn."""
     turns, depth, deepest, left = Turns(), 0, 0, 30
 
     def signature() -> None:
@@ -110,10 +109,10 @@ def test_a_client_with_much_to_be_looked_at_has_no_turn_of_its_own() -> None:
         deepest = max(deepest, depth)
         turns.now += 0.0003
         if left:
-            turns.lobby.work(signature)
+            turns.scheduler.work(signature)
         depth -= 1
 
-    turns.lobby.work(signature)
+    turns.scheduler.work(signature)
     waits, before = [turns.now], turns.now
     while turns.turn():
         waits.append(turns.now - before)

@@ -15,7 +15,7 @@ from tests.serve.plain import Plain, turns
 
 @contextlib.asynccontextmanager
 async def reading() -> AsyncIterator[tuple[read_pacing.PacedSocket, socket.socket, list[int]]]:
-    """A reader that is read when it is woken, the other end, and what each read has given."""
+    """A socket that is read when it is readable, its other end, and the size of each read."""
     listener = socket.create_server(("127.0.0.1", 0))
     theirs = socket.create_connection(listener.getsockname())
     ours, _ = listener.accept()
@@ -40,8 +40,8 @@ async def carried(came: list[int], count: int) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_is_not_forgotten() -> None:
-    """Once it has read much it waits for much (SO_RCVLOWAT); what is less than that comes with the next look."""
+async def test_a_bulk_stream_is_read_less_often_and_its_rest_is_read() -> None:
+    """A bulk stream wakes us for much only (SO_RCVLOWAT); a smaller rest is read at the next check."""
     async with reading() as (reader, theirs, came):
         loop, much = asyncio.get_running_loop(), 64 * read_pacing.BULK_BYTES
         sending = loop.run_in_executor(None, theirs.sendall, bytes(much))
@@ -59,8 +59,8 @@ async def test_a_stream_that_carries_much_is_looked_at_less_often_and_its_rest_i
         assert reader.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
-async def test_who_is_answered_never_waits() -> None:
-    """However much the answers of a file server come to: between two of them there is a request, and none waits."""
+async def test_replies_are_never_delayed() -> None:
+    """Replies of any total size wake us at once as long as a request comes before each."""
     async with reading() as (reader, theirs, came):
         for count in range(1, 2 * read_pacing.BULK_BYTES // (2 * read_pacing.MIN_BULK_READ)):
             reader.interrupt()
@@ -72,7 +72,7 @@ async def test_who_is_answered_never_waits() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 async def test_both_directions_of_a_forward_interrupt_each_other(fast: bool) -> None:
-    """A client that has sent much and then hears its target is read at once again, and so is the target."""
+    """Data of one side of a forward makes every byte of the other side wake us again."""
     one = Plain(fast=fast, windows=[1 << 21])
     try:
         await one.open()

@@ -7,8 +7,8 @@ from relay.serve.worker.forward import write_buffer
 
 
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.integers(1, 1 << 17)), max_size=60))
-def test_a_backlog_gives_back_what_was_put_in(steps: list[bytes | int]) -> None:
-    """Bytes are added, seen and dropped in any order: what comes out is what went in, in few pieces."""
+def test_bytes_come_out_in_the_order_they_went_in(steps: list[bytes | int]) -> None:
+    """Bytes may be added, read and removed in any order: they come out as they went in, in few pieces."""
     one, model = write_buffer.WriteBuffer(), b""
     for step in steps:
         if isinstance(step, bytes):

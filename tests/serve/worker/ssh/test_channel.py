@@ -1,4 +1,4 @@
-"""One direct-tcpip channel: what waits for a slow side is bounded, and goes when the forward ends."""
+"""One direct-tcpip channel: data for a slow side is bounded, and dropped when the forward ends."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ from tests.serve.plain import OTHERS, Plain, turns
 
 
 @pytest.mark.parametrize("window", [window_budget.LEAST, window_budget.SMALL, window_budget.FULL])
-def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None:
-    """A client that fills each window it gets makes a worker hold the one that was lent and a quarter; all arrives."""
+def test_a_target_that_does_not_read_costs_the_lent_window(window: int) -> None:
+    """A client that fills each window makes a worker hold the lent window and a quarter of it; all data arrives."""
 
     async def run() -> None:
         one = Plain(fast=True, windows=[window])
@@ -43,8 +43,8 @@ def test_a_deaf_target_costs_what_was_lent_and_then_goes_on(window: int) -> None
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) -> None:
-    """Cut while keys are exchanged, a forward's bytes are not sent when that is done; those of its neighbour are."""
+def test_data_deferred_by_a_key_exchange_ends_with_its_forward(fast: bool) -> None:
+    """Data of a forward that is ended during a key exchange is not sent after it; that of another forward is."""
 
     async def run() -> None:
         one = Plain(fast=fast)
@@ -74,7 +74,7 @@ def test_what_a_key_exchange_keeps_back_of_a_forward_goes_with_it(fast: bool) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_single_bytes_for_a_deaf_target_are_kept_as_bytes(fast: bool) -> None:
+def test_single_bytes_for_a_target_that_does_not_read_are_joined(fast: bool) -> None:
     """20,000 packets of one byte to a target that reads nothing are kept as 20 kB, not as 20,000 objects."""
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""What clients can make a worker hold: never more than its part, whatever they open."""
+"""Memory lent to clients: never more than the worker's part."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from relay.serve.worker.ssh.window_budget import CROWDED, FULL, LEAST, SMALL, Wi
 
 
 def test_the_fuller_the_smaller() -> None:
-    """First whole windows, then small ones, then the least, then none."""
+    """First full windows are lent, then small ones, then the smallest, then none."""
     windows = WindowBudget(16 << 20)
     lent = []
     while window := windows.lend(0):
@@ -19,7 +19,7 @@ def test_the_fuller_the_smaller() -> None:
 
 
 def test_a_crowded_connection_gets_small_windows() -> None:
-    """From the sixteenth forward of one connection on."""
+    """From the sixteenth forward of one connection on, windows are small."""
     windows = WindowBudget(1 << 30)
     assert windows.lend(CROWDED - 1) == FULL
     assert windows.lend(CROWDED) == SMALL
@@ -27,7 +27,7 @@ def test_a_crowded_connection_gets_small_windows() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40))))
 def test_what_is_lent_is_the_sum_of_what_is_open(steps: list[tuple[bool, int]]) -> None:
-    """No order of opening and closing loses or exceeds anything."""
+    """In any order of opening and closing the sum of lent memory is right, and within the bound."""
     windows, given = WindowBudget(8 << 20), []
     for opens, number in steps:
         if opens:

@@ -33,7 +33,7 @@ WORDS = st.lists(
 async def download(
     fast: bool, words: list[tuple[str, int, int]], takes: list[int], *, window: int, packet: int, rekey: int
 ) -> list[object]:
-    """Drive one connection whose targets speak; what the client has heard."""
+    """Drive one connection whose targets send; what the client has received."""
     one = Plain(fast=fast, takes=takes, start=b"four" + b"\xff" * 7 + b"\xfc")
     heard, said = Heard(), defaultdict(bytearray)
     waiting = defaultdict(bytearray)
@@ -93,12 +93,12 @@ async def download(
     st.sampled_from([256, 1000, 1 << 14, (1 << 14) + 1, 1 << 15, 1 << 20]),
     st.one_of(st.just(0), st.integers(1, 1 << 18)),
 )
-def test_what_a_target_says_reaches_the_client_the_same_on_both_paths(
+def test_data_of_a_target_reaches_the_client_alike_on_both_paths(
     words: list[tuple[str, int, int]], takes: list[int], window: int, packet: int, rekey: int
 ) -> None:
-    """Any sizes, windows and packet sizes, a socket that takes a part: every byte in order, no window exceeded.
+    """For any sizes, windows, packet sizes and partial writes: every byte in order, no window exceeded.
 
-    A key exchange that becomes due begins on both paths, and no byte of data goes out behind its KEXINIT.
+    A key exchange that becomes due begins on both paths, and no data follows its KEXINIT.
     """
     plain = asyncio.run(download(False, words, [], window=window, packet=packet, rekey=rekey))
     fast = asyncio.run(download(True, words, takes, window=window, packet=packet, rekey=rekey))
@@ -107,8 +107,8 @@ def test_what_a_target_says_reaches_the_client_the_same_on_both_paths(
 
 
 @pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"])
-def test_a_key_exchange_begins_with_the_packet_that_it_is_due_before(cipher: str) -> None:
-    """asyncssh begins it before the first packet that finds the limit reached; so does the fast path."""
+def test_a_key_exchange_begins_when_it_is_due(cipher: str) -> None:
+    """Both paths begin it before the first packet after the limit is reached."""
 
     async def run() -> None:
         limit = 1 << 20

@@ -41,7 +41,7 @@ BREAKS = st.sampled_from(
 
 
 def broken(one: Plain, kind: str) -> bytes:
-    """A packet that is a reason to end the connection."""
+    """A packet that ends the connection."""
     data = bytes([hostile.DATA])
     match kind:
         case "spoilt":
@@ -71,7 +71,7 @@ def broken(one: Plain, kind: str) -> bytes:
 async def upload(
     fast: bool, steps: list[Step], wanted: list[int], *, rekey: int, ending: str, cipher: str, runs: int = 0
 ) -> list[object]:
-    """Drive one connection, which has had so many reads of like packets before; what came of it."""
+    """Drive one connection after `runs` reads of equal packets; all its effects."""
     one = Plain(fast=fast, windows=[2 * half for half in HALVES], cipher=cipher, start=b"four" + b"\xff" * 7 + b"\xf0")
     heard, got = Heard(), defaultdict(bytearray)
     try:
@@ -85,7 +85,7 @@ async def upload(
         cuts: list[int] = []
 
         async def flush() -> None:
-            """Feed what was made until now in pieces of the script's sizes, then let the targets have it."""
+            """Feed the collected packets in pieces of the script's sizes, then read the targets."""
             while data:
                 size = cuts.pop(0) if cuts else len(data)
                 one.feed(bytes(data[:size]))
@@ -143,10 +143,10 @@ async def upload(
     BREAKS,
     st.sampled_from(["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]),
 )
-def test_what_a_client_sends_has_the_same_effect_on_both_paths(
+def test_packets_of_a_client_have_the_same_effect_on_both_paths(
     steps: list[Step], cuts: list[int], rekey: int, ending: str, cipher: str
 ) -> None:
-    """Any packets, cut anywhere, across a change of keys and the nonce's overflow: the same bytes, answers and ends."""
+    """Any packets, cut anywhere, across new keys and an overflow of the nonce: the same bytes, answers and ends."""
     plain = asyncio.run(upload(False, steps, cuts, rekey=rekey, ending=ending, cipher=cipher))
     fast = asyncio.run(upload(True, steps, cuts, rekey=rekey, ending=ending, cipher=cipher))
     assert plain == fast
@@ -172,10 +172,10 @@ ALIKE = st.lists(
     st.integers(-1, 12),
     st.sampled_from(["", "spoilt run", "too much"]),
 )
-def test_a_run_of_like_packets_has_the_same_effect_on_both_paths(
+def test_a_run_of_equal_packets_has_the_same_effect_on_both_paths(
     steps: list[Step], cuts: list[int], rekey: int, ending: str
 ) -> None:
-    """Full packets one behind the other, among them some as long that are something else or do not verify."""
+    """Full data packets in a row, and among them others of that length, some of which do not verify."""
     cipher = "aes128-gcm@openssh.com"
     plain = asyncio.run(upload(False, steps, cuts, rekey=rekey, ending=ending, cipher=cipher, runs=3))
     fast = asyncio.run(upload(True, steps, cuts, rekey=rekey, ending=ending, cipher=cipher, runs=3))
@@ -184,8 +184,8 @@ def test_a_run_of_like_packets_has_the_same_effect_on_both_paths(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-async def test_nothing_behind_a_disconnect_reaches_a_target(fast: bool) -> None:
-    """Data, the client's disconnect and more data in one read: the target gets what came before it."""
+async def test_nothing_after_a_disconnect_reaches_a_target(fast: bool) -> None:
+    """Data, a disconnect and more data in one read: the target gets the data before the disconnect."""
     one = Plain(fast=fast)
     await one.open()
     goodbye = bytes([hostile.DISCONNECT]) + uint32(11) + string("bye") + string("")
@@ -198,8 +198,8 @@ async def test_nothing_behind_a_disconnect_reaches_a_target(fast: bool) -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("stub", [uint32(3), uint32((1 << 18) + 1) + bytes(8)], ids=["short", "long"])
-def test_nothing_is_taken_behind_a_length_that_cannot_be(fast: bool, stub: bytes) -> None:
-    """Four bytes of nonsense in a read of their own are not passed over: no packet behind them reaches a target."""
+def test_nothing_after_an_impossible_length_reaches_a_target(fast: bool, stub: bytes) -> None:
+    """An impossible length in a read of its own is not skipped: no later packet reaches a target."""
 
     async def run() -> None:
         one = Plain(fast=fast)

@@ -15,8 +15,8 @@ from tests.serve.hostile import uint32
 
 
 @given(st.integers(1, to_client.MAX_FRAME), st.sampled_from([1 << 14, 1 << 15, 1 << 17]))
-def test_a_frame_is_packets_as_asyncssh_opens_them(count: int, packet: int) -> None:
-    """Whatever is read comes out in packets that verify, in order, full but for the last one, with random padding."""
+def test_asyncssh_opens_the_packets_of_a_frame(count: int, packet: int) -> None:
+    """Data of any size becomes packets that verify, in order, full but for the last, with random padding."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
