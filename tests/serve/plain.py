@@ -166,10 +166,12 @@ class Plain:
         loop = asyncio.get_running_loop()
         options = _options()
         patience = ReadPacer()
-        self.intake, self.wire = ClientReader(), Wire()
+        self.client_reader, self.wire = ClientReader(), Wire()
         self.owner = Owner(ClientWriter(), patience, windows)
         reader = PacedSocket(patience, cast(socket.socket, self.wire))
-        self.connection = Connection(loop, options, self.owner, Limits(), intake=self.intake, reader=reader, fast=fast)
+        self.connection = Connection(
+            loop, options, self.owner, Limits(), client_reader=self.client_reader, reader=reader, fast=fast
+        )
         self.connection.connection_made(self.wire)
         self.wire.sent.clear()
         self.wire.takes = list(takes)

@@ -108,7 +108,7 @@ async def connected(
     def made() -> Connection:
         owners.append(Owner(ClientWriter(), patience, (1 << 20,)))
         reader = PacedSocket(patience, ours)
-        one = Connection(loop, options, owners[0], Limits(), intake=ClientReader(), reader=reader, fast=fast)
+        one = Connection(loop, options, owners[0], Limits(), client_reader=ClientReader(), reader=reader, fast=fast)
         served.append(one)
         return one
 

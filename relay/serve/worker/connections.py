@@ -98,7 +98,7 @@ class Connections:
             options = self._options or self._make_options()
             connection = Connection(
                 *(self._loop, options, authentication, self._context.authorizer.settings.limits),
-                intake=self._reader,
+                client_reader=self._reader,
                 reader=PacedSocket(self._context.pacer, sock),
                 fast=not self.fast_path_off,
             )

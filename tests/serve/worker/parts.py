@@ -84,7 +84,7 @@ def connection(owner: asyncssh.SSHServer | None = None) -> Iterator[Connection]:
             options,
             owner or asyncssh.SSHServer(),
             Limits(keepalive_interval=0),
-            intake=ClientReader(),
+            client_reader=ClientReader(),
             reader=PacedSocket(ReadPacer(), ours),
             fast=True,
         )

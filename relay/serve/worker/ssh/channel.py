@@ -26,7 +26,7 @@ from relay.serve.worker.ssh.fastpath.fast_path import FastPath
 from relay.serve.worker.ssh.fastpath.to_client import MIN_PACKET, ClientWriter, ReadResult
 from relay.serve.worker.ssh.handlers import SessionHandler
 
-MOST_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
+MAX_WINDOW = (1 << 32) - 1  # RFC 4254 5.2
 OPEN = ("open", "eof_pending", "eof")  # states of one direction; data for a channel that we have closed is dropped
 # states (received, sent) when the client has closed and its target has not accepted all data
 CLIENT_CLOSED = "closed", "close_pending"
@@ -50,7 +50,7 @@ class ChannelConnection(Protocol):
 class DirectTcpipChannel(SSHTCPChannel[bytes]):
     """A direct-tcpip channel that refuses every request, and ends the connection when its window overflows."""
 
-    _starved = False  # the target is not read, as the client's window is full
+    _starved = False  # the target is not read, as the client's window is used up
 
     def __init__(self, connection: Any, *args: Any) -> None:
         super().__init__(connection, *args)
@@ -134,7 +134,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         return carried
 
     def _starve(self) -> ReadResult:
-        """The client's window is full: the target is read again when it grows."""
+        """The client's window is used up: the target is read again when it grows."""
         self._starved = True
         if self._session is not None:
             self._session.pause_writing()
@@ -150,9 +150,8 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
         """Send data of the target by asyncssh. Raises OSError when the channel is closing."""
         if self._connection is not None:
             self._connection.interrupt()
-        if (
-            self.fast_path is not None and self._send_buf and self._send_state == "open"
-        ):  # small pieces are joined, as in `write_buffer`
+        # small pieces are joined, as in `write_buffer`
+        if self.fast_path is not None and self._send_buf and self._send_state == "open":
             self._send_buf[-1][0].extend(data)
             self._send_buf_len += len(data)
             self._flush_send_buf()
@@ -210,7 +209,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
 
     def grant(self, growth: int) -> bool:
         """The client enlarges its window; False: asyncssh must handle it."""
-        if self._recv_state not in OPEN or self._send_window + growth > MOST_WINDOW:
+        if self._recv_state not in OPEN or self._send_window + growth > MAX_WINDOW:
             return False
         self._send_window += growth
         if self._send_buf or self._send_paused:
@@ -230,7 +229,7 @@ class DirectTcpipChannel(SSHTCPChannel[bytes]):
             self.send_packet(MSG_CHANNEL_FAILURE)
 
     def _process_window_adjust(self, _type: int, _id: int, packet: SSHPacket) -> None:
-        if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MOST_WINDOW:
+        if self._send_window + int.from_bytes(packet.get_full_payload()[5:9], "big") > MAX_WINDOW:
             raise asyncssh.ProtocolError("window overflow")
         super()._process_window_adjust(_type, _id, packet)
         self._end_starvation()

@@ -58,19 +58,19 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         owner: asyncssh.SSHServer,
         limits: Limits,
         *,
-        intake: ClientReader,
+        client_reader: ClientReader,
         reader: PacedSocket,
         fast: bool,
     ) -> None:
-        """`owner` is the AuthHandler; `reader` has the transport's socket; `intake` is memory to read into."""
+        """`owner` is the AuthHandler; `reader` has the transport's socket; `client_reader` is memory to read into."""
         # an RSA host key taken over from sshd must not be used with SHA-1, although the library offers that
         options.server_host_keys.pop(b"ssh-rsa", None)
         super().__init__(loop, options)
         self._protocol_factory = lambda: owner
         self._limits = limits
-        self._intake = intake
+        self._client_reader = client_reader
         self._reader = reader
-        self.fast_path = FastPath(self, intake, reader.sock) if fast else None
+        self.fast_path = FastPath(self, client_reader, reader.sock) if fast else None
         self.pipes: set[Pipe] = set()
         self.ended = False
         self.exchanged = False  # a key exchange has begun: that is what costs time
@@ -106,10 +106,10 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes of the client go: memory of the worker, as nothing stays in it."""
         if not self._auth_complete:
-            return self._intake.room(PREAUTH_READ_BYTES)
+            return self._client_reader.room(PREAUTH_READ_BYTES)
         if self.fast_path is None or self.fast_path.decryptor is None:
-            return self._intake.room(READ_BYTES)
-        return self._intake.room(self._reader.share, len(self._packet) + len(self._inpbuf))
+            return self._client_reader.room(READ_BYTES)
+        return self._client_reader.room(self._reader.share, len(self._packet) + len(self._inpbuf))
 
     def buffer_updated(self, count: int) -> None:
         """So many bytes were read."""
@@ -121,7 +121,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
             else:
                 self._reader.note(count)
             if not self._auth_complete or self.fast_path is None or not self.fast_path.read(count):
-                self._inpbuf += self._intake.copy(count)
+                self._inpbuf += self._client_reader.copy(count)
                 self._recv_data()
         except asyncssh.DisconnectError as error:  # as asyncssh does with its own
             self._send_disconnect(error.code, error.reason, error.lang)

@@ -125,8 +125,10 @@ async def upload(
                 data += one.packet(OTHERS[kind])
             elif kind == "drain":
                 await flush()
-        if "run" in ending:
-            await flush()  # how much a socket takes, call by call, is not what is compared
+        if "run" in ending or len(data) > 2 * FULL:
+            await (
+                flush()
+            )  # how much a socket accepts, call by call, is not compared; unsent data ends with a connection
         if ending and 0 not in over:
             data += broken(one, ending)
         await flush()
