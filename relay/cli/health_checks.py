@@ -45,7 +45,7 @@ class HealthCheck:
 
 def look(site: Site) -> Iterator[HealthCheck]:
     """Every finding, in the order in which things depend on each other."""
-    found = lint.look(site, now=int(time.time()))
+    found = lint.check_site(site, now=int(time.time()))
     settings = found.examination.settings
     yield from _guarded("modes", lambda: _modes(site))
     yield from _files(found)

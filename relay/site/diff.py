@@ -1,4 +1,4 @@
-"""What differs between a site's files and what is applied? Files are the wish, the applied snapshot is the law."""
+"""Differences between a site's files and the running configuration, kept in the state directory."""
 
 import difflib
 import json
@@ -13,22 +13,22 @@ from relay.core.policy.snapshot import SnapshotLoader
 from relay.errors import RelayError
 
 APPLIED = Path("applied")  # below the state directory, written by the supervisor
-SITE = "current.jsonl"  # what the compiling child printed
+SITE = "current.jsonl"  # the output of the compile child
 KEYS = "keys.jsonl"
 MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedSite:
-    """What the supervisor keeps of what it applied last."""
+    """The running configuration, as the supervisor keeps it."""
 
     version: str
     texts: Mapping[str, str]
     lines: tuple[str, ...]  # of the policy's snapshot
-    keyring: Keyring | None  # None: it cannot be read
+    keyring: Keyring | None  # None: unreadable
 
     def policy(self) -> Policy:
-        """The applied policy. Raises InputRejected when the kept snapshot is damaged."""
+        """The running policy. Raises InputRejected for a damaged snapshot."""
         loader = SnapshotLoader()
         for line in self.lines:
             loader.feed(line)
@@ -37,7 +37,7 @@ class AppliedSite:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One file, or one key, that is not as applied."""
+    """A file or key that differs from the running configuration."""
 
     what: str
     change: str
@@ -47,7 +47,7 @@ class Difference:
 
 
 def read(state: Path) -> AppliedSite | None:
-    """What is applied; None when nothing ever was. Raises RelayError when it cannot be read or is damaged."""
+    """The running configuration; None before the first one. Raises RelayError if it is unreadable or damaged."""
     path = state / APPLIED / SITE
     texts: dict[str, str] = {}
     lines: list[str] = []
@@ -66,9 +66,11 @@ def read(state: Path) -> AppliedSite | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RelayError(f"what is applied cannot be read: {path}: {error.strerror}", "use sudo") from None
+        raise RelayError(
+            f"the running configuration cannot be read: {path}: {error.strerror}", "run it with sudo"
+        ) from None
     except (ValueError, TypeError, IndexError):
-        raise RelayError(f"what is applied cannot be read: {path} is damaged", "relayctl reload") from None
+        raise RelayError(f"the running configuration cannot be read: {path} is damaged", "relayctl reload") from None
     return AppliedSite(version, texts, tuple(lines), _keyring(state))
 
 
@@ -80,32 +82,34 @@ def _keyring(state: Path) -> Keyring | None:
 
 
 def of_texts(applied: Mapping[str, str], texts: Mapping[str, str]) -> tuple[Difference, ...]:
-    """Which files are new, gone or changed, with the number of lines."""
-    found = []
+    """New, removed and changed files, with numbers of lines."""
+    differences = []
     for name in sorted({*applied, *texts}):
         if name not in applied:
-            found.append(Difference(name, "not applied yet"))
+            differences.append(Difference(name, "not applied yet"))
         elif name not in texts:
-            found.append(Difference(name, "gone, but still applied"))
+            differences.append(Difference(name, "removed, but still applied"))
         elif applied[name] != texts[name]:
             old, new = applied[name].splitlines(), texts[name].splitlines()
             changes = [line[0] for line in difflib.unified_diff(old, new, n=0, lineterm="")][2:]
-            found.append(Difference(name, f"changed: {changes.count('+')} lines added, {changes.count('-')} removed"))
-    return tuple(found)
+            differences.append(
+                Difference(name, f"changed: {changes.count('+')} lines added, {changes.count('-')} removed")
+            )
+    return tuple(differences)
 
 
 def of_keys(applied: Keyring, files: Keyring) -> tuple[Difference, ...]:
-    """Which keys are new, gone or changed."""
-    found = []
+    """New, removed and changed keys."""
+    differences = []
     for fingerprint in sorted({*applied.keys, *files.keys}):
         old, new = applied.keys.get(fingerprint), files.keys.get(fingerprint)
         if old is None and new is not None:
-            found.append(Difference(f"{new.place} ({new.person}, {fingerprint})", "not applied yet"))
+            differences.append(Difference(f"{new.place} ({new.person}, {fingerprint})", "not applied yet"))
         elif old is not None and new is None:
-            found.append(Difference(f"{old.place} ({old.person}, {fingerprint})", "gone, but still applied"))
+            differences.append(Difference(f"{old.place} ({old.person}, {fingerprint})", "removed, but still applied"))
         elif old is not None and new is not None and _meaning(old) != _meaning(new):
-            found.append(Difference(f"{new.place} ({new.person}, {fingerprint})", "its options or owner changed"))
-    return tuple(found)
+            differences.append(Difference(f"{new.place} ({new.person}, {fingerprint})", "its options or owner changed"))
+    return tuple(differences)
 
 
 def _meaning(key: object) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
-"""Would the relay let this person reach that? By the rules, by the keys the person has, and by what is not applied yet.
+"""The answer of `relayctl explain`: may a person reach a target, by the rules and by the person's keys?
 
-The law is what is applied; a site that was never applied is judged by its files. The rules are judged first, then
-each key's own conditions.
+The running configuration decides; if there is none, the site's files do. The rules are evaluated first, then each key's
+options.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from relay.site.policy import compiler
 from relay.site.policy.compiler import Examination
 from relay.site.times import TypedTime
 
-_UNSAID = IPv4Address("192.0.2.1")  # RFC 5737: an address that nobody connects from, for keys when no source is given
+_UNNAMED_SOURCE = IPv4Address("192.0.2.1")  # RFC 5737: an address of no client, for keys if no source is given
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """The question. `source` None: from an address that no rule names; `at` None: now."""
+    """A request to explain. `source` None is an address that no rule names; `at` None is now."""
 
     person: str
     target: Target
@@ -38,19 +38,19 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExplainAnswer:
-    """The explanation that counts, and what else an operator should know."""
+    """The explanation, and notes for the operator."""
 
     explanation: Explanation
-    key: Key | None  # the key it was judged with; None: by the rules alone
-    applied: bool  # False: by the files, nothing is applied
+    key: Key | None  # the key used; None: by the rules alone
+    applied: bool  # False: by the files, without a running configuration
     at: int  # Unix seconds
     notes: tuple[str, ...]
 
 
 def answer(site: Site, asked: ExplainRequest, *, now: int, own: Callable[[], frozenset[Address]]) -> ExplainAnswer:
-    """The answer at `asked.at`, else at `now` (Unix seconds). `own` gives this machine's addresses.
+    """The answer at `asked.at`, else at `now` (Unix seconds). `own` returns this machine's addresses.
 
-    Raises SiteInvalid for a broken site of which nothing was ever applied.
+    Raises SiteInvalid for an invalid site without a running configuration.
     """
     examination = compiler.examine(site.path, now=now)
     zone = ZoneInfo(examination.settings.timezone)
@@ -61,18 +61,18 @@ def answer(site: Site, asked: ExplainRequest, *, now: int, own: Callable[[], fro
         policy = None if applied is None else applied.policy()
     except RelayError as error:
         applied = policy = None
-        notes.append(f"{error.what}; this is by the files")
+        notes.append(f"{error.what}; this answer is by the files")
     files = key_files.read(site.path, offsets=times.offsets(zone, now), rsa_bits=examination.settings.limits.rsa_bits)
     keys = files if applied is None or applied.keyring is None else applied.keyring
     is_applied = policy is not None
     if policy is None:
         policy = _compiled(examination)
     own_addresses = own()
-    explanation, key = _judged(policy, keys, asked, at, own_addresses)
+    explanation, key = _explain(policy, keys, asked, at, own_addresses)
     if not keys.of(asked.person):
-        notes.append(f"{asked.person} has no key, so nobody gets in as {asked.person}: relayctl add-key {asked.person}")
+        notes.append(f"{asked.person} has no key and cannot log in: relayctl add-key {asked.person}")
     if is_applied and (examination.compiled is None or examination.version != policy.version):
-        notes.append(_by_files(examination, files, asked, at=at, own=own_addresses, law=explanation))
+        notes.append(_by_files(examination, files, asked, at=at, own=own_addresses, running=explanation))
     return ExplainAnswer(explanation, key, is_applied, at, tuple(filter(None, notes)))
 
 
@@ -83,10 +83,10 @@ def _compiled(examination: Examination) -> Policy:
     return examination.compiled.policy
 
 
-def _judged(
+def _explain(
     policy: Policy, keys: Keyring, asked: ExplainRequest, at: int, own: frozenset[Address]
 ) -> tuple[Explanation, Key | None]:
-    """By the rules; where they allow, with the first of the person's keys that goes there, else the first of them."""
+    """By the rules; if they allow, by the first key of the person that permits it, else by the first key."""
     by_rules = explain_person(policy, asked.person, asked.source, asked.target, at, own=own)
     destination = by_rules.decision.destination
     listed = keys.of(asked.person)
@@ -100,7 +100,7 @@ def _judged(
 
 
 def _identity(asked: ExplainRequest, key: Key) -> Identity:
-    source = _UNSAID if asked.source is None else asked.source
+    source = _UNNAMED_SOURCE if asked.source is None else asked.source
     return Identity(asked.person, key.fingerprint, source, touched=True, verified=True)
 
 
@@ -111,12 +111,12 @@ def _by_files(
     *,
     at: int,
     own: frozenset[Address],
-    law: Explanation,
+    running: Explanation,
 ) -> str:
     if examination.compiled is None:
-        return "the files differ from what is applied, and are not valid: relayctl check"
-    wish, _ = _judged(examination.compiled.policy, files, asked, at, own)
-    if wish.decision.allowed == law.decision.allowed:
-        return "the files differ from what is applied, but not in this answer"
-    said = "allow" if wish.decision.allowed else "deny"
-    return f"the files, which are not applied yet, would {said} it: relayctl reload"
+        return "the files differ from the running configuration, and are not valid: relayctl check"
+    candidate, _ = _explain(examination.compiled.policy, files, asked, at, own)
+    if candidate.decision.allowed == running.decision.allowed:
+        return "the files differ from the running configuration, but give the same answer"
+    effect = "allow" if candidate.decision.allowed else "deny"
+    return f"the files, which are not applied yet, would {effect} it: relayctl reload"

@@ -20,7 +20,7 @@ class ExplicitNull:
 
 
 EXPLICIT_NULL = ExplicitNull()
-_NO_VALUE = {"what": "no value stands here", "cure": "write one, or remove the key"}
+_NO_VALUE = {"what": "there is no value", "cure": "write one, or remove the key"}
 
 
 def parsed_by(parse: Callable[[object], Any]) -> PlainValidator:
@@ -42,13 +42,19 @@ def text_parsed_by(parse: Callable[[str], Any], cure: str = "") -> PlainValidato
     return parsed_by(lambda value: parse(scalars.text(value, cure)))
 
 
+def _number_without_unit(value: object, example: str) -> None:
+    """Raise InputRejected for a bare number, which has no unit."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise InputRejected(f"{str(value)[:20]} has no unit", f"write a unit: {example}")
+
+
 def string_schema(description: str, *examples: object, **more: object) -> WithJsonSchema:
     """The JSON Schema of a string."""
     return WithJsonSchema({"type": "string", "description": description, "examples": list(examples), **more})
 
 
 class OneOrMany:
-    """A list, or one item without brackets; never empty, because an empty condition would mean anything."""
+    """A list, or a single item without brackets; never empty, because an empty condition would match everything."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         def wrap(value: object) -> object:
@@ -83,7 +89,11 @@ def duration(low: float, high: float) -> PlainValidator:
             raise InputRejected(f"{given} is out of bounds", f"from {low:g}s to {high:g}s")
         return seconds
 
-    return text_parsed_by(parse, "write a number and a unit: 30s, 10m, 24h, 400d")
+    def with_unit(value: object) -> float:
+        _number_without_unit(value, "30s, 10m, 24h, 400d")
+        return parse(scalars.text(value))
+
+    return parsed_by(with_unit)
 
 
 class Count:

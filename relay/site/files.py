@@ -1,4 +1,4 @@
-"""Which files is a site made of, and what bytes do they hold? Every read is bounded; nothing is parsed here."""
+"""Bounded reads of a site's files. Nothing is parsed here."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ MOST_BYTES = 16 << 20  # of all of them; 10,000 rules are about 1 MB
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What was read: bytes by name relative to the site, the persons who have a key file, and what went wrong."""
+    """The contents by name relative to the site, the persons with a key file, and the faults of reading."""
 
     contents: dict[str, bytes]
     persons: frozenset[str]
@@ -24,7 +24,7 @@ class Files:
 
 
 def read(site: Path) -> Files:
-    """Read relay.yaml, policies/*.yaml and the names of keys/*.pub. A missing one is no fault: it reaches nothing."""
+    """Read relay.yaml, policies/*.yaml and the names of keys/*.pub. A missing file is no fault: it allows nothing."""
     contents: dict[str, bytes] = {}
     faults: list[Fault] = []
     names = [locate.SETTINGS]
@@ -36,7 +36,7 @@ def read(site: Path) -> Files:
         elif entry.endswith(".yaml"):
             names.append(f"{locate.POLICIES}/{entry}")
         elif entry.endswith((".yml", ".YAML", ".YML")):
-            # left out in silence, a deny rule in it would not hold
+            # ignored silently, a deny rule in it would have no effect
             shown = f"{locate.POLICIES}/{escape(entry)}"
             faults.append(Fault(shown, 0, "not read: its name does not end in .yaml", "rename it to *.yaml"))
     if len(names) > MOST_FILES:
@@ -59,8 +59,8 @@ def read(site: Path) -> Files:
     return Files(contents, persons, tuple(faults))
 
 
-def one(site: Path, name: str) -> tuple[bytes | None, tuple[Fault, ...]]:
-    """The bytes of one more file of the site, None where there is none, and what went wrong."""
+def read_one(site: Path, name: str) -> tuple[bytes | None, tuple[Fault, ...]]:
+    """The bytes of another file of the site, None if it does not exist, and the faults of reading."""
     faults: list[Fault] = []
     return _bytes(site / name, name, faults), tuple(faults)
 
@@ -72,7 +72,7 @@ def _listed(directory: Path, shown: str, faults: list[Fault]) -> list[str]:
         return []
     except OSError as error:
         faults.append(
-            Fault(shown, 0, f"cannot be listed: {error.strerror}", "it must be a directory the relay may read")
+            Fault(shown, 0, f"cannot be listed: {error.strerror}", "it must be a directory that the relay may read")
         )
         return []
 
@@ -80,11 +80,11 @@ def _listed(directory: Path, shown: str, faults: list[Fault]) -> list[str]:
 def _bytes(path: Path, shown: str, faults: list[Fault]) -> bytes | None:
     shown = escape(shown)
     try:
-        # not blocking: a FIFO in the place of a file must not stop us
+        # O_NONBLOCK: opening a FIFO must not block
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if path.is_symlink():
-            faults.append(Fault(shown, 0, "a link to nothing", "remove it or make the file it points to"))
+            faults.append(Fault(shown, 0, "a dangling link", "remove it or create its target"))
         return None
     except OSError as error:
         faults.append(Fault(shown, 0, f"cannot be read: {error.strerror}", "give the relay's group the right to read"))
@@ -97,7 +97,7 @@ def _bytes(path: Path, shown: str, faults: list[Fault]) -> bytes | None:
         if reason:
             faults.append(Fault(shown, 0, reason, f"chmod go-w {path}"))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(locate.MOST_BYTES + 1)  # one more, so that the reader sees that it is too large
+            return file.read(locate.MOST_BYTES + 1)  # one byte more, so that the parser sees that it is too large
     except OSError as error:
         faults.append(Fault(shown, 0, f"cannot be read: {error.strerror}", "check the disk"))
         return None

@@ -1,6 +1,6 @@
-"""What does a new site look like? Writes what is missing, with comments to go on from; never overwrites anything.
+"""A new site: writes missing files with explanatory comments, and never overwrites one.
 
-Site, modes and owners are DESIGN's: in production root owns it and the server's group may only read it.
+In production root owns the site and the service's group may only read it.
 """
 
 import os
@@ -15,15 +15,15 @@ from relay.site import json_schema, locate
 from relay.site.policy import compiler
 
 RESERVE = f"{locate.KEYS}/.reserve"
-RESERVE_BYTES = 8192  # given back by revoke-key on a full disk: room for the line it must write
-OVERLAYS = ("zt", "wg", "tailscale", "tun")  # interfaces of overlay networks begin so
+RESERVE_BYTES = 8192  # freed by revoke-key on a full disk, as room for its line
+OVERLAYS = ("zt", "wg", "tailscale", "tun")  # prefixes of overlay interfaces
 
 _SETTINGS = """\
 # The relay's settings. Every one has a default: an empty file is a working server that reaches nothing.
 # After an edit: relayctl check, then relayctl reload.
 
 # listen: ["0.0.0.0:2222", "[::]:2222"]   # under systemd, relay.socket listens instead
-# public: relay.example.com:22            # how people reach it, for client-config and for refusing to dial itself
+# public: relay.example.com:22            # the address for clients; never dialled
 # workers: auto                           # processes; auto is min(cores, 4)
 # timezone: Asia/Shanghai                 # for `until`, `days` and `hours` of rules; default UTC
 # login: recorded                         # strict: the login name must be the person's
@@ -32,7 +32,7 @@ _SETTINGS = """\
 """
 
 _POLICY = """\
-# Who reaches what. All of policies/*.yaml are merged; their order decides nothing.
+# Who may reach what. All of policies/*.yaml are merged; their order has no effect.
 # No rule matches: denied. A matching deny wins over every allow.
 
 {zones}
@@ -40,7 +40,7 @@ _POLICY = """\
 #   remote: {{address: 192.168.1.201, zone: office, user: ubuntu}}
 
 # groups:
-#   ops: [alice, bob]       # persons: whose keys are in keys/alice.pub and keys/bob.pub (relayctl add-key)
+#   ops: [alice, bob]       # persons: their keys are in keys/alice.pub and keys/bob.pub (relayctl add-key)
 
 # rules:
 #   - {{name: ops reach the office by ssh, allow: [ops], to: [office], ports: [22]}}
@@ -61,11 +61,11 @@ _NO_ZONES = """\
 _KEYS = """\
 One file per person: alice.pub holds the public keys of alice, as in OpenSSH's authorized_keys.
 
-    relayctl add-key alice alice_id_ed25519.pub     lets alice in, at once
-    relayctl revoke-key alice                       shuts her out for ever, at once (it writes the file `revoked`)
+    relayctl add-key alice alice_id_ed25519.pub     adds a key of alice, at once
+    relayctl revoke-key alice                       revokes her keys for ever, at once (in the file `revoked`)
 
-Options before a key that narrow it are honoured: from=, expiry-time=, permitopen=, restrict, port-forwarding.
-`.reserve` is room that revoke-key gives back on a full disk. Leave it here.
+Supported options before a key: from=, expiry-time=, permitopen=, restrict, port-forwarding.
+`.reserve` is room that revoke-key needs on a full disk. Do not delete it.
 """
 
 _DIRECTORIES = (locate.POLICIES, locate.KEYS, json_schema.DIRECTORY)
@@ -73,7 +73,7 @@ _DIRECTORIES = (locate.POLICIES, locate.KEYS, json_schema.DIRECTORY)
 
 @dataclass(frozen=True, slots=True)
 class CandidateRoute:
-    """One route of the kernel that may lead to a zone. `gateway` None: on-link."""
+    """A route of the kernel that may lead to a zone. `gateway` None: on-link."""
 
     network: Network
     gateway: Address | None
@@ -82,34 +82,37 @@ class CandidateRoute:
 
 @dataclass(frozen=True, slots=True)
 class FileOwner:
-    """Whose the files become; None leaves them to whoever runs this (not root, or no such group yet)."""
+    """The owner and group of the site's files."""
 
     uid: int
     gid: int
 
 
-def make(site: Path, ways: Iterable[CandidateRoute], owner: FileOwner | None = None) -> tuple[str, ...]:
-    """Make what is missing of the site. Gives one line per thing: what was made, what was there already.
+def make(site: Path, routes: Iterable[CandidateRoute], owner: FileOwner | None = None) -> tuple[str, ...]:
+    """Make what is missing of the site; returns one line for each file that was made or kept.
 
-    Raises NotPermitted when it cannot be written, RelayError for a directory that holds something else.
+    Without `owner` the files belong to the current user. Raises NotPermitted if the site cannot be written, RelayError
+    for a directory with other content.
     """
     _refuse_foreign(site)
-    contents = files(ways)
+    contents = files(routes)
     done: list[str] = []
     try:
         done += [_directory(path, owner) for path in (site, *(site / name for name in _DIRECTORIES))]
         for name, content in contents.items():
             if name.startswith(locate.POLICIES) and name.endswith(".yaml") and _has_policy(site):
-                continue  # there are policies already: a second one with the same zones would contradict them
+                continue  # another policy with the same zones would contradict the existing ones
             done.append(_file(site / name, content, owner))
     except OSError as error:
-        raise NotPermitted(f"{error.filename or site}: {error.strerror}", "use sudo, or another directory") from None
+        raise NotPermitted(
+            f"{error.filename or site}: {error.strerror}", "run it with sudo, or name another directory"
+        ) from None
     return tuple(done)
 
 
-def files(ways: Iterable[CandidateRoute]) -> dict[str, bytes]:
-    """The files of a new site by name. What is proposed from the kernel's routes is valid, or it is left out."""
-    proposed = _proposed(ways)
+def files(routes: Iterable[CandidateRoute]) -> dict[str, bytes]:
+    """The files of a new site by name. Zones from the kernel's routes are left out if they are invalid."""
+    proposed = _proposed(routes)
     contents = _contents(_ZONES + "".join(proposed) if proposed else _NO_ZONES)
     documents = {name: content for name, content in contents.items() if name.endswith(".yaml")}
     if compiler.compile_documents(documents, frozenset(), now=0).compiled is None:
@@ -129,33 +132,39 @@ def _contents(zones: str) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _proposed(ways: Iterable[CandidateRoute]) -> list[str]:
-    """One line of YAML per zone. Of networks that overlap on one interface the widest is taken, the others noted."""
-    wanted = [
-        way
-        for way in dict.fromkeys(ways)
-        if way.interface.startswith(OVERLAYS)
-        and way.network.is_private
-        and not way.network.is_link_local
-        and 8 <= way.network.prefixlen < way.network.max_prefixlen
+def _proposed(routes: Iterable[CandidateRoute]) -> list[str]:
+    """One line of YAML per zone. Of overlapping networks of an interface the largest is used, others are comments."""
+    candidates = [
+        route
+        for route in dict.fromkeys(routes)
+        if route.interface.startswith(OVERLAYS)
+        and route.network.is_private
+        and not route.network.is_link_local
+        and 8 <= route.network.prefixlen < route.network.max_prefixlen
     ]
-    taken: list[CandidateRoute] = []
+    chosen: list[CandidateRoute] = []
     lines: list[str] = []
-    for way in sorted(
-        wanted, key=lambda way: (way.interface, way.network.version, way.network.prefixlen, way.network.network_address)
+    for route in sorted(
+        candidates,
+        key=lambda route: (
+            route.interface,
+            route.network.version,
+            route.network.prefixlen,
+            route.network.network_address,
+        ),
     ):
-        gateway = f", gateway: {way.gateway}" if way.gateway is not None else ""
-        body = f'{{networks: ["{way.network}"], interface: "{way.interface}"{gateway}}}'
+        gateway = f", gateway: {route.gateway}" if route.gateway is not None else ""
+        body = f'{{networks: ["{route.network}"], interface: "{route.interface}"{gateway}}}'
         if any(
-            way.interface == other.interface
-            and way.network.version == other.network.version
-            and way.network.overlaps(other.network)
-            for other in taken
+            route.interface == other.interface
+            and route.network.version == other.network.version
+            and route.network.overlaps(other.network)
+            for other in chosen
         ):
             lines.append(f"  # lan-inside: {body}   # overlaps one above: split that one to use it\n")
             continue
-        taken.append(way)
-        name = "lan" if len(taken) == 1 else f"lan-{len(taken)}"
+        chosen.append(route)
+        name = "lan" if len(chosen) == 1 else f"lan-{len(chosen)}"
         lines.append(f"  {name}: {body}\n")
     return lines
 
@@ -168,12 +177,12 @@ def _refuse_foreign(site: Path) -> None:
     except NotADirectoryError:
         raise RelayError(f"{site} is not a directory", "name a new one: relayctl init DIR") from None
     except OSError as error:
-        raise NotPermitted(f"{site}: {error.strerror}", "use sudo, or another directory") from None
+        raise NotPermitted(f"{site}: {error.strerror}", "run it with sudo, or name another directory") from None
     if names and not names & {locate.SETTINGS, locate.POLICIES, locate.KEYS}:
-        raise RelayError(f"{site} holds something that is not a site", "name a new directory: relayctl init DIR")
+        raise RelayError(f"{site} has content that is not a site", "name a new directory: relayctl init DIR")
     fault = locate.writable_by_others(site)
     if fault:
-        raise NotPermitted(f"{site} {fault}: whoever can write it decides who gets in", f"chmod go-w {site}")
+        raise NotPermitted(f"{site} {fault}: anyone who can write it can grant access", f"chmod go-w {site}")
 
 
 def _has_policy(site: Path) -> bool:
@@ -185,7 +194,7 @@ def _directory(path: Path, owner: FileOwner | None) -> str:
         path.mkdir(mode=0o750, parents=True)
     except FileExistsError:
         return f"kept {path}"
-    path.chmod(0o750)  # whatever the umask is
+    path.chmod(0o750)  # regardless of the umask
     _own(path, owner)
     return f"made {path}"
 
@@ -200,7 +209,7 @@ def _file(path: Path, content: bytes, owner: FileOwner | None) -> str:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchmod(file.fileno(), 0o640)
-    except OSError:  # half a file would be kept for ever by the next run
+    except OSError:  # the next run would keep an incomplete file
         path.unlink(missing_ok=True)
         raise
     _own(path, owner)
@@ -208,9 +217,9 @@ def _file(path: Path, content: bytes, owner: FileOwner | None) -> str:
 
 
 def give(site: Path, owner: FileOwner) -> tuple[str, ...]:
-    """Give what is there to its right owner, with the right modes; for a second run when the group exists at last.
+    """Set owner and mode of existing files, for a second run after the group was made.
 
-    Only directories and plain files of the site, no links. Gives one line per thing that was changed.
+    Only directories and plain files of the site, no links. Returns one line for each change.
     """
     done = []
     known = [path for path in (site / locate.SETTINGS,) if path.exists()]
@@ -222,7 +231,7 @@ def give(site: Path, owner: FileOwner) -> tuple[str, ...]:
         if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (owner.uid, owner.gid, mode):
             _own(path, owner)
             path.chmod(mode)
-            done.append(f"gave {path} its owner and mode")
+            done.append(f"set owner and mode of {path}")
     return tuple(done)
 
 

@@ -1,4 +1,4 @@
-"""What do editors need to know of a site's YAML files? JSON Schema from the models that validate them."""
+"""JSON Schema of a site's YAML files, from the models that validate them."""
 
 import json
 from functools import cache
@@ -10,7 +10,7 @@ from relay.site.network_models import NetworkFile
 from relay.site.policy.policy_models import PolicyFile
 from relay.site.settings_models import SettingsFile
 
-# which document -> where its schema belongs, relative to the site (`relayctl init` writes the first two)
+# document: path of its schema, relative to the site (`relayctl init` writes the first two)
 DIRECTORY = "schemas"
 FILES = {
     "relay": f"{DIRECTORY}/relay.schema.json",  # of relay.yaml
@@ -33,7 +33,7 @@ def text(which: str) -> str:
 
 
 def hint(which: str) -> str:
-    """The first line of a document that tells an editor where its schema is, relative to the document."""
+    """The first line of a document, which tells an editor the path of its schema."""
     return f"# yaml-language-server: $schema={'../' if which == 'policy' else ''}{FILES[which]}\n"
 
 
@@ -49,7 +49,7 @@ def _cleaned(node: Any) -> Any:
         node |= choices[0] | node if len(choices) == 1 else {"anyOf": choices}
     kept = {}
     for key, value in node.items():
-        if key == "properties":  # below it, keys are names and not words of the schema
+        if key == "properties":  # below it, keys are names of properties, not keywords
             kept[key] = {name: _cleaned(item) for name, item in value.items()}
         elif key not in ("title", "default"):
             kept[key] = value if key in ("examples", "enum", "const") else _cleaned(value)

@@ -1,7 +1,7 @@
-"""Which keys do the site's files hold now? Reads keys/*.pub and keys/revoked.
+"""Reader of a site's key files: keys/*.pub and keys/revoked.
 
-Standard library only: the supervisor reads this every second. A broken line costs its key, a broken file its
-person's keys; a keys/revoked that cannot be read whole costs everybody's, because nobody knows who is out.
+Standard library only: the supervisor calls it every second. A broken line disables its key, a broken file the keys of
+its person. If keys/revoked cannot be read completely, no key is accepted, because the revocations are unknown.
 """
 
 import os
@@ -39,8 +39,8 @@ REVOKED = "revoked"
 FILE_BYTES_MOST = 1 << 20  # 1000 keys of one person, or some 9,000 revocations with their reasons
 REVOKED_BYTES_MOST = 16 << 20
 FILES_MOST = 20_000
-FEW = 64  # files whose state is asked in 0.2 ms, so that it need not be asked in a thread, which costs as much again
-_SETTLED_NS = 100_000_000  # a file changed this shortly before it was read may change again within one clock tick
+FEW = 64  # files that take 0.2 ms to stat, so that no thread is needed, which would cost as much again
+_SETTLED_NS = 100_000_000  # a file that changed less than this before the read may change again within a clock tick
 
 Stamp = tuple[int, int, int, int, int, int]
 _ABSENT: Stamp = (0, 0, 0, 0, 0, 0)
@@ -49,7 +49,7 @@ _Parsed = tuple[tuple[Key, ...], tuple[Fault, ...], tuple[Fault, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One parsed file, and when it need not be parsed again."""
+    """A parsed file, with the stamp that tells whether it changed."""
 
     stamp: Stamp | None  # None: parse again in any case
     keys: tuple[Key, ...] = ()
@@ -60,7 +60,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Read(Keyring):
-    """A keyring that remembers its files, so that unchanged ones are not parsed again."""
+    """A keyring with its parsed files, so that unchanged ones are not parsed again."""
 
     files: Mapping[str, _File] = field(default_factory=dict, repr=False, compare=False)
     reading: tuple[object, ...] = field(default=(), repr=False, compare=False)  # what the parsing depended on
@@ -73,9 +73,9 @@ def read(
     offsets: Offsets = (),
     rsa_bits: int = public_key.RSA_BITS,
 ) -> Keyring:
-    """The keyring of the files below `site`. Never raises for what is wrong with them: that is in `faults`.
+    """The keyring of the files below `site`. Problems of the files are in `faults`, never exceptions.
 
-    `previous` is what an earlier call gave; `offsets` is the site's time zone for expiry-time= (see
+    `previous` is the result of an earlier call; `offsets` is the site's time zone for expiry-time= (see
     relay.core.keys.authorized_keys_options.parse), without which it is read as UTC.
     """
     reading = (tuple(offsets), rsa_bits)
@@ -86,7 +86,7 @@ def read(
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted, not paths
     except FileNotFoundError:
-        names = []  # a site without keys: nobody gets in
+        names = []  # a site without keys
     except OSError as error:
         return _Read(
             faults=(Fault(KEYS, 0, f"cannot be read: {error.strerror}", _ownership(directory)),),
@@ -95,7 +95,7 @@ def read(
         )
     writable = writable_by_others(directory)
     if writable:
-        fault = Fault(KEYS, 0, f"{writable}: whoever can write it decides who gets in", f"chmod go-w {directory}")
+        fault = Fault(KEYS, 0, f"{writable}: anyone who can write it can grant access", f"chmod go-w {directory}")
         return _Read(faults=(fault,), shut=True, reading=reading)
     wanted = [name for name in names if name.endswith(".pub") and not name.startswith(".")]
     if len(wanted) > FILES_MOST:
@@ -109,7 +109,7 @@ def read(
             continue
         parse = partial(parse_file, person=person, file=place, offsets=offsets, rsa_bits=rsa_bits)
         files[name] = _person(directory / name, place, known.get(name), parse)
-    # read last: a key revoked while we read the others is out
+    # read last, so that a key revoked during the read is not accepted
     gone = _revoked(directory / REVOKED, known.get(REVOKED))
     files[REVOKED] = gone
     shut = gone.stamp is None and any(fault.line == 0 for fault in gone.faults)
@@ -129,7 +129,7 @@ def read(
 
 
 def unchanged(site: Path, previous: Keyring | None) -> bool:
-    """Whether the files are known to be what `previous` was read from; never if they are many or anything is odd."""
+    """Whether the files are unchanged since `previous`; False if they are many or in any doubt."""
     if not isinstance(previous, _Read) or previous.shut or not 0 < len(previous.files) <= FEW:
         return False
     directory = site / KEYS
@@ -148,10 +148,10 @@ def unchanged(site: Path, previous: Keyring | None) -> bool:
 
 
 def parse_revoked(text: str, file: str) -> tuple[tuple[RevokedLine, ...], tuple[Fault, ...]]:
-    """The revocations in keys/revoked, and the faults of lines that are none.
+    """Parse keys/revoked: its revocations and the faults of invalid lines.
 
     A line is `FINGERPRINT WHEN WHO WHY...` (all but the first optional) or a whole public key with or without
-    options; # starts a comment. Nothing but the fingerprint has a meaning for who gets in.
+    options; # starts a comment. Only the fingerprint matters for access.
     """
     found: list[RevokedLine] = []
     faults: list[Fault] = []
@@ -189,7 +189,7 @@ _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 
 def _any_key(line: str, file: str, number: int) -> tuple[bytes, str]:
-    """The blob on a line, also of a key that we would not let in and behind options that we do not know."""
+    """The key blob on a line, also of an unsupported key and after unknown options."""
     if len(line) > FILE_BYTES_MOST:
         raise InputRejected("the line is too long")
     if not public_key.looks_like_algorithm(line.split(None, 1)[0]):
@@ -227,7 +227,7 @@ def _revoked(path: Path, known: _File | None) -> _File:
         return _File(_ABSENT)
     except (OSError, InputRejected) as error:
         fault = _unreadable(path, place, error)
-        return _File(None, faults=(replace(fault, what=f"{fault.what}, so no key gets in by the files"),))
+        return _File(None, faults=(replace(fault, what=f"{fault.what}, so no key of the files is accepted"),))
     if data is None and known is not None:
         return known
     revocations, faults = parse_revoked((data or b"").decode("utf-8", "replace"), place)
@@ -235,11 +235,11 @@ def _revoked(path: Path, known: _File | None) -> _File:
 
 
 def _bytes(path: Path, known: _File | None, most: int) -> tuple[bytes | None, Stamp | None]:
-    """What the file holds (None: what `known` was made from) and its stamp. Raises OSError and InputRejected."""
-    # the common case, a thousand times a second: nothing changed, not even the mode
+    """The file's content (None: unchanged since `known`) and its stamp. Raises OSError and InputRejected."""
+    # the common case, for every file each second: nothing changed, not even the mode
     if known is not None and known.stamp == _stamp(os.stat(path)):  # noqa: PTH116 - measured: half of Path.stat
         return None, known.stamp
-    # not blocking: somebody may have put a named pipe there
+    # O_NONBLOCK: opening a FIFO must not block
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         found = os.fstat(descriptor)
@@ -247,9 +247,9 @@ def _bytes(path: Path, known: _File | None, most: int) -> tuple[bytes | None, St
             raise InputRejected("is not a file", "remove it")
         writable = writable_by_others(path)
         if writable:
-            raise InputRejected(f"{writable}: whoever can write it decides who gets in", f"chmod go-w {path}")
+            raise InputRejected(f"{writable}: anyone who can write it can grant access", f"chmod go-w {path}")
         if found.st_size > most:
-            raise InputRejected(f"has {found.st_size} bytes, {most} are the most", "remove what is not needed")
+            raise InputRejected(f"has {found.st_size} bytes, the limit is {most}", "remove what is not needed")
         data = b""
         while len(data) <= most and (piece := os.read(descriptor, 1 << 16)):
             data += piece
@@ -278,7 +278,7 @@ def _ownership(path: Path) -> str:
 def _one_person_each(
     files: Iterable[_File], revocations: Mapping[str, RevokedLine]
 ) -> tuple[dict[str, Key], list[Fault], list[Fault]]:
-    """The keys without those that two persons claim; the faults of these; warnings about revoked ones."""
+    """The keys without those listed for two persons, the faults of these, and warnings about revoked keys."""
     keys: dict[str, Key] = {}
     clashes: dict[str, list[Key]] = {}
     out: list[Fault] = []

@@ -1,4 +1,4 @@
-"""Is everything about a site as it should be? Its files, its keys, what lapses soon, and what is not applied yet."""
+"""The checks of `relayctl check`: files, keys, what expires soon, and what is not applied yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from relay.site.policy import compiler
 from relay.site.policy.compiler import Examination
 from relay.site.policy.merge import SOON
 
-NOTHING_APPLIED = "nothing was applied yet: the relay takes these files when it starts"
+NOTHING_APPLIED = "nothing was applied yet: the relay reads these files when it starts"
 
 
 @dataclass(frozen=True, slots=True)
 class LintResult:
-    """The answer. `good` is False for any fault or failing expectation; warnings and differences are no faults."""
+    """The findings. `good` is False for any fault or failed expectation; warnings and differences are no faults."""
 
     examination: Examination
     keys: Keyring
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
     differences: tuple[Difference, ...]
-    note: str  # why the differences are not known; ""
+    note: str  # why the differences are unknown, else ""
 
     @property
     def good(self) -> bool:
-        """Whether the site could be applied as it is, and every key line gets in."""
+        """Whether the site can be applied and all key lines are valid."""
         return not self.faults and not self.examination.failures
 
 
-def look(site: Site, *, now: int) -> LintResult:
-    """Look at the site at `now` (Unix seconds). Raises nothing for whatever its files hold."""
+def check_site(site: Site, *, now: int) -> LintResult:
+    """Check the site at `now` (Unix seconds). Faults in its files are findings, not exceptions."""
     examination = compiler.examine(site.path, now=now)
     zone = ZoneInfo(examination.settings.timezone)
     bits = examination.settings.limits.rsa_bits
@@ -59,20 +59,20 @@ def look(site: Site, *, now: int) -> LintResult:
         examination,
         keys,
         tuple(sorted({*examination.faults, *keys.faults, *planned})),
-        tuple(sorted({*examination.warnings, *keys.warnings, *_lapsing(keys, zone, now)})),
+        tuple(sorted({*examination.warnings, *keys.warnings, *_expiring(keys, zone, now)})),
         differences,
         note,
     )
 
 
-def _lapsing(keys: Keyring, zone: ZoneInfo, now: int) -> Sequence[Fault]:
-    found = []
+def _expiring(keys: Keyring, zone: ZoneInfo, now: int) -> Sequence[Fault]:
+    warnings = []
     for key in keys.keys.values():
         if key.expires is None or key.expires > now + SOON:
             continue
         when = times.local_text(key.expires, zone)
         days = -(-(key.expires - now) // 86400)
-        said = f"expired at {when}" if key.expires <= now else f"expires in {days} days, at {when}"
-        what = f"a key of {escape(key.person, 40)} {said}"
-        found.append(Fault(key.file, key.line, what, "extend its expiry-time= or remove the line"))
-    return found
+        expiry = f"expired at {when}" if key.expires <= now else f"expires in {days} days, at {when}"
+        what = f"a key of {escape(key.person, 40)} {expiry}"
+        warnings.append(Fault(key.file, key.line, what, "extend its expiry-time= or remove the line"))
+    return warnings

@@ -1,9 +1,8 @@
-"""Where is the site, and where does it keep its state?
+"""Location of the site and of its state directory.
 
-Standard library only: the serving processes and the control client ask this before anything else, and must get
-an answer from a site whose files are broken (revoking works with a broken policy). So `state:` is read from
-relay.yaml by a line scan that knows one spelling only; `relay.site.policy.compiler` refuses every other spelling of it,
-and thereby the scan and the YAML parser can never disagree about an applied site.
+Standard library only. The control client needs the state directory even if the site's files are invalid, because a
+revocation works with a broken policy. So `state:` is read from relay.yaml by a line scan that accepts one spelling, and
+`relay.site.policy.compiler` refuses every other spelling. Scan and YAML parser therefore agree about a valid site.
 """
 
 import grp
@@ -22,29 +21,29 @@ SYSTEM_STATE = Path("/var/lib/relay")
 SETTINGS = "relay.yaml"
 POLICIES = "policies"
 KEYS = "keys"
-MOST_BYTES = 1 << 20  # of one file of a site; a policy of 10,000 rules in ten files is about 1 MB in all
+MOST_BYTES = 1 << 20  # of one file; a policy of 10,000 rules is about 1 MB in total
 
-# `state:` at the left margin, its value on the same line, without escapes: what the scan understands
+# `state:` at the left margin, its value on the same line, without escapes
 STATE_LINE = re.compile(r"""^state:[ \t]+(["']?)([A-Za-z0-9._/-]+)\1[ \t]*(?:#.*)?$""")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One site: the directory with relay.yaml, policies/ and keys/, and the directory of its state."""
+    """A site: the directory with relay.yaml, policies/ and keys/, and the directory of its state."""
 
     path: Path
     state: Path
 
 
 def find(option: str | None, environ: Mapping[str, str], *, narrowing: bool = False) -> Site:
-    """The site to work on: `option` (--site), else RELAY_SITE, else /etc/relay; never the current directory unasked.
+    """The site to use: `option` (--site), else RELAY_SITE, else /etc/relay; never the current directory by default.
 
-    Raises RelayError when there is none, NotPermitted when others than its owner could write it; the latter not when
-    `narrowing`, because a revocation has to go through in any state of the site.
+    Raises RelayError if there is none, NotPermitted if others than its owner can write it. With `narrowing` the latter
+    is not checked, because a revocation must work in any state of the site.
     """
     chosen = option or environ.get("RELAY_SITE") or str(SYSTEM)
     if "\0" in chosen:
-        raise RelayError("a site's path cannot hold a NUL", "relayctl --site DIR ...")
+        raise RelayError("a site's path cannot contain a NUL byte", "relayctl --site DIR ...")
     path = Path(os.path.abspath(chosen))  # noqa: PTH100 - not resolve(): /etc/relay may be a link and is still /etc/relay
     try:
         found = path.stat()
@@ -53,26 +52,26 @@ def find(option: str | None, environ: Mapping[str, str], *, narrowing: bool = Fa
         raise RelayError(f"there is no site at {path}{where}", f"make one: relayctl init {path}") from None
     except OSError as error:
         raise NotPermitted(
-            f"the site {path} cannot be looked at: {error.strerror}", "use sudo, or name another: --site DIR"
+            f"the site {path} cannot be read: {error.strerror}", "run it with sudo, or name another: --site DIR"
         ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise RelayError(f"the site {path} is not a directory", "name the directory that holds relay.yaml: --site DIR")
     for part in (path, path / SETTINGS, path / POLICIES, path / KEYS):
         fault = "" if narrowing else writable_by_others(part)
         if fault:
-            raise NotPermitted(f"{part} {fault}: whoever can write it decides who gets in", f"chmod go-w {part}")
+            raise NotPermitted(f"{part} {fault}: anyone who can write it can grant access", f"chmod go-w {part}")
     return Site(path, state_directory(path, scan_state(path)))
 
 
 def state_directory(path: Path, setting: str) -> Path:
-    """Where the site at `path` keeps its state, given its setting `state` ("" for the default)."""
+    """The state directory of the site at `path`, given its setting `state` ("" for the default)."""
     if setting:
         return path / setting  # an absolute setting replaces the path
     return SYSTEM_STATE if path == SYSTEM else path / "state"
 
 
 def scan_state(path: Path) -> str:
-    """The setting `state` of the site at `path` without a YAML parser; "" when it is not set or cannot be read."""
+    """The setting `state` of the site at `path`, without a YAML parser; "" if unset or unreadable."""
     try:
         with (path / SETTINGS).open("rb") as file:
             data = file.read(MOST_BYTES)
@@ -86,16 +85,16 @@ def scan_state(path: Path) -> str:
 
 
 def writable_by_others(path: Path) -> str:
-    """What lets somebody else than the owner write `path`; "" when nothing does or it does not exist.
+    """Why others than the owner can write `path`; "" if they cannot, or it does not exist.
 
-    A group counts as its owner when it is the owner's private one (Ubuntu's default umask is 0002 for those).
+    The owner's private group counts as the owner, because Ubuntu's default umask is 0002.
     """
     try:
         found = path.stat()
     except OSError:
         return ""
     if found.st_mode & stat.S_IWOTH:
-        return "is writable by everybody"
+        return "is writable by everyone"
     if found.st_mode & stat.S_IWGRP and not _private_group(found.st_uid, found.st_gid):
         return "is writable by its group"
     return ""

@@ -1,7 +1,7 @@
-"""What does network.yaml say, and does it fit the policy's zones?
+"""Reader of network.yaml, checked against the policy's zones.
 
-Everything in it may be given by flags too, which stand above the file. Without the file each zone is an overlay of
-which nothing more is known: it can be watched, and not planned.
+Command-line flags can set everything in it and override the file. Without the file each zone is an overlay without
+further data: it can be watched, but not planned.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,13 +19,13 @@ from relay.site.yaml import yaml_document
 from relay.site.yaml.yaml_document import YamlDocument
 
 NAME = "network.yaml"
-FLAGS = "command line"  # stands for the file in faults of flags
+FLAGS = "command line"  # the file name in faults of flags
 
 Data = Mapping[str, object]
 
 
 def read(site: Path, zones: Iterable[Zone], flags: Data | None = None) -> NetworkPlan:
-    """The plan of the site at `site`, for these zones. `flags` has the shape of the file and stands above it.
+    """The plan of the site at `site`, for these zones. `flags` has the shape of the file and overrides it.
 
     Raises SiteInvalid with every fault.
     """
@@ -38,33 +38,33 @@ def read(site: Path, zones: Iterable[Zone], flags: Data | None = None) -> Networ
 def examine(
     site: Path, zones: Iterable[Zone] | None, flags: Data | None = None
 ) -> tuple[NetworkPlan, tuple[Fault, ...]]:
-    """The plan as far as it is well-formed, and the faults; `zones` None: not known, the policy has faults itself."""
-    raw, faults = files.one(site, NAME)
+    """The valid part of the plan, and the faults; `zones` None: unknown, because the policy has faults."""
+    raw, faults = files.read_one(site, NAME)
     return parse(raw, zones, flags, faults)
 
 
 def parse(
     raw: bytes | None, zones: Iterable[Zone] | None, flags: Data | None = None, faults: Iterable[Fault] = ()
 ) -> tuple[NetworkPlan, tuple[Fault, ...]]:
-    """The same of the bytes of the file; None: there is none."""
+    """As `examine`, for the bytes of the file; None without one."""
     given = yaml_document.read(NAME, raw or b"")
     typed = YamlDocument(FLAGS, "", dict(flags or {}), {(): 0})
     file, wrong = validation.network(given)
     above, more = validation.network(typed)
-    judging = _Judging(given, typed, None if zones is None else tuple(zones), [*faults, *wrong, *more])
-    plan = judging.plan(file, above)
-    return plan, tuple(sorted(set(judging.faults)))
+    checker = _Checker(given, typed, None if zones is None else tuple(zones), [*faults, *wrong, *more])
+    plan = checker.plan(file, above)
+    return plan, tuple(sorted(set(checker.faults)))
 
 
 @dataclass(slots=True)
-class _Judging:
+class _Checker:
     given: YamlDocument
     typed: YamlDocument
     zones: tuple[Zone, ...] | None
     faults: list[Fault]
 
     def plan(self, file: NetworkFile, above: NetworkFile) -> NetworkPlan:
-        """The file with the flags above it, checked against the zones."""
+        """The file overridden by the flags, checked against the zones."""
         zones = {zone.name: zone for zone in self.zones or ()}
         found = {name: Overlay(zone) for name, zone in zones.items()}
         for name in sorted({*file.overlays, *above.overlays}):
@@ -103,7 +103,7 @@ class _Judging:
         return made
 
     def _addresses(self, overlay: Overlay) -> list[tuple[str, Address, tuple[str, ...]]]:
-        """Who has which address of the overlay, and where it stands."""
+        """The addresses of the overlay: (owner, address, path in the file)."""
         path = ("overlays", overlay.zone.name)
         found: list[tuple[str, Address, tuple[str, ...]]] = [
             (f"the member {one.name}", one.address, (*path, "members", one.name)) for one in overlay.members
@@ -139,7 +139,7 @@ class _Judging:
             known.setdefault(address, who)
 
     def _apart(self, overlays: tuple[Overlay, ...]) -> None:
-        """One network id is one network; two overlays that are not one have no address in common."""
+        """Check that equal network ids have equal networks, and that different overlays do not overlap."""
         for index, one in enumerate(overlays):
             for other in overlays[:index]:
                 if one.network is None or other.network is None:
@@ -154,7 +154,7 @@ class _Judging:
                     self._fault(path, what, "correct one of them")
 
     def _fault(self, path: tuple[str, ...], what: str, cure: str) -> None:
-        # a flag stands above the file's line
+        # a flag overrides the file
         file, line = (FLAGS, 0) if _holds(self.typed.data, path) else (NAME, self.given.line(path))
         self.faults.append(Fault(file, line, what, cure))
 

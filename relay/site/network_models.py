@@ -1,4 +1,4 @@
-"""What may stand in network.yaml? What the policy's zones do not say of the network that `relayctl net` sets up."""
+"""Models of network.yaml: the data of a network plan that the policy's zones do not have."""
 
 import re
 from typing import Annotated
@@ -22,7 +22,7 @@ _NETWORK_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def _network_id(value: object) -> str:
-    """ZeroTier's id of a network; YAML reads one of digits only as a number, which has lost nothing but its quotes."""
+    """ZeroTier's id of a network. One of digits only must be in quotes, else YAML reads a number."""
     cure = 'copy it from the web panel; it has 16 of 0-9 a-f: "8056c2e21c000001"'
     given = scalars.text(value, cure).lower()
     if not _NETWORK_ID.fullmatch(given):
@@ -52,7 +52,7 @@ class RelayEntry(StrictModel):
 
 
 class OverlayEntry(StrictModel):
-    """How one zone's overlay is joined."""
+    """The overlay of a zone."""
 
     network_id: NetworkId = Field(default="", description="left out: another overlay, joined by hand")
     network: NetworkText | None = Field(
@@ -77,7 +77,7 @@ class OverlayEntry(StrictModel):
 
 
 class NetworkFile(StrictModel):
-    """network.yaml: the network that `relayctl net plan` plans; without it the zones are only watched."""
+    """network.yaml: the network that `relayctl net plan` plans; without it zones are only watched."""
 
     relay: RelayEntry = RelayEntry()
     moon: Annotated[bool, parsed_by(_truth), WithJsonSchema({"type": "boolean"})] = Field(
@@ -86,5 +86,5 @@ class NetworkFile(StrictModel):
     overlays: dict[PlaceName, OverlayEntry] = Field(default={}, description="by the name of the zone")
 
 
-# which model the mapping at a path is checked by, for the nearest known key
+# the model of each section, from which a fault takes the nearest known key
 ENTRIES: dict[str, type[BaseModel]] = {"relay": RelayEntry, "overlays": OverlayEntry}

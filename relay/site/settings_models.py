@@ -23,7 +23,10 @@ from relay.site.field_types import (
 from relay.site.yaml import scalars
 
 
-def _whole_days(given: str) -> int:
+def _whole_days(value: object) -> int:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise InputRejected(f"{str(value)[:20]} has no unit", "write a unit: 400d")
+    given = scalars.text(value, "write 400d")
     seconds = times.duration(given)
     if seconds % 86400 or not 1 <= seconds // 86400 <= 36500:
         raise InputRejected(f"{given} is not a number of whole days", "write 400d; from 1d to 36500d")
@@ -66,7 +69,7 @@ _L = Limits()
 
 
 class LimitsEntry(StrictModel):
-    """Bounds; the defaults suit a team of hundreds."""
+    """Limits; the defaults suit some hundreds of persons."""
 
     login_grace: Annotated[float, duration(1, 600), DURATION_SCHEMA] = Field(
         default=_L.login_grace, description="from accept to proven key"
@@ -142,7 +145,7 @@ _P = PenaltySettings()
 
 
 class PenaltiesEntry(StrictModel):
-    """What a source earns for each connection that ends without a proven key, as sshd's PerSourcePenalties."""
+    """Penalties of a source for connections without authentication, as sshd's PerSourcePenalties."""
 
     failed: Annotated[float, duration(0, 3600), DURATION_SCHEMA] = Field(
         default=_P.failed, description="keys were offered, and none was good"
@@ -179,17 +182,15 @@ _S = Settings()
 
 
 class AuditEntry(StrictModel):
-    """How long the audit database keeps what it holds, how it is sealed, and who else is told."""
+    """Retention, checkpoints, anchors and export of the audit log."""
 
-    keep: Annotated[int, text_parsed_by(_whole_days, "write 400d"), string_schema("days", "400d")] = Field(
+    keep: Annotated[int, parsed_by(_whole_days), string_schema("days", "400d")] = Field(
         default=_S.audit_keep_days, description="then rows move to archives, which are kept until they are discarded"
     )
     max_size: Annotated[int, parsed_by(_database), string_schema("bytes of the database, or none", "2GiB", "none")] = (
         Field(default=_S.audit_max_size, description="the oldest rows move to archives before it is reached")
     )
-    strangers: Annotated[int, text_parsed_by(_whole_days, "write 30d"), string_schema("days", "30d")] = (
-        _S.strangers_keep_days
-    )
+    strangers: Annotated[int, parsed_by(_whole_days), string_schema("days", "30d")] = _S.strangers_keep_days
     seal_rows: Annotated[int, Count(1, 1_000_000)] = Field(
         default=_S.audit_seal_rows, description="a signed checkpoint after so many rows"
     )
@@ -207,7 +208,7 @@ class AuditEntry(StrictModel):
 
 
 class SettingsFile(StrictModel):
-    """relay.yaml; every setting has a default, an empty file is a working server that reaches nothing."""
+    """relay.yaml. Every setting has a default: an empty file is a working server that reaches nothing."""
 
     listen: Annotated[
         list[Annotated[str, parsed_by(scalars.listener), string_schema("ADDRESS:PORT", "0.0.0.0:2222", "[::]:2222")]],
@@ -250,7 +251,7 @@ class SettingsFile(StrictModel):
     audit: AuditEntry = AuditEntry()
 
     def settings(self) -> Settings:
-        """The plain value that every process sees."""
+        """The settings as a plain value for all processes."""
         return Settings(
             listen=tuple(self.listen),
             public=self.public,

@@ -1,4 +1,4 @@
-"""What does an applied site hold, and which lines would take each thing of it away?"""
+"""The items of the running configuration, each with the lines that a reviewer would remove."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ from relay.site.yaml.yaml_document import Path, YamlDocument
 
 
 def holdings(texts: Mapping[str, str], policy: Policy, keyring: Keyring | None) -> tuple[SiteItem, ...]:
-    """The persons, keys, hosts and rules of a site: its files' texts, what they compiled to, and its keys."""
+    """The persons, keys, hosts and rules of a site, from its files' texts, its policy and its keyring."""
     entries = {
         file: _Entries(yaml_document.read(file, text.encode("utf-8", "replace"))) for file, text in texts.items()
     }
@@ -51,7 +51,7 @@ def _rules(entries: Mapping[str, "_Entries"], policy: Policy) -> Iterator[SiteIt
 
 
 class _Entries:
-    """The entries of one file, each with its lines; the whole file is walked once, however many entries it has."""
+    """The lines of each entry of a file, collected in one pass."""
 
     def __init__(self, document: YamlDocument) -> None:
         self.document = document
@@ -67,15 +67,15 @@ class _Entries:
         return self.document.data.get(name) if isinstance(self.document.data, dict) else None
 
     def extent(self, path: Path) -> tuple[int, int, bool]:
-        """First and last line of the entry at `path`, and whether something else stands on these lines too."""
+        """First and last line of the entry at `path`, and whether other items share these lines."""
         first = self.document.line(path)
         last = self._last.get(path, first)
         depth = self._depth(first)
         while last < len(self._lines) and last + 1 not in self._starts and self._depth(last + 1) > depth:
-            last += 1  # values that run over several lines, closing brackets
+            last += 1  # multi-line values, closing brackets
         return first, last, any(self._starts.get(line, {path}) != {path} for line in range(first, last + 1))
 
     def _depth(self, number: int) -> int:
-        """How far the line is indented; -1 when it is empty."""
+        """The indentation of a line; -1 for an empty line."""
         line = self._lines[number - 1] if number <= len(self._lines) else ""
         return len(line) - len(line.lstrip()) if line.strip() else -1

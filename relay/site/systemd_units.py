@@ -1,4 +1,4 @@
-"""What does systemd have to know to run the relay?
+"""The systemd units of the relay.
 
 Three texts: relay.socket holds the listening sockets (so a restart loses no connection and port 22 needs no privilege),
 relay.service runs `relayctl serve` as a user of its own with nothing but the network and its state directory, and a
@@ -34,7 +34,7 @@ NEXT_STEPS = (
     "systemctl status relay.service",
 )
 
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/-]*")  # what needs no quoting in a unit, and cannot hold a line of its own
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/-]*")  # needs no quoting in a unit and contains no line end
 _LISTEN = re.compile(r"(?:[0-9.]{7,15}|\[[0-9a-f:.]{2,45}\]):[0-9]{1,5}")  # ADDRESS:PORT, numbers only
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
@@ -62,7 +62,7 @@ _SERVICE_TEXT = """\
 Description=SSH jump relay
 Requires=relay.socket
 After=relay.socket network.target zerotier-one.service
-# never give up: this is the one door to the networks behind it
+# always restart: this is the only way into the networks
 StartLimitIntervalSec=0
 
 [Service]
@@ -90,7 +90,7 @@ TasksMax=512
 LimitNOFILE=65536
 LimitCORE=0
 
-# What it may write: its state (host keys, audit database, control socket), anchors in a log directory, nothing else.
+# Writable: its state (host keys, audit database, control socket), anchors in a log directory, nothing else.
 {state}
 UMask=0077
 ProtectSystem=strict
@@ -101,7 +101,7 @@ PrivateMounts=yes
 RemoveIPC=yes
 DevicePolicy=closed
 
-# What it may be: nobody with any power. SO_BINDTODEVICE on an unbound socket needs none; port 22 comes from the socket.
+# Privileges: none. SO_BINDTODEVICE on an unbound socket needs none; port 22 comes from the socket.
 CapabilityBoundingSet=
 AmbientCapabilities=
 NoNewPrivileges=yes
@@ -111,14 +111,14 @@ RestrictRealtime=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 
-# What it may talk: IP to people and hosts, AF_UNIX to its workers, AF_NETLINK to ask the kernel for a zone's route.
+# Address families: IP to people and hosts, AF_UNIX to its workers, AF_NETLINK to ask the kernel for a zone's route.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 
-# What it may see of the machine. /proc/cpuinfo stays: it tells whether the CPU has AES.
+# Visible parts of the machine. /proc/cpuinfo stays: it tells whether the CPU has AES.
 ProtectProc=invisible
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -146,7 +146,7 @@ def render(
     user: str = USER,
     stop: float = Limits().stop,
 ) -> dict[str, str]:
-    """The units' texts by their path under / (no leading slash).
+    """The units by their path under / (no leading slash).
 
     `listen` as in relay.yaml ("0.0.0.0:22", "[::]:22"), `site` and `state` absolute directories, `program` the relayctl
     that systemd starts, `stop` is limits.stop in seconds.

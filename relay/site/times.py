@@ -1,4 +1,4 @@
-"""What instants, durations, days and hours do a site's files mean? Everything here is in the site's time zone."""
+"""Parsers of instants, durations, days and hours in a site's files, in the site's time zone."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ FUTURE_SECONDS = 3653 * 86400  # ten years: a snapshot is compiled again at ever
 
 @dataclass(frozen=True, slots=True)
 class TypedTime:
-    """An instant as it was typed: `local` has a time zone only if one was typed; `day` means the whole day."""
+    """An instant as typed: `local` has a time zone only if one was given; `day` stands for the whole day."""
 
     local: datetime
     day: bool = False
@@ -56,8 +56,8 @@ def moment(text: str) -> TypedTime:
         else:
             raise InputRejected(f"{text[:40]!r} is not a date or time", cure)
     except ValueError:
-        raise InputRejected(f"{text[:40]!r} is not in the calendar", cure) from None
-    if not 1971 <= found.local.year <= 9998:  # so that no zone and no added day leaves what a datetime can hold
+        raise InputRejected(f"{text[:40]!r} is not a date", cure) from None
+    if not 1971 <= found.local.year <= 9998:  # so that no offset and no added day exceeds the range of datetime
         raise InputRejected(f"{text[:40]!r} is too far away", "a year from 1971 to 9998")
     return found
 
@@ -92,7 +92,7 @@ def hours(text: str) -> tuple[int, int]:
     first_hour, first_minute, last_hour, last_minute = map(int, found.groups())
     start, end = first_hour * 60 + first_minute, last_hour * 60 + last_minute
     if first_minute > 59 or last_minute > 59 or start >= 1440 or end > 1440:
-        raise InputRejected(f"{text[:40]!r} is not on the clock", cure)
+        raise InputRejected(f"{text[:40]!r} is not a time of day", cure)
     if start == end:
         raise InputRejected(f"{text[:40]!r} begins where it ends", "the whole day is 00:00-24:00")
     return start, end
@@ -124,9 +124,9 @@ def timezone(text: str) -> ZoneInfo:
 
 
 def offsets(zone: ZoneInfo, now: int) -> tuple[tuple[int, int], ...]:
-    """(Unix seconds, offset from UTC in seconds), from 400 days before `now` to ten years after it.
+    """(Unix seconds, UTC offset in seconds), from 400 days before `now` to ten years after it.
 
-    The first entry stands for everything before it. So judging a rule's hours needs neither zoneinfo nor a clock.
+    The first entry also applies before its time. A decision therefore needs no time zone database.
     """
     begin = now - PAST_SECONDS
     table = [(begin, _offset(zone, begin))]
@@ -147,5 +147,5 @@ def _offset(zone: ZoneInfo, unix: int) -> int:
 
 
 def local_text(unix: int, zone: ZoneInfo) -> str:
-    """`2026-12-31 18:00 CST`: how an instant is shown to the operator."""
+    """`2026-12-31 18:00 CST`: an instant as shown to the operator."""
     return datetime.fromtimestamp(unix, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")

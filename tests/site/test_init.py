@@ -61,7 +61,7 @@ def test_foreign_directory_is_refused(tmp_path: Path) -> None:
         init.make(tmp_path, [])
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
-    with pytest.raises(NotPermitted, match="writable by everybody"):
+    with pytest.raises(NotPermitted, match="writable by everyone"):
         init.make(tmp_path / "open", [])
     with pytest.raises(RelayError):
         init.make(tmp_path / "letter.txt", [])
@@ -130,5 +130,5 @@ def test_give(make_site: Callable[..., Path]) -> None:
     (site / "keys" / "alice.pub").chmod(0o644)
     (site / "keys" / "link.pub").symlink_to("/etc/hostname")
     owner = init.FileOwner(site.stat().st_uid, site.stat().st_gid)
-    assert init.give(site, owner) == (f"gave {site}/keys/alice.pub its owner and mode",)
+    assert init.give(site, owner) == (f"set owner and mode of {site}/keys/alice.pub",)
     assert init.give(site, owner) == ()

@@ -153,7 +153,7 @@ def test_a_broken_line_in_revoked_takes_no_other_line_away(site: Path) -> None:
 
 @pytest.mark.parametrize("how", ["directory", "pipe", "too large", "loop"])
 def test_a_revoked_file_that_cannot_be_read_shuts_everybody_out(site: Path, how: str) -> None:
-    """When nobody can tell who is revoked, no key gets in by the files, and the fault says so."""
+    """When nobody can tell who is revoked, no key of the files is accepted by the files, and the fault says so."""
     put(site, "alice.pub", LINES["ed25519"])
     path = site / "keys" / "revoked"
     if how == "directory":
@@ -167,7 +167,7 @@ def test_a_revoked_file_that_cannot_be_read_shuts_everybody_out(site: Path, how:
             file.truncate(key_files.REVOKED_BYTES_MOST + 1)
     for found in (key_files.read(site), key_files.read(site, key_files.read(site))):
         assert (found.shut, dict(found.keys)) == (True, {})
-        assert "no key gets in" in found.faults[0].what
+        assert "no key of the files is accepted" in found.faults[0].what
 
 
 def test_unchanged_files_are_not_parsed_again(site: Path) -> None:

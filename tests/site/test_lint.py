@@ -44,7 +44,7 @@ def site(make_site: Callable[..., Path]) -> Site:
 
 def test_never_applied(site: Site) -> None:
     """A good site of which nothing was applied is good, and says so."""
-    found = lint.look(site, now=NOW)
+    found = lint.check_site(site, now=NOW)
     assert (found.good, found.warnings, found.note) == (True, (), lint.NOTHING_APPLIED)
     assert {key.person for key in found.keys.keys.values()} == {"alice"}
 
@@ -52,7 +52,7 @@ def test_never_applied(site: Site) -> None:
 def test_as_applied(site: Site) -> None:
     """Right after applying there is no difference."""
     apply(site)
-    found = lint.look(site, now=NOW)
+    found = lint.check_site(site, now=NOW)
     assert (found.differences, found.note) == ((), "")
 
 
@@ -64,11 +64,11 @@ def test_differences(site: Site) -> None:
     (site.path / "policies" / "b.yaml").touch(mode=0o640)
     add_key(site.path, "alice", "ed25519.pub", 'from="10.0.0.1" ')
     add_key(site.path, "bob", "ecdsa-256.pub")
-    differences = [str(different) for different in lint.look(site, now=NOW).differences]
+    differences = [str(different) for different in lint.check_site(site, now=NOW).differences]
     assert differences[:3] == [
         "policies/a.yaml: changed: 1 lines added, 1 removed",
         "policies/b.yaml: not applied yet",
-        "relay.yaml: gone, but still applied",
+        "relay.yaml: removed, but still applied",
     ]
     assert len(differences) == 5
     assert any("alice" in line and "its options or owner changed" in line for line in differences[3:])
@@ -79,7 +79,7 @@ def test_broken_key_is_a_fault(site: Site) -> None:
     """A broken line of a key file is a fault with its place, and the rest of the site is still judged."""
     (site.path / "keys" / "bob.pub").write_text("ssh-ed25519 AAAA\n")
     (site.path / "keys" / "bob.pub").chmod(0o640)
-    found = lint.look(site, now=NOW)
+    found = lint.check_site(site, now=NOW)
     assert not found.good
     assert [(fault.file, fault.line) for fault in found.faults] == [("keys/bob.pub", 1)]
     assert found.examination.compiled is not None
@@ -96,7 +96,7 @@ def test_broken_key_is_a_fault(site: Site) -> None:
 def test_expiring_keys(site: Site, expiry: str, words: str) -> None:
     """A key that expires within 14 days, or did, is a warning in the site's time zone."""
     add_key(site.path, "alice", "ed25519.pub", f'expiry-time="{expiry}" ')
-    found = lint.look(site, now=NOW)
+    found = lint.check_site(site, now=NOW)
     assert found.good
     assert [words in warning.what for warning in found.warnings] == ([True] if words else [])
 
@@ -105,7 +105,7 @@ def test_damaged_snapshot(site: Site) -> None:
     """A damaged applied snapshot is a note and no crash; the files are judged all the same."""
     apply(site)
     (site.state / "applied" / "current.jsonl").write_bytes(b'["text"\xff')
-    found = lint.look(site, now=NOW)
+    found = lint.check_site(site, now=NOW)
     assert found.good
     assert "is damaged" in found.note
     with pytest.raises(RelayError):

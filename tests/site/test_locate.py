@@ -56,7 +56,7 @@ def test_writable_by_others_is_refused(tmp_path: Path, part: str) -> None:
     (site / "relay.yaml").chmod(0o644)
     locate.find(str(site), {})
     (site / part).chmod(0o777)
-    with pytest.raises(NotPermitted, match="writable by everybody"):
+    with pytest.raises(NotPermitted, match="writable by everyone"):
         locate.find(str(site), {})
 
 

@@ -70,14 +70,14 @@ def test_nothing_said(text: str) -> None:
         ("relay: {public: relay.example.com}", "network.yaml:1: public: 'relay.example.com' is not an address"),
         ("relay: {publik: 1.1.1.1}", "network.yaml:1: unknown key 'publik' in the relay; did you mean 'public'?"),
         ("moon: yes", "network.yaml:1: moon: 'yes' is neither true nor false; write true or false"),
-        ("zones: {}", "unknown key 'zones' in the file; it belongs into a file of policies/"),
+        ("zones: {}", "unknown key 'zones' in the file; it belongs in a file of policies/"),
         ("network: 10.0.0.0/8", "network.yaml:1: unknown key 'network' in the file; it belongs under `overlays:"),
-        ("overlays: [office]", "network.yaml:1: overlays: a list where `key: value` pairs must stand"),
+        ("overlays: [office]", "network.yaml:1: overlays: a list where `key: value` pairs are expected"),
         ("overlays: {office: {network_id: 8056}}", "network.yaml:1: network_id: 8056 is not text"),
         ("overlays: {office: {network_id: 8056c2e21c00000g}}", "is not a ZeroTier network id; copy it from the web"),
         ("overlays: {office: {network: 172.18.0.1/24}}", "write 172.18.0.0/24 for the network"),
-        ("overlays: {office: {relay: }}", "relay: no value stands here; write one, or remove the key"),
-        ("overlays: {office: {lan_interface: '*'}}", "the interface '*' could be any"),
+        ("overlays: {office: {relay: }}", "relay: there is no value; write one, or remove the key"),
+        ("overlays: {office: {lan_interface: '*'}}", "the interface '*' matches any interface"),
         ("overlays: {office: {lan_adress: 192.168.1.1}}", "unknown key 'lan_adress' in the overlay; did you mean"),
         ("overlays: {office: {route: auto}}", "route: 'auto' is not one of the choices; write managed or relay"),
         ("overlays: {office: {members: {Alice: 172.18.0.1}}}", "write alice"),
@@ -166,7 +166,7 @@ def test_read_raises(tmp_path: Path) -> None:
     with pytest.raises(SiteInvalid) as error:
         network_file.read(tmp_path, [OFFICE])
     assert len(error.value.faults) == 3
-    assert any("writable by everybody" in str(fault) for fault in error.value.faults)
+    assert any("writable by everyone" in str(fault) for fault in error.value.faults)
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))

@@ -30,7 +30,7 @@ def check(ctx: Context, as_json: bool) -> None:
     from relay.site import lint
 
     site = ctx.site()
-    found = lint.look(site, now=int(time.time()))
+    found = lint.check_site(site, now=int(time.time()))
     if as_json:
         print_json({"site": str(site.path), **_json(found)})
     else:

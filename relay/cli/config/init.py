@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
     """Make a new site.
 
-    Writes relay.yaml, policies/ with zones proposed from the kernel's routes over overlay interfaces, keys/, JSON
-    Schemas for editors, a host key, and the first key that signs the audit log: keep what is printed of it elsewhere,
-    audit verify asks for it one day. What exists is kept: running it again only adds what is missing.
+    Writes relay.yaml, policies/ with zones from the kernel's routes over overlay interfaces, keys/, JSON Schemas for
+    editors, a host key, and the first signing key of the audit log. Keep the printed public key elsewhere: audit
+    verify needs it. Existing files are kept, so a second run only adds what is missing.
 
     \b
     Example:
       relayctl init mysite
       sudo relayctl init /etc/relay --systemd --host-key /etc/ssh/ssh_host_ed25519_key
     """
-    from relay.site import init as sites
     from relay.site import locate, systemd_units
+    from relay.site.init import give, make
 
     path = Path(os.path.abspath(directory))  # noqa: PTH100 - a link stays a link
     click.echo(f"site {path}", err=True)
     if systemd and os.geteuid() != 0:
-        raise NotPermitted("only root writes systemd units and makes users", "sudo relayctl init ... --systemd")
-    done = list(sites.make(path, _ways()))
+        raise NotPermitted("only root can write systemd units and make users", "sudo relayctl init ... --systemd")
+    done = list(make(path, _routes()))
     if systemd:
         state = locate.state_directory(path, locate.scan_state(path))
         done += _systemd(path, state)
     owner = _owner()
     if owner is not None and (systemd or path == locate.SYSTEM):
-        done += sites.give(path, owner)
+        done += give(path, owner)
     site = locate.find(str(path), {})
     done += _state(site.state, host_keys)
     done += _audit_key(site.state)
@@ -61,20 +61,20 @@ def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
         click.echo(f"  {step}", err=True)
 
 
-def _ways() -> "list[CandidateRoute]":
-    """The kernel's routes; none where it does not tell (another system than Linux, a sandbox)."""
+def _routes() -> "list[CandidateRoute]":
+    """The kernel's routes; none if they cannot be read (not Linux, a sandbox)."""
     from relay.net.kernel import route_guard
     from relay.site.init import CandidateRoute
 
     try:
         return [CandidateRoute(route.network, route.gateway, route.interface) for route in route_guard.routes()]
     except (OSError, RelayError) as error:
-        click.echo(f"no zones are proposed: the kernel does not tell its routes ({error})", err=True)
+        click.echo(f"no zones are proposed: the routes cannot be read ({error})", err=True)
         return []
 
 
 def _owner() -> "FileOwner | None":
-    """root and the server's group, when root runs this and the group exists."""
+    """root and the service's group, if root runs this and the group exists."""
     import grp
 
     from relay.site import systemd_units
@@ -93,7 +93,7 @@ def _systemd(path: Path, state: Path) -> list[str]:
     from relay.site.policy import compiler
 
     settings = compiler.load(path, now=0).settings
-    # before the user exists: the units and the description of the user, from which systemd-sysusers makes it
+    # before the user: systemd-sysusers makes it from the description written here
     texts = systemd_units.render(
         settings.listen, site=path, state=state, program=systemd_units.program(), stop=settings.limits.stop
     )
@@ -104,7 +104,7 @@ def _systemd(path: Path, state: Path) -> list[str]:
 
 
 def _state(state: Path, files: tuple[Path, ...]) -> list[str]:
-    """The state directory, owned by the service user when there is one, and its host keys."""
+    """The state directory, owned by the service user if there is one, and its host keys."""
     import pwd
 
     from relay.site import systemd_units
@@ -120,9 +120,9 @@ def _state(state: Path, files: tuple[Path, ...]) -> list[str]:
                     user = pwd.getpwnam(systemd_units.USER)
                     os.chown(state, user.pw_uid, user.pw_gid)
                 except KeyError:
-                    pass  # no service user: whoever made it serves
+                    pass  # no service user: the current user runs the service
     except OSError as error:
-        raise NotPermitted(f"{state}: {error.strerror}", "use sudo, or set `state:` in relay.yaml") from None
+        raise NotPermitted(f"{state}: {error.strerror}", "run it with sudo, or set `state:` in relay.yaml") from None
     before = {key.fingerprint for key in host_keys.load(state)}
     if files:
         host_keys.take_over(state, files)
@@ -132,7 +132,7 @@ def _state(state: Path, files: tuple[Path, ...]) -> list[str]:
 
 
 def _audit_key(state: Path) -> list[str]:
-    """The key that signs the audit log, announced in its first row; one that is there is left to the relay."""
+    """The signing key of a new audit log, announced in its first row; an existing log is left alone."""
     from relay.cli import audit_event
     from relay.store import checkpoint_state
     from relay.store.writer import FILE
@@ -143,6 +143,6 @@ def _audit_key(state: Path) -> list[str]:
         signer = checkpoint_state.begin(
             state, state / FILE, node=audit_event.NODE, reason="init", event=audit_event.event
         )
-    except (RelayError, OSError) as error:  # a relay that starts makes it
+    except (RelayError, OSError) as error:  # the relay makes it at its start
         return [f"no audit key yet: {error}"]
     return [f"made audit key {signer.public}", f"  keep it elsewhere: relayctl audit verify --key {signer.public}"]

@@ -59,7 +59,7 @@ def _foresee(site: "Site", *, as_json: bool) -> int:
     from relay.cli.running import impact, open_sessions
     from relay.site import lint
 
-    found = lint.look(site, now=int(time.time()))
+    found = lint.check_site(site, now=int(time.time()))
     compiled = found.examination.compiled
     wrong = (*found.examination.faults, *(failure.fault() for failure in found.examination.failures))
     changes = [str(different) for different in found.differences]

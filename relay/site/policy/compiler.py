@@ -1,13 +1,10 @@
-"""Is this site valid, and what does it compile to?
+"""Compiler of a site: settings, policy and texts, or all faults at once.
 
-`load` reads every file once and gives settings, policy and texts, or every fault at once. As a program
-(`python -m relay.site.policy.compiler SITE`) it is the supervisor's child: it alone pays for PyYAML and pydantic,
-and hands
-the result over as JSON lines:
+As a program (`python -m relay.site.policy.compiler SITE`) it is the supervisor's compile child, so that no serving
+process loads PyYAML and pydantic. It prints JSON lines:
 
     ["settings", {...}]                             exit status 0
-    ["offsets", [[unix, offset], ...]]              the site's time zone, see relay.core.policy.time_conditions;
-    keys need it too
+    ["offsets", [[unix, offset], ...]]              the site's time zone (relay.core.policy.time_conditions)
     ["text", file, text]                            for each file
     ["policy", line]                                for each line of the snapshot
     ["done", version, ["file:line: warning", ...]]
@@ -41,7 +38,7 @@ HINT = "relayctl check"
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A valid site: what every process needs to know of its files, except the keys."""
+    """A valid site, without its keys."""
 
     settings: Settings
     policy: Policy
@@ -53,7 +50,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Everything that can be said about a site's files. `compiled` only when there are neither faults nor failures."""
+    """The findings about a site's files. `compiled` is set only without faults and failures."""
 
     settings: Settings
     texts: Mapping[str, str]
@@ -65,7 +62,7 @@ class Examination:
 
 
 def load(path: Path, *, now: int) -> Compiled:
-    """The site at `path`, judged at `now` (Unix seconds). Raises SiteInvalid with every fault, in order of place."""
+    """Compile the site at `path` at `now` (Unix seconds). Raises SiteInvalid with all faults, sorted by place."""
     found = examine(path, now=now)
     if found.compiled is None:
         raise SiteInvalid((*found.faults, *(failure.fault() for failure in found.failures)), HINT)
@@ -73,7 +70,7 @@ def load(path: Path, *, now: int) -> Compiled:
 
 
 def examine(path: Path, *, now: int) -> Examination:
-    """Read and compile the site at `path`. Raises nothing for whatever its files hold."""
+    """Read and compile the site at `path`. Faults in its files are findings, not exceptions."""
     read = files.read(path)
     return compile_documents(read.contents, read.persons, now=now, path=path, faults=read.faults)
 
@@ -86,7 +83,7 @@ def compile_documents(
     path: Path | None = None,
     faults: Sequence[Fault] = (),
 ) -> Examination:
-    """Judge the bytes of a site's files. `faults` are those of reading them; nothing but `path`'s `state:` is read."""
+    """Compile the bytes of a site's files. `faults` are those of reading them; of `path` only `state:` is read."""
     documents = {name: yaml_document.read(name, raw) for name, raw in sorted(contents.items())}
     found = list(faults)
     settings, zone = _settings(documents.pop(locate.SETTINGS, None), found, path)
@@ -105,7 +102,7 @@ def compile_documents(
         try:
             built = build(merged.rules)
             failures = policy_tests.failures(expectations, merged.rules, built, build, now)
-        except InputRejected as error:  # what the core bounds: more rules than its index may hold
+        except InputRejected as error:  # a limit of the core, such as too many rules
             found.append(Fault(locate.POLICIES, 0, error.what, error.hint))
         else:
             if not failures:
@@ -122,21 +119,21 @@ def _settings(one: YamlDocument | None, faults: list[Fault], path: Path | None) 
     faults += wrong
     settings = model.settings()
     if path is not None and one.whole and locate.scan_state(path) != settings.state:
-        # the scan of locate.py and the YAML parser must agree where the state is: the control client uses the former
+        # the control client reads `state` by the scan of locate.py, which must agree with the YAML parser
         line = one.line(("state",))
         faults.append(
             Fault(one.file, line, "`state` is written in an unusual way", "on a line of its own: state: /DIR")
         )
     for index, listener in enumerate(settings.listen):
         if listener in settings.listen[:index]:
-            faults.append(Fault(one.file, one.line(("listen", index)), f"{listener} is there twice", "remove one"))
+            faults.append(Fault(one.file, one.line(("listen", index)), f"{listener} is listed twice", "remove one"))
     return settings, ZoneInfo(settings.timezone)
 
 
 def _builder(
     settings: Settings, merged: Merged, version: str, offsets: Sequence[tuple[int, int]]
 ) -> Callable[[Sequence[Rule]], Policy]:
-    # nobody reaches the relay's own pages through it either
+    # the relay's own metrics are not reachable through it either
     listening = settings.listen + ((settings.metrics,) if settings.metrics[:1] not in ("", "/") else ())
 
     def build(rules: Sequence[Rule]) -> Policy:
@@ -155,7 +152,7 @@ def _builder(
 
 
 def version_of(texts: Mapping[str, str]) -> str:
-    """12 hex digits that stand for these texts under these names."""
+    """12 hexadecimal digits that identify these texts and their names."""
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):
         for part in (name.encode("utf-8", "backslashreplace"), text.encode("utf-8", "backslashreplace")):

@@ -1,7 +1,7 @@
-"""What do all policy files together say, and where do they contradict each other?
+"""Merges the entries of all policy files into one policy and finds contradictions between them.
 
-Takes the well-formed entries of all files and makes the values the core works on: zones, hosts, groups and rules
-with persons instead of groups and (zone, network) pairs instead of names. The order of the files decides nothing.
+The result are the core's values: zones, hosts, groups, and rules with persons instead of groups and (zone, network)
+pairs instead of names. The order of the files has no effect.
 """
 
 import difflib
@@ -22,7 +22,7 @@ from relay.site.policy.rule_targets import TargetResolver
 from relay.site.policy.validation import EntryLines, EntryLocation, PolicyEntries
 from relay.site.yaml.scalars import patterns_meet
 
-SOON = 14 * 86400  # seconds before something lapses that `check` begins to warn
+SOON = 14 * 86400  # how many seconds before an expiry `check` begins to warn
 
 _NOWHERE = tuple(
     (ip_network(text), word)
@@ -39,7 +39,7 @@ _NOWHERE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The whole policy as values. Where there are faults, what they concern is left out."""
+    """The merged policy, without entries that have faults."""
 
     zones: tuple[Zone, ...]
     hosts: tuple[Host, ...]
@@ -78,13 +78,13 @@ class _Merger:
         self.members: dict[str, frozenset[str]] = {}
         self._zones: list[tuple[Zone, EntryLocation]] = []
         self._hosts: list[tuple[Host, EntryLocation]] = []
-        self._strangers: set[str] = set()
+        self._warned_names: set[str] = set()
         self._reach = TargetResolver(self.inventory, entries.broken, entries.whole)
 
     # zones and hosts
 
     def zones(self) -> None:
-        """The zones: what each may hold, and that no two of them claim one network on one interface."""
+        """Check the zones: their networks, and that no two overlap on the same interface."""
         for name, entry, place in self.entries.zones:
             zone = Zone(name, tuple(dict.fromkeys(entry.networks)), entry.interface, entry.gateway)
             self._zones.append((zone, place))
@@ -118,7 +118,7 @@ class _Merger:
                 self._overlap(by_interface[one] + by_interface[other], first)
 
     def _overlap(self, zones: Iterable[tuple[Zone, EntryLocation]], first: set[int]) -> None:
-        """Networks overlap only by one holding the other, so in sorted order the holders are a stack."""
+        """Find overlaps. Of two overlapping networks one contains the other, so a stack over sorted ones suffices."""
         networks = sorted(
             (
                 (net.version, int(net.network_address), net.prefixlen, number, zone, place, net)
@@ -131,7 +131,7 @@ class _Merger:
         for *_, zone, place, net in networks:
             while stack and not (stack[-1][0].version == net.version and stack[-1][0].overlaps(net)):
                 stack.pop()
-            for held, other, there in reversed(stack):  # the nearest holder is enough: one fault per network
+            for held, other, there in reversed(stack):  # one fault per network: the smallest containing one
                 apart = other.name == zone.name or (first and (id(other) in first) == (id(zone) in first))
                 if not apart:
                     self._overlapping((place, zone, net), (there, other, held))
@@ -167,7 +167,7 @@ class _Merger:
                 self._hosts.append((host, place))
 
     def places(self) -> None:
-        """That no typed text means two places, then the inventory of what is left."""
+        """Check that no name is ambiguous, then fill the inventory."""
         place_of = {id(value): place for value, place in [*self._zones, *self._hosts]}
         for one, other, text in clashes([zone for zone, _ in self._zones], [host for host, _ in self._hosts]):
             first, second = sorted((one, other), key=lambda value: (place_of[id(value)].file, place_of[id(value)].line))
@@ -180,19 +180,19 @@ class _Merger:
         for host, _ in self._hosts:
             try:
                 self.inventory.add_host(host)
-            except InputRejected:  # the second of two: its fault is reported above
+            except InputRejected:  # a duplicate: its fault is reported above
                 self.entries.broken.add(host.name)
 
     # persons and groups
 
     def groups(self) -> None:
-        """The groups: that each is defined once, is not a person, and holds persons only."""
+        """Check that each group is defined once, is not a person, and contains persons only."""
         where: dict[str, EntryLocation] = {}
         for name, _, place in self.entries.groups:
             if name == EVERYONE:
                 self._fault(place, f"the name {EVERYONE} is reserved", "it means every person; rename the group")
             elif name in where:
-                self._fault(place, f"the group {name} stands here a second time", f"the first is {where[name]}")
+                self._fault(place, f"the group {name} is defined a second time", f"the first is {where[name]}")
             elif name in self.persons:
                 self._fault(place, f"{name} is a person too (keys/{name}.pub)", "rename the group")
             where.setdefault(name, place)
@@ -207,10 +207,10 @@ class _Merger:
             self.members.setdefault(name, frozenset(found))
 
     def _known(self, name: str, place: EntryLocation) -> None:
-        """Warn once of a name without key file: it reaches nothing, so it is no fault (a revocation makes such)."""
-        if name in self.persons or name in self._strangers or name in self.entries.broken or not self.entries.whole:
+        """Warn once about a name without a key file. This is no fault: it is normal after a revocation."""
+        if name in self.persons or name in self._warned_names or name in self.entries.broken or not self.entries.whole:
             return
-        self._strangers.add(name)
+        self._warned_names.add(name)
         cure = nearest(name, [*self.persons, *self.members], f"relayctl add-key {name}")
         self.warnings.append(place.fault(f"{name} has no key (no keys/{name}.pub) and is not a group", cure))
 
@@ -227,7 +227,7 @@ class _Merger:
     # rules
 
     def rule(self, entry: RuleEntry, place: EntryLocation, lines: EntryLines) -> Rule | None:
-        """One rule as a value; None when it has a fault."""
+        """Convert a rule; None if it has a fault."""
         before = len(self.faults)
         if entry.allow and entry.deny:
             self._fault(place, "the rule both allows and denies", "make two rules of it")
@@ -236,7 +236,7 @@ class _Merger:
         if entry.allow and not entry.ports:
             self._fault(place, "the rule allows but names no `ports`", "add `ports: [22]`")
         if entry.except_ and not entry.deny:
-            self._fault(lines.at("except"), "`except` without `deny`", "an allow names those it is for")
+            self._fault(lines.at("except"), "`except` without `deny`", "an allow lists the persons it is for")
         if entry.except_ and EVERYONE in entry.except_:
             self._fault(lines.at("except"), "a deny that excepts everyone denies nobody", "remove the rule")
         names, key = (entry.allow, "allow") if entry.allow else (entry.deny or [], "deny")
@@ -257,11 +257,11 @@ class _Merger:
             line=place.line,
         )
         if until is not None and until <= self.now + SOON:
-            lapse = f"lapsed at {times.local_text(until, self.zone)}"
+            expiry = f"expired at {times.local_text(until, self.zone)}"
             if until > self.now:
-                lapse = f"lapses in {-(-(until - self.now) // 86400)} days, at {times.local_text(until, self.zone)}"
+                expiry = f"expires in {-(-(until - self.now) // 86400)} days, at {times.local_text(until, self.zone)}"
             warning = lines.at("until").fault(
-                f"the rule {escape(entry.name, 60)!r} {lapse}", "remove it or extend `until`"
+                f"the rule {escape(entry.name, 60)!r} {expiry}", "remove it or extend `until`"
             )
             self.warnings.append(warning)
         return rule if len(self.faults) == before else None
@@ -269,7 +269,7 @@ class _Merger:
     def _to(self, texts: Iterable[object], lines: EntryLines) -> dict[tuple[str, Network], None]:
         to: dict[tuple[str, Network], None] = {}
         for index, text in enumerate(texts):
-            if not isinstance(text, str):  # of a rule that is not well-formed
+            if not isinstance(text, str):  # from a malformed rule
                 continue
             try:
                 found = self._reach.pairs(text)
@@ -277,12 +277,12 @@ class _Merger:
                 self._fault(lines.at("to", index), f"to: {error.what}", error.hint)
                 continue
             if not found and ("*" in text or "?" in text):
-                self.warnings.append(lines.at("to", index).fault(f"to: no host is called like {escape(text, 40)!r}"))
+                self.warnings.append(lines.at("to", index).fault(f"to: no host name matches {escape(text, 40)!r}"))
             to.update(dict.fromkeys(found))
         return to
 
     def partial_rules(self) -> None:
-        """What can be said about the rules that are not well-formed: the places they name."""
+        """Check the targets of malformed rules."""
         for to, lines in self.entries.partial:
             self._to(to, lines)
 
@@ -291,6 +291,6 @@ class _Merger:
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """`did you mean ...?` if something known is near, else `otherwise`."""
+    """`did you mean ...?` for a similar known name, else `otherwise`."""
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"did you mean {near[0]}? else {otherwise}" if near else otherwise

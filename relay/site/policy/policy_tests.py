@@ -1,9 +1,8 @@
-"""Do the rules say what their author expects? Each expectation is judged as with a good key of that person.
+"""The tests of a policy (`expect:`), each decided as with a valid key of its person.
 
-An expectation with `at` is judged at that instant. One without must hold whatever the calendar says, or else a site
-that was applied yesterday could be invalid today. So it is judged by the widest policy that the rules ever give:
-allow rules without their hours, denials that do not always hold left out; and for the verdict `deny` without what
-has lapsed for good.
+An expectation with `at` is decided at that instant. One without must hold at all times, or else a site that was valid
+yesterday could be invalid today. It is decided by the widest policy that the rules ever amount to: allow rules without
+their time conditions, and without deny rules that do not always apply. For `deny`, expired allow rules are left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from relay.site.times import TypedTime
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
-    """One entry of `expect`, ready to be judged. `at` is Unix seconds, None for at all times."""
+    """An entry of `expect`. `at` is Unix seconds, None for all times."""
 
     who: str
     target: Target
@@ -38,21 +37,21 @@ class PolicyTest:
 
 @dataclass(frozen=True, slots=True)
 class FailedPolicyTest:
-    """An expectation that does not hold, and the verdict in its place."""
+    """An expectation that does not hold, and the actual decision."""
 
     expectation: PolicyTest
     decision: Decision
 
     def fault(self) -> Fault:
-        """The failure as one line, with the rule that decided."""
-        said = "allowed" if self.decision.allowed else f"denied ({self.decision.reason.value})"
-        what = f"expected {self.expectation}, but it is {said}"
+        """The failure with the rule that decided."""
+        actual = "allowed" if self.decision.allowed else f"denied ({self.decision.reason.value})"
+        what = f"expected {self.expectation}, but it is {actual}"
         if self.expectation.at is None and self.expectation.allowed is self.decision.allowed is False:
             what = f"{what} at some time"
         return self.expectation.place.fault(what, self.cure())
 
     def cure(self) -> str:
-        """The rule that decided, with file and line; or that there is none."""
+        """The deciding rule with file and line, else the detail of the decision."""
         rule = self.decision.rule
         if rule is not None:
             return f"the rule {rule} decided"
@@ -62,21 +61,21 @@ class FailedPolicyTest:
 def read(
     entries: Sequence[tuple[ExpectEntry, EntryLocation]], groups: Sequence[str], zone: ZoneInfo
 ) -> tuple[tuple[PolicyTest, ...], tuple[Fault, ...]]:
-    """The expectations of all files, and the faults of those that cannot be judged."""
-    found: list[PolicyTest] = []
+    """The expectations of all files, and the faults of invalid ones."""
+    tests: list[PolicyTest] = []
     faults: list[Fault] = []
     for entry, place in entries:
         if entry.who == EVERYONE or entry.who in groups:
-            faults.append(place.fault(f"{entry.who} is not a person", "name a person: what one of them may reach"))
+            faults.append(place.fault(f"{entry.who} is not a person", "name a person of the group"))
             continue
         try:
-            asked = target.parse_spec(entry.to)
+            requested = target.parse_spec(entry.to)
         except InputRejected as error:
             faults.append(place.fault(f"to: {error.what}", error.hint))
             continue
         at = _instant(entry.at, zone)
-        found.append(PolicyTest(entry.who, asked, entry.verdict == "allow", entry.from_, at, place))
-    return tuple(found), tuple(faults)
+        tests.append(PolicyTest(entry.who, requested, entry.verdict == "allow", entry.from_, at, place))
+    return tuple(tests), tuple(faults)
 
 
 def _instant(at: TypedTime | None, zone: ZoneInfo) -> int | None:
@@ -90,7 +89,7 @@ def failures(
     build: Callable[[Sequence[Rule]], Policy],
     now: int,
 ) -> tuple[FailedPolicyTest, ...]:
-    """Those that do not hold. `policy` is compiled from `rules`; `build` compiles others with the same inventory."""
+    """The expectations that do not hold. `policy` is compiled from `rules`; `build` compiles others."""
     widest = policy
     standing = policy
     if any(expectation.at is None for expectation in expectations) and any(_timed(rule) for rule in rules):

@@ -1,4 +1,4 @@
-"""What does one entry of a rule's `to` mean: a host, HOST.ZONE, a zone, a network, an address, or a pattern?"""
+"""Resolver of entries in a rule's `to`: hosts, HOST.ZONE, zones, networks, addresses, patterns."""
 
 import difflib
 import re
@@ -20,16 +20,16 @@ _PORT = re.compile(r"[^:\[\]]+:[0-9-]+|\[.*\]:[0-9-]+")
 
 
 class TargetResolver:
-    """Answers for one inventory, each text once. `broken` names and unread files are not called unknown again."""
+    """Resolves texts for one inventory. `broken` names and those of unread files are not reported as unknown."""
 
     def __init__(self, inventory: Inventory, broken: set[str], whole: bool) -> None:
         self._inventory, self._broken, self._whole = inventory, broken, whole
         self._known: dict[str, tuple[Pair, ...]] = {}
 
     def pairs(self, text: str) -> tuple[Pair, ...]:
-        """The (zone, network) pairs that `text` stands for; none for a pattern that matches no host.
+        """The (zone, network) pairs of `text`; none for a pattern without a match.
 
-        Raises InputRejected for what is unknown, ambiguous, malformed or not wholly in one zone.
+        Raises InputRejected for text that is unknown, ambiguous, malformed or not wholly in one zone.
         """
         if text not in self._known:
             self._known[text] = self._find(text)
@@ -44,12 +44,14 @@ class TargetResolver:
         if text in self._inventory.zones:
             return tuple((text, network) for network in self._inventory.zones[text].networks)
         if _PORT.fullmatch(text):
-            raise InputRejected(f"{escape(text, 60)!r} has a port", "ports stand in `ports`")
+            raise InputRejected(f"{escape(text, 60)!r} has a port", "list ports under `ports`")
         return self._place(text)
 
     def _pattern(self, text: str) -> tuple[Pair, ...]:
         if not _PATTERN.fullmatch(text):
-            raise InputRejected(f"{escape(text, 60)!r} is not a pattern", "small letters, digits and . _ - * ? only")
+            raise InputRejected(
+                f"{escape(text, 60)!r} is not a pattern", "lower-case letters, digits and . _ - * ? only"
+            )
         if re.fullmatch(r"[0-9.*?]*[0-9][0-9.*?]*", text) and text.count(".") >= 2:
             raise InputRejected(f"{text!r} is a pattern of addresses", "write a network like 192.168.1.0/24")
         return tuple(
@@ -85,7 +87,7 @@ class TargetResolver:
     def _place(self, text: str) -> tuple[Pair, ...]:
         asked = target.parse_target(text, 1)
         if asked.address is not None:
-            # not by resolving: whether an address is forbidden is for the judgement, a rule may deny it all the same
+            # not resolved, because a rule may also deny a forbidden address
             return self._network(ip_network(asked.address), asked.zone)
         found = self._inventory.resolve(asked)
         if isinstance(found, Destination):
@@ -93,11 +95,11 @@ class TargetResolver:
         if found.reason is Reason.AMBIGUOUS_TARGET:
             raise InputRejected(found.detail, "write " + " or ".join(found.choices))
         if found.reason is Reason.FORBIDDEN_ADDRESS:
-            raise InputRejected(found.detail, "it is refused whatever a rule says")
+            raise InputRejected(found.detail, "it is refused regardless of the rules")
         return self._unknown(text, f"no host or zone {escape(text, 60)!r}")
 
     def _unknown(self, name: str, what: str) -> tuple[Pair, ...]:
-        """Nothing when the fault of its definition is reported already, else InputRejected naming the nearest."""
+        """No pairs if the fault of its definition is already reported, else InputRejected with the nearest name."""
         if not self._whole or {name, name.rpartition(".")[2], name.partition(".")[0]} & self._broken:
             return ()
         inventory = self._inventory

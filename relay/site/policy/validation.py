@@ -1,7 +1,7 @@
-"""Which entries of a document are well-formed, and what is wrong with the others?
+"""Validation of documents entry by entry.
 
-Each entry (a zone, a host, a group, a rule, an expectation, a setting) is judged apart, so one that is wrong hides
-no fault of its neighbours. pydantic's errors are put into our words here, with the line and the nearest known key.
+Each entry (a zone, host, group, rule, expectation or setting) is validated separately, so that a faulty one does not
+hide the faults of others. pydantic's errors become faults here, with line and nearest known key.
 """
 
 import difflib
@@ -30,7 +30,7 @@ _WORDS = {"zones": "zone", "hosts": "host", "groups": "group", "rules": "rule", 
 
 @dataclass(frozen=True, slots=True)
 class EntryLocation:
-    """Where an entry stands."""
+    """The place of an entry."""
 
     file: str
     line: int
@@ -45,18 +45,18 @@ class EntryLocation:
 
 @dataclass(slots=True)
 class PolicyEntries:
-    """The well-formed entries of all policy files, each with its place; names whose entries are not well-formed."""
+    """The valid entries of all policy files with their places, and the names of invalid ones."""
 
     zones: list[tuple[str, ZoneEntry, EntryLocation]] = field(default_factory=list)
     hosts: list[tuple[str, HostEntry, EntryLocation]] = field(default_factory=list)
     groups: list[tuple[str, list[str], EntryLocation]] = field(default_factory=list)
     rules: list[tuple[RuleEntry, EntryLocation, "EntryLines"]] = field(default_factory=list)
     expect: list[tuple[ExpectEntry, EntryLocation]] = field(default_factory=list)
-    partial: list[tuple[list[object], "EntryLines"]] = field(
-        default_factory=list
-    )  # the `to` of rules that are not well-formed
-    broken: set[str] = field(default_factory=set)  # names not to be called unknown: their own fault is reported
-    whole: bool = True  # False when a file could not be read to its end: then nothing is called unknown
+    partial: list[tuple[list[object], "EntryLines"]] = field(default_factory=list)  # the `to` of malformed rules
+    broken: set[str] = field(
+        default_factory=set
+    )  # names whose own fault is reported, so they are not reported as unknown
+    whole: bool = True  # False if a file could not be read completely: then no name is reported as unknown
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class EntryLines:
 
 
 def settings(document: YamlDocument) -> tuple[SettingsFile, list[Fault]]:
-    """relay.yaml as a model, and its faults. What is faulty has its default, so that the rest can be judged."""
+    """relay.yaml as a model, and its faults. A faulty setting has its default, so that others can be checked."""
     faults = list(document.faults)
     data = _mapping(document, faults)
     for name in ("limits", "penalties", "audit"):
@@ -92,7 +92,7 @@ def settings(document: YamlDocument) -> tuple[SettingsFile, list[Fault]]:
 
 
 def network(document: YamlDocument) -> tuple[NetworkFile, list[Fault]]:
-    """network.yaml as a model, and its faults. An overlay that is faulty is left out."""
+    """network.yaml as a model, and its faults. A faulty overlay is left out."""
     faults = list(document.faults)
     data = _mapping(document, faults)
     data = _marked({name: value for name, value in data.items() if value is not None})
@@ -129,7 +129,7 @@ def policy(document: YamlDocument, into: PolicyEntries) -> None:
             break
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            if document.whole:  # else what the parser had to leave out would be called missing
+            if document.whole:  # else entries after the parser's error would be reported as missing
                 into.faults += _faults(errors, document, PolicyFile)
             _drop(data, kept, {found["loc"][:2] for found in errors}, document, into)
     for name, zone in model.zones.items():
@@ -152,13 +152,13 @@ def _drop(
     document: YamlDocument,
     into: PolicyEntries,
 ) -> None:
-    """Take faulty entries out of `data`, remembering which items of the lists are left."""
+    """Remove faulty entries from `data`; `kept` has the original numbers of the remaining list items."""
     items: dict[str, set[int]] = {}
     for path in bad:
         section = str(path[0])
         if len(path) == 1 or not isinstance(data.get(section), (dict, list)):
             if data.pop(section, None) is not None and section in _POLICY_SECTIONS:
-                into.whole = False  # nothing in it is known now
+                into.whole = False  # its entries are unknown now
             kept.pop(section, None)
         elif isinstance(path[1], int):
             items.setdefault(section, set()).add(path[1])
@@ -180,13 +180,13 @@ def _mapping(document: YamlDocument, faults: list[Fault]) -> dict[str, Any]:
         return {}
     if isinstance(document.data, dict):
         return dict(document.data)
-    what = f"{_kind(document.data)} where settings must stand"
+    what = f"{_kind(document.data)} where settings are expected"
     faults.append(Fault(document.file, document.line(()), what, "write `key: value` lines"))
     return {}
 
 
 def _marked(value: Any) -> Any:
-    """A copy in which an explicit null is EXPLICIT_NULL: a key without value must not pass for one that is left out."""
+    """A copy with EXPLICIT_NULL for null, so that a key without a value is not taken for an absent key."""
     if isinstance(value, dict):
         return {key: _marked(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -216,10 +216,10 @@ def _fault(error: Any, document: YamlDocument, root: type[BaseModel]) -> Fault:
             what, cure = f"the {entry} has no `{key}`", f"add `{key}: {_example(model, key)}`"
         case "dict_type" | "model_type" | "model_attributes_type":
             named = f"the {entry}" if path and isinstance(path[-1], int) else escape(key, 40)
-            what = f"{named}: {_kind(error['input'])} where `key: value` pairs must stand"
+            what = f"{named}: {_kind(error['input'])} where `key: value` pairs are expected"
             cure = "write them in lines below it, or { } for none"
         case "list_type":
-            what = f"{escape(key, 40)}: {_kind(error['input'])} where a list must stand"
+            what = f"{escape(key, 40)}: {_kind(error['input'])} where a list is expected"
             cure = "write [a, b], or a line `- a` for each, or [] for none"
         case "too_short":
             what, cure = f"{escape(key, 40)}: an empty list", "name at least one, or remove the key"
@@ -243,9 +243,9 @@ def _nearest(key: str, model: type[BaseModel]) -> str:
     if model is NetworkFile and key in OverlayEntry.model_fields:
         return "it belongs under `overlays: { ZONE: { ... } }`"
     if model in {SettingsFile, NetworkFile} and key in _POLICY_SECTIONS:
-        return "it belongs into a file of policies/"
+        return "it belongs in a file of policies/"
     if model is PolicyFile and key in SettingsFile.model_fields:
-        return "it belongs into relay.yaml"
+        return "it belongs in relay.yaml"
     return f"known here: {', '.join(_names(model))}"
 
 

@@ -1,6 +1,6 @@
-"""How is each kind of value in a site's files read: names, addresses, networks, ports, listeners, sizes?
+"""Parsers of the scalar values in a site's files: names, addresses, networks, ports, listeners, sizes.
 
-Each function takes what the YAML says (any type) and gives one value or raises InputRejected with the cure.
+Each function takes a YAML value of any type and returns a parsed value, or raises InputRejected with a hint.
 """
 
 import re
@@ -24,14 +24,14 @@ _PORTS = re.compile(r"([0-9]{1,5}) ?- ?([0-9]{1,5})")
 
 
 def text(value: object, cure: str = "") -> str:
-    """`value` if it is text; a number or truth value is refused, because YAML read it as something else."""
+    """`value` if it is a string; numbers and booleans are refused, because YAML read the text as something else."""
     if isinstance(value, str):
         return value
     if value is None:
-        raise InputRejected("no value stands here", cure or "write one, or remove the key")
+        raise InputRejected("there is no value", cure or "write one, or remove the key")
     if isinstance(value, (list, dict)):
         raise InputRejected(
-            f"a {'list' if isinstance(value, list) else 'mapping'} where text must stand", cure or "write one value"
+            f"a {'list' if isinstance(value, list) else 'mapping'} where text is expected", cure or "write one value"
         )
     shown = str(value).lower() if isinstance(value, bool) else str(value)
     raise InputRejected(f"{shown[:40]} is not text", cure or f'put it in quotes: "{shown[:40]}"')
@@ -39,25 +39,25 @@ def text(value: object, cure: str = "") -> str:
 
 def name(value: object) -> str:
     """A name of a person, group, host or zone."""
-    return _faultless(text(value), name_fault)
+    return _checked(text(value), name_fault)
 
 
 def place(value: object) -> str:
-    """The name of a host or zone: besides, it must be typable as a target."""
-    return _faultless(text(value), place_fault)
+    """A name of a host or zone, which must also be valid as a target."""
+    return _checked(text(value), place_fault)
 
 
-def _faultless(given: str, judge: Callable[[str], str | None]) -> str:
-    fault = judge(given)
+def _checked(given: str, fault_of: Callable[[str], str | None]) -> str:
+    fault = fault_of(given)
     if fault:
         lower = given.lower()
         cure = "1 to 32 of a-z 0-9 . _ - and a letter or digit first"
-        raise InputRejected(fault, f"write {lower}" if lower != given and not judge(lower) else cure)
+        raise InputRejected(fault, f"write {lower}" if lower != given and not fault_of(lower) else cure)
     return given
 
 
 def address(value: object) -> Address:
-    """One IPv4 or IPv6 address without zone id; IPv4 in IPv6 clothes is refused."""
+    """One IPv4 or IPv6 address without zone id; IPv4-mapped IPv6 is refused."""
     given = text(value, "write an address like 192.168.1.201")
     try:
         found = ip_address(given)
@@ -73,12 +73,12 @@ def _plain(found: Address) -> Address:
         if found.scope_id:
             raise InputRejected(f"{found} has a zone id", "the zone's `interface` says where it is")
         if found.ipv4_mapped:
-            raise InputRejected(f"{found} is an IPv4 address in IPv6 clothes", f"write {found.ipv4_mapped}")
+            raise InputRejected(f"{found} is an IPv4-mapped address", f"write {found.ipv4_mapped}")
     return found
 
 
 def network(value: object) -> Network:
-    """A network in CIDR form, or one address; bits after the prefix are refused."""
+    """A network in CIDR form, or one address; host bits are refused."""
     given = text(value, "write a network like 192.168.1.0/24")
     try:
         found = ip_network(given)
@@ -87,14 +87,14 @@ def network(value: object) -> Network:
     else:
         _plain(found.network_address)
         if isinstance(found, IPv6Network) and found.supernet_of(IPv6Network("::ffff:0:0/96")) and found.prefixlen > 0:
-            raise InputRejected(f"{found} holds IPv4 addresses in IPv6 clothes", "write the IPv4 network")
+            raise InputRejected(f"{found} contains IPv4-mapped addresses", "write the IPv4 network")
         return found
     try:
         wide = ip_network(given, strict=False)
     except ValueError:
         raise InputRejected(f"{escape(given, 60)!r} is not a network", "write one like 192.168.1.0/24") from None
     raise InputRejected(
-        f"{escape(given, 60)} has bits after its prefix",
+        f"{escape(given, 60)} has host bits set",
         f"write {wide} for the network or {given.partition('/')[0]} for the address",
     )
 
@@ -114,7 +114,7 @@ def ports(value: object) -> tuple[int, int]:
         else:
             raise InputRejected(f"{escape(given, 40)!r} is not a port", 'write 22 or "8000-8100"')
     if low > high:
-        raise InputRejected(f"the ports {low}-{high} are the wrong way round", f'write "{high}-{low}"')
+        raise InputRejected(f"the ports {low}-{high} are reversed", f'write "{high}-{low}"')
     if low < 1 or high > 65535:
         raise InputRejected(f"no port {str(low if low < 1 else high)[:20]}", "ports are 1 to 65535")
     return low, high
@@ -124,12 +124,12 @@ def port(value: object) -> int:
     """One port."""
     low, high = ports(value)
     if low != high:
-        raise InputRejected(f"{low}-{high} is a range", "one port stands here")
+        raise InputRejected(f"{low}-{high} is a range", "write one port")
     return low
 
 
 def interface(value: object) -> str:
-    """An interface's name or a pattern with * and ?; one that could be any interface, or lo by chance, is refused."""
+    """An interface's name or a pattern with * and ?; patterns that match any interface, or lo, are refused."""
     given = text(value)
     if not _INTERFACE.fullmatch(given) or given in (".", ".."):
         raise InputRejected(
@@ -138,7 +138,7 @@ def interface(value: object) -> str:
         )
     if given[0] in "*?" or (given != "lo" and fnmatchcase("lo", given)):
         raise InputRejected(
-            f"the interface {given!r} could be any, the public one too", 'begin it as they are called, like "zt*"'
+            f"the interface {given!r} matches any interface, also the public one", 'begin it with a name, like "zt*"'
         )
     return given
 
@@ -152,7 +152,7 @@ def user(value: object) -> str:
 
 
 def title(value: object) -> str:
-    """A rule's name: free text of one line, it stands in the audit log."""
+    """A rule's name: free text on one line, recorded in the audit log."""
     given = text(value).strip()
     if not given or len(given) > 120 or not given.isprintable():
         raise InputRejected("the rule's name must be 1 to 120 printable characters on one line", "name: what it is for")
@@ -191,21 +191,23 @@ def listener_parts(canonical: str) -> tuple[Address | None, int]:
 
 
 def window(value: object) -> str:
-    """Where the relay shows how it is: ADDRESS:PORT of loopback, the path of a Unix socket, or "" for `off`."""
+    """The listener for metrics: a loopback ADDRESS:PORT, the path of a Unix socket, or "" for `off`."""
     cure = 'write off, a loopback port like "127.0.0.1:9422", or a path like /run/relay/metrics.sock'
     given = text(value, cure)
     if given == "off":
         return ""
     if given.startswith("/"):
         if not _PATH.fullmatch(given) or ".." in given.split("/"):
-            raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
+            raise InputRejected(f"{escape(given, 60)!r} is not a plain path of at most 100 characters", cure)
         if given.endswith(("/control.sock", "/workers.sock")):
             raise InputRejected(f"{given} is a socket of the relay's own", cure)
         return given
     found = listener(given)
     address, _ = listener_parts(found)
     if address is None or not address.is_loopback:
-        raise InputRejected(f"{escape(given, 60)!r} is reached from elsewhere too, and nobody is asked who he is", cure)
+        raise InputRejected(
+            f"{escape(given, 60)!r} is not a loopback address, and metrics have no access control", cure
+        )
     return found
 
 
@@ -216,24 +218,24 @@ def anchors(value: object) -> str:
     if given in ("off", "syslog"):
         return "" if given == "off" else given
     if not _PATH.fullmatch(given) or ".." in given.split("/"):
-        raise InputRejected(f"{escape(given, 60)!r} is no plain path of at most 100 characters", cure)
+        raise InputRejected(f"{escape(given, 60)!r} is not a plain path of at most 100 characters", cure)
     return given
 
 
 def public(value: object) -> str:
-    """`host:port` as people reach the relay; port 22 if none is given."""
-    cure = "write it as people reach the relay: relay.example.com:22"
+    """`host:port` under which clients reach the relay; the default port is 22."""
+    cure = "write the address for clients: relay.example.com:22"
     given = text(value, cure).lower()
     host, number = _split(given, cure)
     number = 22 if number is None else number
     if number == 0:
-        raise InputRejected("nobody can reach port 0", cure)
+        raise InputRejected("port 0 cannot be reached", cure)
     try:
         found = _plain(ip_address(host))
     except ValueError:
         if not _DNS.fullmatch(host) or _NUMERIC.fullmatch(host):
             raise InputRejected(f"{escape(given, 60)!r} is not host:port", cure) from None
-        return str(parse_spec(f"{host}:{number}"))  # as the policy reads it, to refuse dialling itself
+        return str(parse_spec(f"{host}:{number}"))  # in the canonical form that the policy compares
     return f"[{found}]:{number}" if found.version == 6 else f"{found}:{number}"
 
 

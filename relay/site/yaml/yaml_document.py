@@ -1,8 +1,8 @@
-"""What does one YAML file of a site say, and in which line does it say each thing?
+"""YAML documents as plain values, with the line of each key and item.
 
-YAML 1.2 core schema on PyYAML's C parser: its events become plain values here, so that its YAML 1.1 guesses
-(`22:30` is 1350, `no` is False, `010` is 8) never happen. Anchors, aliases, tags, merge keys, duplicate keys and
-second documents are faults: whatever two readers of a policy could read in two ways is refused.
+The YAML 1.2 core schema on PyYAML's C parser. Its events are resolved here, so that the YAML 1.1 types (`22:30` is
+1350, `no` is False, `010` is 8) do not apply. Anchors, aliases, tags, merge keys, duplicate keys and second documents
+are faults, because two readers of a policy could understand them differently.
 """
 
 import re
@@ -28,7 +28,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-# not printable (section 5.1), or a line break in YAML 1.1 only, which would make two readers count lines apart
+# not printable (section 5.1), or a line break in YAML 1.1 only, so that readers would count lines differently
 _REFUSED_TEXT = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same events, eight times slower, without libyaml
 
@@ -37,7 +37,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same events,
 class YamlDocument:
     """One file: its plain value (dict, list, str, int, float, bool, None), the line of each path, its faults.
 
-    `whole` is False when the parser gave up: what stands behind that line is not known.
+    `whole` is False if the parser stopped early, so the rest is unknown.
     """
 
     file: str
@@ -48,14 +48,14 @@ class YamlDocument:
     whole: bool = True
 
     def line(self, path: Path) -> int:
-        """The line of the key or item at `path`, or of the nearest one around it that stands in the file."""
+        """The line of the key or item at `path`, or of its nearest ancestor in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def load(file: str, raw: bytes) -> YamlDocument:
-    """As `read`, but raises SiteInvalid when there is any fault."""
+    """As `read`, but raises SiteInvalid for any fault."""
     document = read(file, raw)
     if document.faults:
         raise SiteInvalid(document.faults)
@@ -73,20 +73,22 @@ def read(file: str, raw: bytes) -> YamlDocument:
         return _unreadable(file, line, "not UTF-8", "save the file as UTF-8")
     bad = _REFUSED_TEXT.search(text)
     if bad:
-        what = f"the character U+{ord(bad[0]):04X} may not stand in a YAML file"
+        what = f"the character U+{ord(bad[0]):04X} is not allowed in a YAML file"
         return _unreadable(file, text.count("\n", 0, bad.start()) + 1, what, "remove it; it may be invisible")
     composer = _Composer(file)
     whole = False
     try:
         for event in yaml.parse(text, Loader=_LOADER):
-            composer.take(event)
+            composer.add(event)
         whole = True
     except _StopError:
         pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = escape(" ".join(part for part in (error.context, error.problem) if part))
-        composer.fault(mark.line + 1 if mark else 0, f"not YAML: {said}", "check indentation, brackets and quotes here")
+        problem = escape(" ".join(part for part in (error.context, error.problem) if part))
+        composer.fault(
+            mark.line + 1 if mark else 0, f"not YAML: {problem}", "check indentation, brackets and quotes here"
+        )
     except yaml.YAMLError as error:
         composer.fault(0, f"not YAML: {escape(str(error))}", "check the file's encoding")
     return YamlDocument(file, text, composer.root, composer.lines, composer.finish(), whole)
@@ -97,11 +99,11 @@ def _unreadable(file: str, line: int, what: str, cure: str) -> YamlDocument:
 
 
 class _StopError(Exception):
-    """Nothing more can be read from this file."""
+    """The rest of the file cannot be read."""
 
 
 class _Skip:
-    """Stands for a key whose value is read but dropped."""
+    """A key whose value is parsed but dropped."""
 
 
 _SKIP = _Skip()
@@ -109,17 +111,17 @@ _SKIP = _Skip()
 
 @dataclass(slots=True)
 class _Frame:
-    """One open mapping or sequence. `key` is the key that waits for its value, None when the next event is a key."""
+    """One open mapping or sequence. `key` is the key of the next value, None if the next event is a key."""
 
     container: dict[str, object] | list[object]
     path: Path
     key: str | _Skip | None = None
-    is_key: bool = False  # the container itself stands where a key should
+    is_key: bool = False  # the container is used as a key
 
 
 @dataclass(slots=True)
 class _Composer:
-    """Turns the parser's events into values, without recursion and without ever following an alias."""
+    """Builds values from the parser's events, without recursion and without following aliases."""
 
     file: str
     root: object = None
@@ -141,7 +143,7 @@ class _Composer:
             self._faults.append(Fault(self.file, 0, f"{self._more} more faults", "cure the ones above first"))
         return tuple(self._faults)
 
-    def take(self, event: Any) -> None:
+    def add(self, event: Any) -> None:
         line = event.start_mark.line + 1
         match event:
             case yaml.ScalarEvent():
@@ -175,14 +177,14 @@ class _Composer:
         if event.anchor:
             self.fault(line, f"an anchor (&{escape(event.anchor, 40)})", "remove it: anchors and aliases are not read")
         if event.tag:
-            self.fault(line, f"a tag ({escape(event.tag, 60)})", "remove it; quotes make text of anything")
+            self.fault(line, f"a tag ({escape(event.tag, 60)})", "remove it; use quotes for text")
 
     def _wants_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].container, dict) and self._stack[-1].key is None
 
     def _scalar(self, event: Any, line: int) -> None:
         text: str = event.value
-        plain = not event.style  # "" from the C parser, None from the other
+        plain = not event.style  # "" from the C parser, None from the Python one
         if self._wants_key():
             if plain and text == "<<":
                 self.fault(line, "a merge key (<<)", "write the keys out")
@@ -203,7 +205,7 @@ class _Composer:
             return
         path = (*frame.path, key)
         if path in self.lines:
-            what = f"the key {escape(key, 40)!r} stands here a second time"
+            what = f"the key {escape(key, 40)!r} is set a second time"
             self.fault(line, what, f"the first is in line {self.lines[path]}: keep one of the two")
             frame.key = _SKIP
         else:
@@ -228,7 +230,7 @@ class _Composer:
         self._stack.append(_Frame(container, path))
 
     def _hidden(self) -> Path:
-        """A path for what is read for its faults only (under a dropped key): no key of a file holds a NUL."""
+        """A unique path below a dropped key; it contains a NUL, which no key of a file can."""
         self._dropped += 1
         return (f"\0{self._dropped}",)
 

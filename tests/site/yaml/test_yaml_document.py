@@ -62,7 +62,7 @@ def test_lines_of_keys_and_items() -> None:
 @pytest.mark.parametrize(
     ("raw", "line", "what"),
     [
-        (b"a: 1\nb: 2\na: 3\n", 3, "the key 'a' stands here a second time"),
+        (b"a: 1\nb: 2\na: 3\n", 3, "the key 'a' is set a second time"),
         (b"x:\n  a: 1\n  'a': 2\n", 3, "a second time"),
         (b"a: &x 1\n", 1, "an anchor"),
         (b"a: 1\nb: *x\n", 2, "an alias"),
