@@ -1,3 +1,3 @@
-"""A jump relay for OpenSSH clients: direct-tcpip to allow-listed hosts, nothing else, every forward on record."""
+"""A jump relay for OpenSSH clients: forwards to allowed hosts only, each one recorded in an audit log."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""How does a file change? Whole or not at all, and so that it outlives a loss of power."""
+"""Atomic and durable replacement of files."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def replace(path: Path, data: bytes, mode: int = 0o600, own: Callable[[int], None] | None = None) -> None:
-    """Put `data` in the file's place: written beside it, synced, renamed (rename(2)), the new name synced too.
+    """Replace the content of a file: write a new file, fsync, rename(2), fsync the directory.
 
-    `own` gives the open file its owner. Two at once on one file are for a lock of the caller's. Raises OSError; then
-    what was there is there still, and nothing lies beside it.
+    `own` sets the owner of the open file. Concurrent calls for one file need a lock of the caller. Raises OSError; the
+    old file is then unchanged and the new one removed.
     """
     fresh = beside(path)
     try:
-        fresh.unlink(missing_ok=True)  # a crash may have left it
+        fresh.unlink(missing_ok=True)  # left by a crash
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -32,12 +32,12 @@ def replace(path: Path, data: bytes, mode: int = 0o600, own: Callable[[int], Non
 
 
 def beside(path: Path) -> Path:
-    """Where `replace` writes before it renames."""
+    """The temporary path of `replace`."""
     return path.with_name(f".{path.name}.new")
 
 
 def sync(directory: Path) -> None:
-    """Make what changed in the directory itself durable: names that came, moved and went (fsync(2)). Raises OSError."""
+    """Make created, renamed and removed names in a directory durable (fsync(2)). Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,14 +1,14 @@
-"""What can go wrong, in one place.
+"""The exceptions of the relay.
 
-Errors become words in exactly two places: the SSH adapter (coarse, to the client) and the command
-line's group (in full, to the operator). A denial is not an error: it is a `Verdict`, a value.
+Errors are shown in exactly two places: by the SSH session (a short reason, to the client) and by the command line (in
+full, to the operator). A denial is not an error but a value: `Decision`.
 """
 
 from dataclasses import dataclass
 
 
 class RelayError(Exception):
-    """Anything this project raises on purpose. The text says what and where; `hint` what to type next."""
+    """Base of all expected errors. The text says what is wrong and where; `hint` says what to type next."""
 
     exit_status = 1
 
@@ -19,15 +19,15 @@ class RelayError(Exception):
 
 
 class InputRejected(RelayError):
-    """One value from outside (a target, a key line, a time, an id) is not what it must be."""
+    """An invalid value from outside: a target, a key line, a time, an id."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing wrong in a site's files: where it is, what is wrong, and what would be right."""
+    """A fault in a site's files: its place, what is wrong, and how to correct it."""
 
     file: str
-    line: int  # 1-based; 0 where the whole file is meant
+    line: int  # 1-based; 0 for the whole file
     what: str
     cure: str = ""
 
@@ -37,7 +37,7 @@ class Fault:
 
 
 class SiteInvalid(RelayError):
-    """A site's files have faults; all of them are listed, not only the first."""
+    """A site's files have faults; all of them are listed."""
 
     def __init__(self, faults: tuple[Fault, ...], hint: str = "") -> None:
         super().__init__("\n".join(str(fault) for fault in faults), hint)
@@ -45,22 +45,22 @@ class SiteInvalid(RelayError):
 
 
 class StoreUnavailable(RelayError):
-    """The audit database cannot be written or read now: disk full, locked by another writer, damaged."""
+    """The audit database cannot be read or written: disk full, locked by another writer, damaged."""
 
 
 class RowDamaged(StoreUnavailable):
-    """One row of the audit log cannot be put together again; the others may be read all the same."""
+    """A row of the audit log is damaged; others may be readable."""
 
     def __init__(self, seq: int, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
         self.seq = seq
 
 
-class NobodyAnswers(RelayError):
+class RelayNotRunning(RelayError):
     """No supervisor listens on the control socket."""
 
     exit_status = 3
 
 
 class NotPermitted(RelayError):
-    """The operating system does not let this user do that (not root, wrong owner, wrong mode)."""
+    """The operating system denies access to this user (not root, wrong owner, wrong mode)."""

@@ -1,6 +1,8 @@
-"""The command line: finds the command's module, prints errors, gives the exit status.
+"""The command line `relayctl`: the table of commands, error messages, exit status.
 
-Nothing but click is imported before a command is known, so `relayctl --help` is instant.
+Modules: one file per command, in `config/`, `people/`, `running/`, `audit/` and `net/`; at the root `doctor` (with
+`health_checks`), `backup`, `host_key`, `completion`. Shared by commands: `output` (JSON and tables) and `audit_event`
+(audit rows of commands). A command's module is imported only when it is called, so `relayctl --help` loads click only.
 """
 
 import importlib
@@ -14,7 +16,7 @@ from relay import __version__
 from relay.errors import RelayError
 from relay.site import locate
 
-# name -> (module, attribute, the line that `relayctl --help` shows); a test compares it with the command's own
+# name: (module, attribute, line of `relayctl --help`); a test compares the line with the command's own
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("config.init", "init", "Make a new site."),
     "serve": ("running.serve", "serve", "Run the relay."),
@@ -24,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "add-key": ("people.add_key", "add_key", "Let a person in with a public key."),
     "import-keys": ("people.import_keys", "import_keys", "Split an authorized_keys file into persons."),
     "list-keys": ("people.list_keys", "list_keys", "List the keys and who owns them."),
-    "revoke-key": ("people.revoke_key", "revoke_key", "Shut a person or a key out, for ever."),
+    "revoke-key": ("people.revoke_key", "revoke_key", "Revoke a person's keys, or one key, for ever."),
     "explain": ("config.explain", "explain", "Say whether a person may reach a target, and why."),
     "connections": ("running.connections", "connections", "Show open connections and their traffic."),
     "kill": ("running.kill", "kill", "End a connection, a forward, or all of a person or key."),
@@ -44,14 +46,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 @dataclass(slots=True)
 class Context:
-    """What every command is given: which site was asked for. Nothing is read before a command asks."""
+    """The options of the group. Nothing is read before a command calls `site`."""
 
     site_option: str | None = None
 
     def site(self, *, announce: bool = False, narrowing: bool = False) -> locate.Site:
-        """The site to work on; `announce` prints it first, for commands that change something.
+        """The site to use; `announce` prints it first, for commands that change something.
 
-        `narrowing`: for a command that only takes away, which works on a site that is refused otherwise.
+        `narrowing` is for commands that only remove permissions, and skips the check of modes.
         """
         site = locate.find(self.site_option, os.environ, narrowing=narrowing)
         if announce:
@@ -63,11 +65,11 @@ class LazyGroup(click.Group):
     """A group that imports a command's module only when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command, in the order of the table (the order of a site's life)."""
+        """Every command, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the command, None for an unknown name (click then says the nearest one)."""
+        """Import and return the command, None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
@@ -83,7 +85,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it, with the nearest command named when there is no such one."""
+        """As click does, with the nearest command in the error for an unknown one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
@@ -108,10 +110,10 @@ def group(ctx: click.Context, site_option: str | None) -> None:
 
 
 def main() -> None:
-    """The entry point `relayctl`: errors of ours become two lines on stderr and an exit status."""
+    """The entry point `relayctl`: a RelayError becomes two lines on stderr and an exit status."""
     try:
         status = group.main(standalone_mode=False)
-    except click.exceptions.Abort:  # Ctrl-C, or a question that nobody is there to answer
+    except click.exceptions.Abort:  # Ctrl-C, or a prompt without an answer
         click.echo("relayctl: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
@@ -123,10 +125,10 @@ def main() -> None:
             click.echo(f"  {error.hint}", err=True)
         sys.exit(error.exit_status)
     except BrokenPipeError:
-        # the reader of our output went away (head, less): not an error, and no traceback at exit
+        # the reader of the output exited (head, less): not an error, and no traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:  # anything else is a bug of ours: say so, keep the traceback for the report
+    except Exception as error:  # a bug: keep the traceback for the report
         import traceback
 
         traceback.print_exc()

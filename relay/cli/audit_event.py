@@ -1,4 +1,4 @@
-"""How does a command leave its row? Through the running relay; without one it takes the writer's lock itself."""
+"""Audit rows of commands: sent to the running relay, or written directly if none is running."""
 
 import time
 from collections.abc import Mapping
@@ -6,39 +6,39 @@ from typing import Any
 
 from relay.core.audit.event import Event, Value
 from relay.core.ids import Ids
-from relay.errors import NobodyAnswers, RelayError
+from relay.errors import RelayError, RelayNotRunning
 from relay.people import audit_actor
 from relay.serve import control_client
 from relay.site.locate import Site
 from relay.store.writer import FILE, AuditWriter
 
-NODE = "relay"  # what a command calls this relay in a row that it writes itself: it does not compile the site
-SLOT = 511  # of ids: no worker has it, and only one writer makes ids at a time
-_IDS = Ids(SLOT)  # one for all rows of a command: two made within a tick would else be one id, and one row
+NODE = "relay"  # the node's name in rows that a command writes itself, without compiling the site
+SLOT = 511  # of ids: no worker has it, and the writer's lock excludes other commands
+_IDS = Ids(SLOT)  # one generator for all rows of a command, else two rows within a tick would have the same id
 
 
 def event(name: str, fields: Mapping[str, Value], why: str = "") -> Event:
-    """An event of this moment, with who is at the keyboard."""
+    """An event at the current time, with the administrator's fields."""
     now_us = time.time_ns() // 1000
     return Event(_IDS.make(now_us), now_us, name, {**fields, **audit_actor.fields(why=why)})
 
 
-def tell(site: Site, question: Mapping[str, Any], events: list[Event]) -> dict[str, Any]:
-    """Ask the running relay and hand it the rows; when nobody answers, write them.
+def send(site: Site, question: Mapping[str, Any], events: list[Event]) -> dict[str, Any]:
+    """Send a request and the rows to the running relay; write the rows if none is running.
 
-    Gives its answer, or {"ok", "stopped": True, "problem"} without one: a row that cannot be written is a `problem`,
-    never an exception, because what it tells of has been done already.
+    Returns its answer, else {"ok", "stopped": True, "problem"}. A row that cannot be written is a `problem` and not an
+    exception, because the recorded change is already made.
     """
-    raw = [[one.id, one.time, one.name, dict(one.fields)] for one in events]
+    raw = [[event.id, event.time, event.name, dict(event.fields)] for event in events]
     try:
         return control_client.call(site.state, {**question, "events": raw})
-    except NobodyAnswers:
+    except RelayNotRunning:
         return {"ok": True, "stopped": True, "problem": _write(site, events)}
 
 
 def record(site: Site, name: str, fields: Mapping[str, Value], why: str = "") -> str:
-    """Leave one row; "" or why it could not be written."""
-    return str(tell(site, {"do": "record"}, [event(name, fields, why)]).get("problem", ""))
+    """Record one row; returns "" or why it could not be written."""
+    return str(send(site, {"do": "record"}, [event(name, fields, why)]).get("problem", ""))
 
 
 def _write(site: Site, events: list[Event]) -> str:

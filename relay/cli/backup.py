@@ -23,14 +23,14 @@ def backup(ctx: Context, file: Path) -> None:
       sudo relayctl backup /root/relay-2026-11-23.tar.gz
     """
     from relay.cli import audit_event
-    from relay.store import backup as backups
+    from relay.store.backup import make
 
     site = ctx.site(announce=True)
-    contents = backups.make(site.path, site.state, file, __version__)
+    contents = make(site.path, site.state, file, __version__)
     click.echo(f"saved {len(contents.files)} files to {file}")
     problem = audit_event.record(site, "backup.made", {"file": str(file), "detail": f"{len(contents.files)} files"})
     if problem:
-        click.echo(f"relayctl: done, but not on record: {problem}", err=True)
+        click.echo(f"relayctl: done, but not recorded: {problem}", err=True)
 
 
 @click.command()
@@ -40,28 +40,28 @@ def backup(ctx: Context, file: Path) -> None:
 def restore(ctx: Context, file: Path, yes: bool) -> None:
     """Bring a backup back.
 
-    The relay must be stopped and the site's directory must exist (relayctl init DIR makes one). What is there is moved
-    aside, not deleted. Clients find the same host keys afterwards. The audit log goes on with a new signing key, which
-    is printed: no backup holds the old one.
+    The relay must be stopped and the site's directory must exist (relayctl init DIR makes one). Existing files are
+    moved aside, not deleted. The host keys stay the same. The audit log continues with a new signing key, which is
+    printed: a backup does not contain the old one.
 
     \b
     Example:
       sudo systemctl stop relay relay.socket
       sudo relayctl restore /root/relay-2026-11-23.tar.gz
     """
+    import relay.store.backup
     from relay.cli import audit_event
-    from relay.store import backup as backups
     from relay.store import checkpoint_state, signing_key
     from relay.store.writer import FILE
 
     site = ctx.site(announce=True)
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; say --yes")
+        raise click.UsageError("there is no terminal to confirm on; use --yes")
     if not yes:
         click.confirm(f"replace what is in {site.path} and {site.state}", abort=True)
     keys: list[str] = []
 
-    def unpacked(contents: backups.Contents, state: Path) -> None:
+    def unpacked(contents: relay.store.backup.Contents, state: Path) -> None:
         made = datetime.fromtimestamp(contents.made, UTC).isoformat()
         row = audit_event.event("backup.restored", {"file": str(file), "detail": f"made {made}"})
         signer = checkpoint_state.begin(
@@ -69,8 +69,8 @@ def restore(ctx: Context, file: Path, yes: bool) -> None:
         )
         keys.append(signer.public)
 
-    contents, moved = backups.restore(file, site.path, site.state, unpacked)
-    # what the log that was moved aside would have gone on with: nobody shall sign for it any more
+    contents, moved = relay.store.backup.restore(file, site.path, site.state, unpacked)
+    # the keys of the log that was moved aside: no more checkpoints of it can be signed
     signing_key.erase(site.state, keep=keys)
     for path in moved:
         click.echo(f"moved aside: {path}")

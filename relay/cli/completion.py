@@ -1,4 +1,4 @@
-"""`relayctl completion`: the script that makes a shell complete commands and options."""
+"""`relayctl completion`: shell completion scripts."""
 
 import click
 
@@ -22,6 +22,6 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    # click's own bash script asks bash for its version when it is made; made elsewhere, it is the same script
+    # not source(): that runs bash to check its version, which the script does not depend on
     maker = kind(group, {}, "relayctl", "_RELAYCTL_COMPLETE")
     click.echo(maker.source_template % maker.source_vars())

@@ -1,4 +1,4 @@
-"""`relayctl doctor`: the one command for "it does not work"."""
+"""`relayctl doctor`: runs all health checks."""
 
 import click
 
@@ -13,9 +13,9 @@ from relay.cli.output import json_option, print_json
 def doctor(ctx: Context, limits_only: bool, as_json: bool) -> None:
     """Find out why it does not work.
 
-    Looks at modes, files (as check does), keys, host keys, clock, audit database, the running relay and its sockets,
-    the way into every zone (as net status and net verify do), and the algorithms on offer; prints the first cure
-    last. Changes nothing. Takes a minute at most, where much is silent. Exit status 1 for any fault.
+    Checks modes, files (as check does), keys, host keys, clock, audit database, the running relay and its sockets,
+    the route to every zone (as net status and net verify do), and the offered algorithms; prints the first remedy last.
+    Changes nothing. Takes up to a minute if hosts do not answer. Exit status 1 for any fault.
 
     \b
     Example:
@@ -33,7 +33,7 @@ def doctor(ctx: Context, limits_only: bool, as_json: bool) -> None:
     from relay.cli import health_checks
 
     findings = []
-    for finding in health_checks.look(site):
+    for finding in health_checks.run(site):
         findings.append(finding)
         if not as_json:
             colour = {"ok": "green", "warning": "yellow", "fault": "red"}[finding.state]

@@ -1,6 +1,6 @@
-"""What is wrong with this relay, and what is the first cure? The checks behind `relayctl doctor`.
+"""The health checks of `relayctl doctor`.
 
-Each check looks at one thing and gives a finding; none changes anything, none needs another to succeed.
+Each check yields findings about one thing. Checks change nothing and do not depend on each other.
 """
 
 import os
@@ -28,14 +28,14 @@ from relay.store.reader import AuditReader
 from relay.store.writer import FILE
 
 State = Literal["ok", "warning", "fault"]
-LONG_LOG = 64 << 20  # bytes of SQLite's log; the relay keeps it at one MiB unless somebody holds it
-LITTLE_ROOM = 200 << 20  # bytes free below which the audit log's disk is a warning: a busy month
-SECONDS = 5.0  # for anything that is asked of another process
+LONG_LOG = 64 << 20  # bytes of SQLite's WAL; the relay keeps it at one MiB unless another reader holds it
+LITTLE_ROOM = 200 << 20  # free bytes of the audit log's disk below which there is a warning: a busy month
+SECONDS = 5.0  # timeout for other processes
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One thing looked at: how it is, and what to type if it is not well."""
+    """A finding: the state of one thing, and the remedy if it is not ok."""
 
     name: str
     state: State
@@ -43,8 +43,8 @@ class HealthCheck:
     cure: str = ""
 
 
-def look(site: Site) -> Iterator[HealthCheck]:
-    """Every finding, in the order in which things depend on each other."""
+def run(site: Site) -> Iterator[HealthCheck]:
+    """All findings, causes before effects."""
     found = lint.check_site(site, now=int(time.time()))
     settings = found.examination.settings
     yield from _guarded("modes", lambda: _modes(site))
@@ -71,7 +71,7 @@ def _guarded(name: str, check: Callable[[], Iterator[HealthCheck]]) -> Iterator[
     except RelayError as error:
         yield HealthCheck(name, "fault", error.what, error.hint)
     except OSError as error:
-        yield HealthCheck(name, "fault", f"{error.filename or name}: {error.strerror}", "run it as root")
+        yield HealthCheck(name, "fault", f"{error.filename or name}: {error.strerror}", "run it with sudo")
 
 
 def _modes(site: Site) -> Iterator[HealthCheck]:
@@ -84,7 +84,7 @@ def _modes(site: Site) -> Iterator[HealthCheck]:
         yield HealthCheck("modes", "fault", f"{path} {why}", f"chmod go-w {path}")
     if site.state.exists():
         mode = site.state.stat().st_mode & 0o777
-        if mode & 0o027:  # reviewers may be let in by their group (docs/audit.md)
+        if mode & 0o027:  # reviewers may have access by their group (docs/how-to/read-who-did-what.md)
             yield HealthCheck("modes", "fault", f"{site.state} has mode {mode:o}", f"chmod 700 {site.state}")
             return
     if not wrong:
@@ -102,15 +102,17 @@ def _files(found: lint.LintResult) -> Iterator[HealthCheck]:
         keys = len(found.keys.keys)
         yield HealthCheck("site", "ok", f"policy {found.examination.version} is valid, {keys} keys")
         if not keys:
-            yield HealthCheck("site", "warning", "nobody has a key", "relayctl add-key PERSON FILE.pub")
+            yield HealthCheck("site", "warning", "no person has a key", "relayctl add-key PERSON FILE.pub")
     for different in found.differences[:3]:
-        yield HealthCheck("applied", "warning", f"not as applied: {different}", "relayctl reload")
+        yield HealthCheck(
+            "applied", "warning", f"differs from the running configuration: {different}", "relayctl reload"
+        )
 
 
 def _host_keys(site: Site) -> Iterator[HealthCheck]:
     keys = host_keys.load(site.state)
     if not keys:
-        yield HealthCheck("host keys", "warning", "there is none yet", "it is made at the first start")
+        yield HealthCheck("host keys", "warning", "there is none yet", "the first start makes one")
     for key in keys:
         yield HealthCheck("host keys", "ok", f"{key.algorithm} {key.fingerprint}")
     if keys and keys[0].algorithm != "ssh-ed25519":
@@ -153,7 +155,7 @@ def _database(site: Site, settings: Settings) -> Iterator[HealthCheck]:
     yield HealthCheck("database", "ok", f"{head - base} rows, {size(room.used)}{bound}")
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size > LONG_LOG:
-        grown = f"its log has grown to {size(log.stat().st_size)}: some program reads it and does not let go"
+        grown = f"its log has grown to {size(log.stat().st_size)}: another program keeps it open"
         yield HealthCheck("database", "warning", grown, f"fuser -v {path}")
     if most and room.used > most:
         held = f"forward {opened[1]} is open since row {opened[0]}" if opened else "see archives below"
@@ -164,42 +166,42 @@ def _database(site: Site, settings: Settings) -> Iterator[HealthCheck]:
 
 
 def _archives(site: Site, due: DatabaseUsage, settings: Settings) -> Iterator[HealthCheck]:
-    """What has left the database, and what will next."""
+    """The archives, and the rows that will be archived next."""
     archives = ArchiveReader(site.state)
     entries = [entry for entry in archives.entries() if entry.kept]
     for entry in entries:
         archives.present(entry)
     rows, total = sum(entry.rows for entry in entries), sum(entry.bytes for entry in entries)
-    told = f"{len(entries)} archives, {rows} rows, {size(total)}; " if entries else "none yet; "
+    archived = f"{len(entries)} archives, {rows} rows, {size(total)}; " if entries else "none yet; "
     wanted = archive_format.wanted(archive_format.retention(settings), due)
     soon = (
         f"rows up to {wanted} are due now"
         if wanted > due.base
         else f"rows go there after {settings.audit_keep_days} days"
     )
-    yield HealthCheck("archives", "ok", told + soon)
+    yield HealthCheck("archives", "ok", archived + soon)
 
 
 def _audit_key(site: Site) -> Iterator[HealthCheck]:
-    """Whether the key is here that the audit log has announced for its next checkpoint."""
+    """Whether the key that the audit log announced for its next checkpoint is on this machine."""
     path = site.state / FILE
     if not path.exists():
         return
-    keys = signing_key.seen(site.state)  # before the log is read: a running relay may seal between
+    keys = signing_key.seen(
+        site.state
+    )  # before the log is read, because the running relay may write a checkpoint in between
     with AuditReader(path) as reader:
         at = checkpoint_state.standing(reader)
     if keys is None:
-        yield HealthCheck("audit key", "warning", "it cannot be seen whether it is here", "run it as root")
+        yield HealthCheck("audit key", "warning", "the keys cannot be read", "run it with sudo")
     elif not at.key:
-        yield HealthCheck("audit key", "warning", "nothing is signed yet", "relayctl serve signs within a minute")
+        yield HealthCheck("audit key", "warning", "nothing is signed yet", "a running relay signs within a minute")
     elif at.key not in keys and not any(epoch < at.epoch for epoch in keys.values()):
-        what = (
-            f"the key of epoch {at.epoch}, which is to sign next, is not here: it was lost, or newer rows are missing"
-        )
+        what = f"the key of epoch {at.epoch}, which must sign next, is not on this machine: it or newer rows were lost"
         yield HealthCheck("audit key", "fault", what, "relayctl audit verify; the next start begins with a new key")
     else:
         rows = at.head - at.sealed
-        yield HealthCheck("audit key", "ok", f"epoch {at.epoch}; {rows} rows are not yet sealed")
+        yield HealthCheck("audit key", "ok", f"epoch {at.epoch}; {rows} rows have no checkpoint yet")
 
 
 def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings) -> Iterator[HealthCheck]:
@@ -215,7 +217,7 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
         what = f"the fast path is not used, everything works at a higher cost: {escape(slow, 400)}"
         yield HealthCheck("fast path", "warning", what, "journalctl -u relay; docs/performance.md says what it needs")
     if status.get("faults"):
-        yield HealthCheck("relay", "fault", f"it goes on with an older policy: {status['faults'][0]}", "relayctl check")
+        yield HealthCheck("relay", "fault", f"it still runs an older policy: {status['faults'][0]}", "relayctl check")
     if status.get("database"):
         yield HealthCheck(
             "database", "fault", f"rows cannot be written, so forwards are refused: {status['database']}", "df -h"
@@ -231,7 +233,7 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
     elif kept.get("held"):
         yield HealthCheck("archives", "warning", f"old rows wait: {escape(str(kept['held']), 300)}")
     if kept.get("ballast") is False and not status.get("database"):
-        yield HealthCheck("database", "warning", "there is no ballast for ends of forwards on a full disk", "df -h")
+        yield HealthCheck("database", "warning", "there is no reserve for closing rows on a full disk", "df -h")
     seal = status.get("seal", {})
     if seal.get("overdue"):
         why = escape(str(seal.get("problem") or "no reason is known"), 300)
@@ -240,9 +242,9 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
             "audit key", "fault", what, f"df -h; ls -l STATE/{signing_key.DIRECTORY}; journalctl -u relay"
         )
     if seal.get("anchors"):
-        what = f"anchors do not get out: {escape(str(seal['anchors']), 300)}"
+        what = f"anchors cannot be published: {escape(str(seal['anchors']), 300)}"
         yield HealthCheck(
-            "audit key", "warning", what, "look at `audit: {anchors}` in relay.yaml, and who may write there"
+            "audit key", "warning", what, "check `audit: {anchors}` in relay.yaml, and the mode of its target"
         )
     if status.get("rows_lost"):
         yield HealthCheck("database", "fault", f"{status['rows_lost']} rows were lost", "df -h; journalctl -u relay")
@@ -257,15 +259,17 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
             "systemctl restart relay.socket relay: `listen` and relay.socket must say the same",
         )
     if status.get("metrics", "") != settings.metrics and not settings.metrics.endswith(":0"):
-        wish = f"relay.yaml wants metrics at {settings.metrics or 'no place'}"
-        now = escape(str(status.get("metrics", "")), 120) or "nowhere"
-        yield HealthCheck("metrics", "warning", f"{wish}, they are {now}", "relayctl reload; journalctl -u relay")
+        configured = f"relay.yaml puts metrics at {settings.metrics or 'no address'}"
+        now = escape(str(status.get("metrics", "")), 120) or "no address"
+        yield HealthCheck(
+            "metrics", "warning", f"{configured}, but they are at {now}", "relayctl reload; journalctl -u relay"
+        )
     if status.get("policy") != found.examination.version and not found.differences:
-        yield HealthCheck("applied", "warning", "the files are not what is applied", "relayctl reload")
+        yield HealthCheck("applied", "warning", "the files differ from the running configuration", "relayctl reload")
 
 
 def _zones(site: Site, status: dict[str, Any]) -> Iterator[HealthCheck]:
-    """Each zone as `net status` and `net verify` find it, and as the relay itself does."""
+    """Each zone as seen by `net status`, `net verify` and the relay itself."""
     from relay.cli.net import zone_findings, zones
 
     well = set()
@@ -276,16 +280,16 @@ def _zones(site: Site, status: dict[str, Any]) -> Iterator[HealthCheck]:
             yield HealthCheck(f"zone {zone}", state, what, cure)
         for state, what, cure in zone_findings.guard_findings(known):
             yield HealthCheck("network guard", state, what, cure)
-    except SiteInvalid:  # told before, as the site's faults
+    except SiteInvalid:  # reported above as faults of the site
         return
     for seen in status.get("zones", []):
         if seen.get("zone") in well and not seen.get("up", True):
-            what = f"the relay itself finds it broken: {escape(str(seen.get('reason')), 40)}"
+            what = f"the relay reports it as down: {escape(str(seen.get('reason')), 40)}"
             yield HealthCheck(f"zone {seen['zone']}", "fault", what, "journalctl -u relay; systemctl restart relay")
 
 
 def _algorithms(address: str) -> Iterator[HealthCheck]:
-    """Ask the relay itself: its KEXINIT says in clear what it offers (RFC 4253 7.1)."""
+    """The algorithms in the relay's KEXINIT, which is sent in clear (RFC 4253 7.1)."""
     kex, host_key_algorithms, ciphers = offered(address)
     if ssh_algorithms.KEX[0] in kex:
         yield HealthCheck("algorithms", "ok", f"post-quantum key exchange {kex[0]}: OpenSSH 10.1 and newer do not warn")
@@ -293,7 +297,7 @@ def _algorithms(address: str) -> Iterator[HealthCheck]:
         yield HealthCheck(
             "algorithms",
             "warning",
-            "no post-quantum key exchange: OpenSSH 10.1 and newer warn people",
+            "no post-quantum key exchange: OpenSSH 10.1 and newer warn users",
             "pip install -U cryptography",
         )
     yield HealthCheck("algorithms", "ok", f"host keys {' '.join(host_key_algorithms)}; ciphers {' '.join(ciphers)}")

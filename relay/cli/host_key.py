@@ -1,4 +1,4 @@
-"""`relayctl host-key`: what clients know this relay by."""
+"""`relayctl host-key`: the host keys of the relay."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def host_key() -> None:
     """List, add and retire the relay's host keys.
 
     All keys in force are announced to clients that have logged in (UpdateHostKeys in ssh_config(5)), so a new key can
-    be added weeks before the old one is retired. A running relay takes changes over when it is restarted.
+    be added weeks before the old one is retired. A running relay uses changed keys after a restart.
 
     \b
     Example:
@@ -77,7 +77,7 @@ def add(ctx: Context, files: tuple[Path, ...]) -> None:
 @click.argument("key", metavar="FINGERPRINT|NAME")
 @click.pass_obj
 def retire(ctx: Context, key: str) -> None:
-    """Take a host key out of force; its files are kept in host_keys/retired.
+    """Retire a host key; its files are kept in host_keys/retired.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def retire(ctx: Context, key: str) -> None:
 
     retired = host_keys.retire(ctx.site(announce=True).state, key)
     click.echo(f"retired {retired.algorithm} {retired.fingerprint}; the relay stops offering it after a restart")
-    click.echo("clients that know only this key will warn of a changed one: ssh-keygen -R '[HOST]:PORT'")
+    click.echo("clients that know only this key will warn about a changed key: ssh-keygen -R '[HOST]:PORT'")
     _record(ctx, "host_key.retired", retired)
 
 
@@ -98,4 +98,4 @@ def _record(ctx: Context, name: str, key: object) -> None:
     assert isinstance(key, HostKey)
     problem = audit_event.record(ctx.site(), name, {"fingerprint": key.fingerprint, "algorithm": key.algorithm})
     if problem:
-        click.echo(f"relayctl: done, but not on record: {problem}", err=True)
+        click.echo(f"relayctl: done, but not recorded: {problem}", err=True)

@@ -1,4 +1,4 @@
-"""How a command prints what it found: JSON for programs, a table for people, colour on a terminal only."""
+"""Output of commands: JSON for programs, tables for people, progress on a terminal."""
 
 import json
 import sys
@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from relay.core.escape import escape
-from relay.core.human_units import size, span
+from relay.core.human_units import count, size, span
 
-__all__ = ["json_option", "print_json", "progress", "size", "span", "table", "waiting"]
+__all__ = ["count", "json_option", "print_json", "progress", "size", "span", "table", "waiting"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -24,7 +24,7 @@ def json_option(command: _Command) -> _Command:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Say on the terminal what is waited for, as long as it takes; nothing where stderr is none."""
+    """Show on stderr what the command waits for, if it is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -37,7 +37,7 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[float], None]]:
-    """Show on the terminal how much of something is done (0 to 1), once it takes a moment; else nothing."""
+    """Show the progress (0 to 1) on stderr after half a second, if it is a terminal."""
     began, shown = time.monotonic(), -1
 
     def advance(share: float) -> None:
@@ -58,21 +58,21 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
 
 
 def print_json(value: object) -> None:
-    """Print `value` as JSON on stdout; non-ASCII text is escaped, so no terminal can be tricked by it."""
+    """Print `value` as JSON on stdout; non-ASCII text is escaped, so it cannot manipulate a terminal."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under headings. Cells are escaped: they may hold a stranger's text; None is an empty cell."""
+    """Print rows under headings. Cells are escaped: they may contain untrusted text. None is an empty cell."""
     cells = [["" if cell is None else escape(str(cell), 500) for cell in row] for row in rows]
     measure: Callable[[str], int] = len
     terminal = sys.stdout.isatty()
     if terminal:
-        from rich.cells import cell_len as measure  # a Chinese character takes two columns; pipes do not pay for rich
+        from rich.cells import cell_len as measure  # Chinese characters take two columns; imported for terminals only
     lines = [list(columns), *cells]
     widths = [max(measure(line[column]) for line in lines) for column in range(len(columns))]
     for number, line in enumerate(lines):
-        # never folded to the terminal's width: a fingerprint in two halves cannot be copied into the next command
+        # not wrapped to the terminal's width, so that fingerprints can be copied
         shown = "  ".join(
             cell + " " * (width - measure(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()

@@ -13,6 +13,11 @@ def size(count: object) -> str | None:
     return f"{amount:.1f} TB"
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun in singular or plural: `1 fault`, `2 faults`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def span(us: int) -> str:
     """A duration in microseconds with units."""
     seconds = us / 1_000_000

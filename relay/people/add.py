@@ -1,4 +1,4 @@
-"""May this key get in for this person, and where does it go? All lines given are written, or none."""
+"""Adding keys to a person's file: all given lines are written, or none."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from relay.people.key_text import KeyLine
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What `add` did: keys now in the person's file, keys that were there already, and advice about them."""
+    """The result of `add`: new keys of the person's file, keys that were already in it, and warnings."""
 
     person: str
     file: str  # relative to the site
@@ -26,7 +26,7 @@ class Addition:
 
 
 def check_person(person: str, groups: Collection[str]) -> None:
-    """Raises InputRejected unless `person` can be the name of one."""
+    """Raise InputRejected unless `person` is a valid name of a person."""
     fault = name_fault(person)
     if fault:
         raise InputRejected(fault, "a person's name is like alice, alice.w or team-7")
@@ -34,7 +34,7 @@ def check_person(person: str, groups: Collection[str]) -> None:
         raise InputRejected(f"the name {EVERYONE!r} is reserved: it means all persons", "choose another name")
     if person in groups:
         raise InputRejected(
-            f"{person!r} is a group of the policy; persons and groups share their names",
+            f"{person!r} is a group of the policy; persons and groups share one namespace",
             "give the person's own name, and list it in that group",
         )
 
@@ -42,8 +42,8 @@ def check_person(person: str, groups: Collection[str]) -> None:
 def parse(
     person: str, given: Iterable[KeyLine], source: str, *, offsets: Offsets = (), rsa_bits: int = 2048
 ) -> tuple[tuple[Key, str], ...]:
-    """The keys of the lines with their texts. Raises InputRejected, or SiteInvalid with all faults of several."""
-    found: dict[str, tuple[Key, str]] = {}
+    """The keys of the lines with their texts. Raises InputRejected for a fault, SiteInvalid for several."""
+    keys: dict[str, tuple[Key, str]] = {}
     faults = []
     for line in given:
         try:
@@ -54,13 +54,13 @@ def parse(
             faults.append(Fault(source, line.number, error.what, error.hint))
             continue
         if key is not None:
-            found.setdefault(key.fingerprint, (key, line.text.strip()))
+            keys.setdefault(key.fingerprint, (key, line.text.strip()))
     if len(faults) == 1:
-        place = f"{faults[0].file}:{faults[0].line}: " if found or faults[0].line > 1 else ""
+        place = f"{faults[0].file}:{faults[0].line}: " if keys or faults[0].line > 1 else ""
         raise InputRejected(place + faults[0].what, faults[0].cure)
     if faults:
         raise SiteInvalid(tuple(faults), "nothing was added")
-    return tuple(found.values())
+    return tuple(keys.values())
 
 
 def add(
@@ -76,9 +76,9 @@ def add(
 ) -> Addition:
     """Put the public keys in `data` into `directory`/PERSON.pub.
 
-    `ring` is what the files hold now (relay.site.key_files.read), `groups` the names of the policy's groups. Raises
-    InputRejected or SiteInvalid for what cannot be added, NotPermitted or RelayError when it cannot be written; in
-    each case nothing was changed.
+    `ring` is the keyring of the files (relay.site.key_files.read), `groups` the names of the policy's groups. Raises
+    InputRejected or SiteInvalid for invalid keys, NotPermitted or RelayError if the file cannot be written; in each
+    case nothing was changed.
     """
     check_person(person, groups)
     shown = "standard input" if source == "-" else escape(source, 200)
@@ -87,10 +87,10 @@ def add(
 
 
 def put(directory: Path, person: str, keys: Iterable[tuple[Key, str]], ring: Keyring) -> Addition:
-    """`add` for keys that are parsed already, each with the text of its line."""
+    """`add` for parsed keys, each with the text of its line."""
     if ring.shut:
         what = str(ring.faults[0]) if ring.faults else "keys/revoked cannot be read"
-        raise RelayError(f"whether the key is revoked cannot be told: {what}", "cure that first")
+        raise RelayError(f"the revocations cannot be read: {what}", "correct that first")
     path = directory / f"{person}.pub"
     file = f"keys/{person}.pub"
     with key_file.locked(directory):
@@ -113,7 +113,7 @@ def put(directory: Path, person: str, keys: Iterable[tuple[Key, str]], ring: Key
             if present is None or conditions(present) != conditions(key):
                 why = "with other options" if present else "in a line with a fault"
                 raise InputRejected(
-                    f"{key.fingerprint} stands in {place} already, {why}", "edit that line, then: relayctl reload"
+                    f"{key.fingerprint} is already in {place}, {why}", "edit that line, then: relayctl reload"
                 )
             already.append(present)
         if added:
@@ -130,13 +130,14 @@ def put(directory: Path, person: str, keys: Iterable[tuple[Key, str]], ring: Key
 
 
 def refuse_revoked(key: Key, ring: Keyring) -> None:
-    """Raises InputRejected, naming the line, for a key that was revoked."""
+    """Raise InputRejected, with the line of its revocation, for a revoked key."""
     gone = ring.revocations.get(key.fingerprint)
     if gone is not None:
-        said = " ".join(part for part in (gone.when, gone.who, gone.why) if part)
+        details = " ".join(part for part in (gone.when, gone.who, gone.why) if part)
         raise InputRejected(
-            f"{key.fingerprint} was revoked: {gone.file}:{gone.line}" + (f" ({escape(said, 200)})" if said else ""),
-            "a revoked key never gets in again; make a new one: ssh-keygen -t ed25519",
+            f"{key.fingerprint} was revoked: {gone.file}:{gone.line}"
+            + (f" ({escape(details, 200)})" if details else ""),
+            "a revoked key is never accepted again; make a new one: ssh-keygen -t ed25519",
         )
 
 

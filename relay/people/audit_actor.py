@@ -1,4 +1,4 @@
-"""Who did this? The fields of an audit row about the administrator at the keyboard."""
+"""The administrator of a command, as fields of an audit row."""
 
 import os
 import pwd
@@ -8,11 +8,11 @@ from pathlib import Path
 from relay.core.audit.event import Value
 from relay.core.escape import escape
 
-_NOBODY = 4294967295  # (uid_t) -1: nobody logged in, as for a service (proc_pid_loginuid(5))
+_NOBODY = 4294967295  # (uid_t) -1: no log-in, as for a service (proc_pid_loginuid(5))
 
 
 def fields(environ: Mapping[str, str] = os.environ, why: str = "") -> dict[str, Value]:
-    """The real uid, the login uid that the kernel keeps across sudo, and SUDO_USER as a hint; `why` as typed."""
+    """The real uid, the login uid that the kernel keeps across sudo, SUDO_USER as a hint, and the given reason."""
     found: dict[str, Value] = {"by_uid": os.getuid()}
     try:
         login = int(Path("/proc/self/loginuid").read_text())
@@ -28,7 +28,7 @@ def fields(environ: Mapping[str, str] = os.environ, why: str = "") -> dict[str, 
 
 
 def word(found: Mapping[str, Value]) -> str:
-    """One word for who did it, from `fields`: the name at log-in, with the user acted as if that is another."""
+    """One word from `fields`: the name at log-in, with the acting user after a slash if different."""
     uid, login = found["by_uid"], found.get("by_login_uid")
     name = _name(uid)
     return name if login is None or login == uid else f"{_name(login)}/{name}"

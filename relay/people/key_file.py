@@ -1,6 +1,6 @@
-"""How do the files below keys/ change? Whole or not at all, durably, with the owner and mode the service needs.
+"""Atomic and durable changes of the files below keys/, with the owner and mode that the service needs.
 
-Also the reserve: 8 KiB that are given back when the disk is full, so that a revocation still finds room.
+Also the reserve: 8 KiB that are freed on a full disk, so that a revocation can still be written.
 """
 
 import contextlib
@@ -17,31 +17,31 @@ from relay import atomic_file, file_lock
 from relay.core.keys.authorized_keys import fingerprint
 from relay.errors import NotPermitted, RelayError
 
-MODE = 0o640  # root may change it, the service's group reads it
+MODE = 0o640  # writable by root, readable by the service's group
 RESERVE = ".reserve"
 RESERVE_BYTES = 8192  # room for some 50 revocations
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _MOST_BYTES = 1 << 20  # of one file, as relay.site.key_files reads it
 _LOCK_SECONDS = 5.0
 
-# a key wherever it stands in a line, also behind options that nobody could parse
+# a key anywhere in a line, also after invalid options
 _KEY = re.compile(rb"(?<![A-Za-z0-9-])((?:ssh|ecdsa|sk)-[!-~]{1,60})[ \t]+([A-Za-z0-9+/]{20,}={0,3})")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyOccurrence:
-    """A key that stands in somebody's file, whether or not its line is valid."""
+    """A key in a person's file, whether or not its line is valid."""
 
     person: str
     fingerprint: str
-    encoded: str  # base64, as it stands in the LAN hosts' authorized_keys too
+    encoded: str  # base64, the same as in authorized_keys of LAN hosts
     file: str  # relative to the site
     line: int
     offset: int  # bytes before its line
 
 
 def scan(directory: Path) -> Iterator[KeyOccurrence]:
-    """Every key below `directory` (SITE/keys), also in broken lines. What cannot be read is passed over."""
+    """Every key below `directory` (SITE/keys), also in invalid lines. Unreadable files are skipped."""
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - names are wanted
     except OSError:
@@ -68,7 +68,7 @@ def scan(directory: Path) -> Iterator[KeyOccurrence]:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Nobody else changes the key files by `add` meanwhile; makes the directory. Raises RelayError, NotPermitted."""
+    """Hold the lock of the key files; makes the directory. Raises RelayError, NotPermitted."""
     try:
         if not directory.is_dir():
             directory.mkdir(mode=0o750)
@@ -85,7 +85,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes, none when there is no such file. Raises NotPermitted or RelayError."""
+    """The file's bytes, empty if it does not exist. Raises NotPermitted or RelayError."""
     try:
         return _read(path)
     except FileNotFoundError:
@@ -95,8 +95,8 @@ def read(path: Path) -> bytes:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make `data` the file's content, durably, or change nothing. Raises NotPermitted or RelayError."""
-    path = path.resolve()  # a link stays a link
+    """Replace the file's content durably, or change nothing. Raises NotPermitted or RelayError."""
+    path = path.resolve()  # keep a symbolic link
     try:
         atomic_file.replace(path, data, MODE, lambda descriptor: _own(descriptor, path.parent))
     except OSError as error:
@@ -104,16 +104,16 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def make_reserve(directory: Path) -> None:
-    """Keep room for revocations on a full disk. Failing is no error: it is a provision, not a promise."""
+    """Reserve space for revocations on a full disk. A failure is ignored."""
     path = directory / RESERVE
     with contextlib.suppress(OSError, RelayError):
         if not path.exists() or path.stat().st_size < RESERVE_BYTES:
-            # no holes and nothing to compress: the blocks must really be taken
+            # random data, so that neither holes nor compression save the blocks
             replace(path, os.urandom(RESERVE_BYTES))
 
 
-def give_reserve_back(directory: Path) -> bool:
-    """Free the reserve's room; whether there was any."""
+def free_reserve(directory: Path) -> bool:
+    """Free the reserve; returns whether there was one."""
     path = directory / RESERVE
     try:
         os.truncate(path, 0)
@@ -125,7 +125,7 @@ def give_reserve_back(directory: Path) -> bool:
 
 
 def append(path: Path, text: str) -> None:
-    """Append whole lines, durably, or change nothing. Raises OSError: the caller knows what else can be done."""
+    """Append whole lines, durably, or change nothing. Raises OSError, so that the caller can fall back."""
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
     try:
         found = os.fstat(descriptor)
@@ -134,7 +134,7 @@ def append(path: Path, text: str) -> None:
         size = found.st_size
         if size == 0:
             with contextlib.suppress(OSError):
-                os.fchmod(descriptor, MODE)  # whatever the umask is: the service must read it
+                os.fchmod(descriptor, MODE)  # regardless of the umask: the service must read it
             _own(path, path.parent)
         elif os.pread(descriptor, 1, size - 1) != b"\n":
             text = f"\n{text}"
@@ -145,7 +145,7 @@ def append(path: Path, text: str) -> None:
             os.fsync(descriptor)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, size)  # half a line would be a fault of the file
+                os.ftruncate(descriptor, size)  # an incomplete line would be a fault
             raise
     finally:
         os.close(descriptor)
@@ -153,7 +153,7 @@ def append(path: Path, text: str) -> None:
 
 
 def comment_out(directory: Path, seen: KeyOccurrence) -> None:
-    """Turn the line of a key into a comment without needing a byte more room. Raises OSError."""
+    """Turn the line of a key into a comment in place, without more space. Raises OSError."""
     descriptor = os.open(directory / Path(seen.file).name, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.pwrite(descriptor, b"#", seen.offset)
@@ -163,10 +163,10 @@ def comment_out(directory: Path, seen: KeyOccurrence) -> None:
 
 
 def complaint(path: Path, error: OSError) -> RelayError:
-    """An error of the system about a key file in words, with the cure."""
+    """A RelayError for an OSError about a key file, with a hint."""
     what = f"{path}: {error.strerror}"
     if error.errno in FULL:
-        return RelayError(what, "make room; nothing was changed")
+        return RelayError(what, "free some space; nothing was changed")
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotPermitted(what, "run it with sudo, or as the site's owner")
     return RelayError(what, "nothing was changed")
@@ -179,7 +179,7 @@ def _read(path: Path) -> bytes:
 
 
 def _own(path: Path | int, directory: Path) -> None:
-    """What root makes belongs to whom the directory belongs to; everybody else's keeps at least its group."""
+    """Give a new file the directory's owner (as root) and group."""
     found = directory.stat()
     with contextlib.suppress(PermissionError):
         os.chown(path, found.st_uid if os.geteuid() == 0 else -1, found.st_gid)

@@ -1,6 +1,6 @@
-"""Whose are the keys of an authorized_keys file, and which of them can get in?
+"""Import of an authorized_keys file: its keys, split into persons by their comments.
 
-Made for moving from sshd: one shared account's file is split into persons by the keys' comments.
+For the move from a shared account of sshd.
 """
 
 import re
@@ -17,7 +17,7 @@ from relay.errors import InputRejected
 from relay.people import add, key_file, key_text
 from relay.people.add import Addition
 
-# accounts that many people share: taken for a person they would give one name to several people
+# shared accounts, which would give one name to several persons
 _SHARED = frozenset(
     {"root", "admin", "administrator", "user", "ubuntu", "debian", "centos", "fedora", "ec2-user", "azureuser", "pi"}
     | {"git", "deploy", "vagrant", "opc", "core", "test", "guest", "nobody", "ansible", "jenkins", "imported"}
@@ -27,37 +27,37 @@ _FINGERPRINT = re.compile(r"(?:SHA256:)?[A-Za-z0-9+/]{43}=?")
 
 @dataclass(frozen=True, slots=True)
 class ImportableKey:
-    """A key that can be taken over: whose it becomes, and its line."""
+    """A key that can be imported, its person, and its line."""
 
     person: str
     key: Key
     text: str
-    already: bool  # stands in that person's file
+    already: bool  # is already in that person's file
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedLine:
-    """A line that cannot be taken over, with the reason and the cure."""
+    """A line that cannot be imported, with the reason and a hint."""
 
     line: int
-    comment: str  # or what of the line can be shown
+    comment: str  # or an excerpt of the line
     what: str
     cure: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """What an import would do."""
+    """The effect of an import."""
 
     entries: tuple[ImportableKey, ...]
     rejected: tuple[RejectedLine, ...]
-    unused: tuple[str, ...]  # names of the map that no line asked for
+    unused: tuple[str, ...]  # keys of the map that match no line
 
 
 def names(data: bytes) -> dict[str, str]:
-    """The map FILE of `--names`: on each line a fingerprint or a comment, then the person's name.
+    """Parse the map of `--names`: on each line a fingerprint or a comment, then the person's name.
 
-    Raises InputRejected for a line without both, or a name that is none.
+    Raises InputRejected for an incomplete line or an invalid name.
     """
     if len(data) > key_text.MOST_BYTES:
         raise InputRejected("the map of names is too large", "one line per key: FINGERPRINT-OR-COMMENT NAME")
@@ -83,7 +83,7 @@ def names(data: bytes) -> dict[str, str]:
 
 
 def person_of(comment: str) -> str:
-    """The name that a key's comment suggests (alice@laptop: alice); "" when it suggests nobody in particular."""
+    """The name that a key's comment suggests (alice@laptop: alice); "" if it suggests none."""
     word = comment.strip().lower().partition("@")[0]
     name = re.sub(r"[^a-z0-9._-]+", "-", word).strip("-._")[:32].rstrip("-._")
     return "" if name in _SHARED or name_fault(name) else name
@@ -100,10 +100,10 @@ def plan(
     offsets: Offsets = (),
     rsa_bits: int = 2048,
 ) -> ImportPlan:
-    """What can be taken over from an authorized_keys file; nothing is written.
+    """The import of an authorized_keys file, without writing.
 
-    `ring` and `directory` are the site's keys now, `chosen` the names by fingerprint or comment. Raises InputRejected
-    for what is no such file at all (a private key, for instance).
+    `ring` and `directory` are the site's keys, `chosen` the names by fingerprint or comment. Raises InputRejected for
+    another kind of file, such as a private key.
     """
     holders = {seen.fingerprint: seen for seen in key_file.scan(directory)}
     entries: dict[str, ImportableKey] = {}
@@ -125,7 +125,7 @@ def plan(
             twin = entries.get(key.fingerprint)
             if twin is not None:
                 what = f"the same key as on line {twin.key.line}"
-                raise InputRejected(what, "that line is taken; remove the other one if it should hold instead")
+                raise InputRejected(what, "that line is imported; remove it to import this one instead")
             holder = holders.get(key.fingerprint)
             if holder is not None:
                 _check_holder(key, holder, ring)
@@ -137,7 +137,7 @@ def plan(
 
 
 def write(directory: Path, planned: ImportPlan, ring: Keyring) -> tuple[Addition, ...]:
-    """Do what was planned, person by person. Raises as `add.put`; the persons before stay written."""
+    """Write the planned keys, person by person. Raises as `add.put`; earlier persons stay written."""
     done = []
     for person in sorted({entry.person for entry in planned.entries}):
         lines = [(entry.key, entry.text) for entry in planned.entries if entry.person == person]
@@ -147,8 +147,8 @@ def write(directory: Path, planned: ImportPlan, ring: Keyring) -> tuple[Addition
 
 def _check(key: Key, ring: Keyring, groups: Collection[str]) -> None:
     if not key.person:
-        what = "the comment names nobody in particular" if key.comment else "the key has no comment"
-        raise InputRejected(what, f"say whose it is in a file for --names: {key.fingerprint} NAME")
+        what = "the comment names no person" if key.comment else "the key has no comment"
+        raise InputRejected(what, f"name its person in a file for --names: {key.fingerprint} NAME")
     try:
         add.check_person(key.person, groups)
     except InputRejected as error:
@@ -162,7 +162,7 @@ def _check_holder(key: Key, holder: key_file.KeyOccurrence, ring: Keyring) -> No
         raise InputRejected(f"the key is {escape(holder.person, 40)}'s already ({place})", "one key, one person")
     present = ring.keys.get(key.fingerprint)
     if present is None or conditions(present) != conditions(key):
-        raise InputRejected(f"the key stands in {place} with other options", "edit that line")
+        raise InputRejected(f"the key is in {place} with other options", "edit that line")
 
 
 def _shortened(text: str) -> str:

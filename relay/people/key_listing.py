@@ -1,4 +1,4 @@
-"""Which keys are there, whose, with what limits, and does each of them get in now?"""
+"""The rows of `relayctl list-keys`: keys with persons, limits and states."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,16 +14,16 @@ IN_FORCE = "in force"
 WAITING = "waits for reload"
 EXPIRED = "expired"
 REVOKED = "revoked"
-_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z, the last moment that datetime can show
+_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z, the last time that datetime can represent
 
 
 @dataclass(frozen=True, slots=True)
 class ListedKey:
-    """One key as list-keys shows it. Times are ISO 8601 in UTC, None where there is none."""
+    """A key as `list-keys` shows it. Times are ISO 8601 in UTC."""
 
     person: str
     fingerprint: str
-    type: str  # as ssh-keygen -l says it
+    type: str  # as `ssh-keygen -l` prints it
     bits: int
     comment: str
     state: str  # in force, waits for reload, expired, revoked
@@ -42,14 +42,14 @@ class ListedKey:
 
 
 def rows(files: Keyring, applied: Keyring | None, now: int) -> tuple[ListedKey, ...]:
-    """The keys of the files, by person and place, then the revoked ones. `applied` None: nothing was applied yet."""
+    """The keys of the files by person and place, then the revoked ones. `applied` None: no running configuration."""
     listed = [row_of(key, _state(key, applied, now)) for key in files.keys.values()]
-    gone = [_revoked(one) for one in files.revocations.values()]
-    return tuple(sorted(listed, key=lambda row: (row.person, row.file, row.line)) + sorted(gone, key=_when))
+    revoked = [_revoked(line) for line in files.revocations.values()]
+    return tuple(sorted(listed, key=lambda row: (row.person, row.file, row.line)) + sorted(revoked, key=_when))
 
 
 def as_json(files: Keyring, listed: tuple[ListedKey, ...]) -> dict[str, Any]:
-    """What `list-keys --json` prints."""
+    """The output of `list-keys --json`."""
     return {
         "keys": [asdict(row) for row in listed],
         "faults": [asdict(fault) for fault in files.faults],
@@ -59,25 +59,25 @@ def as_json(files: Keyring, listed: tuple[ListedKey, ...]) -> dict[str, Any]:
 
 
 def limits(row: ListedKey, offsets: Offsets) -> str:
-    """What narrows the key, in words; its end on the site's own clocks."""
-    found = []
+    """The limits of a key as text; its end in the site's time zone."""
+    parts = []
     if row.sources:
-        found.append(f"from {', '.join(row.sources)}")
+        parts.append(f"from {', '.join(row.sources)}")
     if row.until is not None:
         instant = int(datetime.fromisoformat(row.until).timestamp())
         wall = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=min(local(instant, offsets), _LAST))
-        found.append(f"until {wall:%Y-%m-%d %H:%M}")
+        parts.append(f"until {wall:%Y-%m-%d %H:%M}")
     if row.permitopen is not None:
-        found.append(f"to {', '.join(row.permitopen)}")
+        parts.append(f"to {', '.join(row.permitopen)}")
     if not row.forwarding:
-        found.append("no forwarding")
+        parts.append("no forwarding")
     if row.verify_required:
-        found.append("user verification")
-    return "; ".join(found)
+        parts.append("user verification")
+    return "; ".join(parts)
 
 
 def row_of(key: Key, state: str) -> ListedKey:
-    """How a key is listed."""
+    """The row of a key."""
     return ListedKey(
         person=key.person,
         fingerprint=key.fingerprint,
@@ -101,8 +101,8 @@ def _state(key: Key, applied: Keyring | None, now: int) -> str:
     if key.expires is not None and now >= key.expires:
         return EXPIRED
     if applied is not None:
-        law: Mapping[str, Key] = applied.keys
-        known = law.get(key.fingerprint)
+        running: Mapping[str, Key] = applied.keys
+        known = running.get(key.fingerprint)
         if known is None or known.person != key.person:
             return WAITING
     return IN_FORCE

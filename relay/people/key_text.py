@@ -1,7 +1,7 @@
-"""Which public keys are in what somebody pasted or sent, or what is it instead?
+"""Public keys in pasted or sent text.
 
-Takes the lines of .pub and authorized_keys files and blocks of RFC 4716 (`ssh-keygen -e`, PuTTYgen's "Save public
-key"), also as Windows writes them. What is no public key is refused as what it is, with what to do instead.
+Accepts lines of .pub and authorized_keys files and blocks of RFC 4716 (`ssh-keygen -e`, PuTTYgen's "Save public
+key"), also in Windows encodings. Other formats are refused by name, with a hint.
 """
 
 import binascii
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from relay.core.escape import escape
 from relay.errors import InputRejected
 
-MOST_BYTES = 1 << 20  # some 1,400 RSA keys; nobody pastes more
+MOST_BYTES = 1 << 20  # some 1,400 RSA keys
 _BEGIN_4716 = "---- BEGIN SSH2 PUBLIC KEY ----"
 _END_4716 = "---- END SSH2 PUBLIC KEY ----"
 
 _LEAKED = "a private key never leaves its owner's machine: if this one was sent to you, it must be replaced"
-# (what the text has, what it is, what to do); the first that fits counts
-_STRANGERS = (
+# (pattern, name of the format, hint); the first match is reported
+_OTHER_FORMATS = (
     (
         re.compile(r"^PuTTY-User-Key-File-\d", re.MULTILINE),
         "a PuTTY private key (.ppk)",
@@ -64,34 +64,33 @@ _STRANGERS = (
 
 @dataclass(frozen=True, slots=True)
 class KeyLine:
-    """One line as it would stand in an authorized_keys file, and where it began in what was given."""
+    """A line in the form of authorized_keys, with the number of its first input line."""
 
     number: int
     text: str
 
 
 def lines(data: bytes, file: str = "-") -> tuple[KeyLine, ...]:
-    """Every line of `data` that should be a key, RFC 4716 blocks as one line each; whether it is one is not judged.
+    """The candidate lines of `data`, RFC 4716 blocks as one line each; the keys in them are not validated.
 
-    `file` is its name in what is said. Raises InputRejected for private keys, other formats, broken blocks and
-    nothing at all.
+    `file` is the name in errors. Raises InputRejected for private keys, other formats, broken blocks and empty input.
     """
     shown = "standard input" if file == "-" else escape(file, 200)
     if len(data) > MOST_BYTES:
         raise InputRejected(f"{shown} has more than {MOST_BYTES} bytes", "give public keys only")
     text = _decoded(data, shown).replace("\r\n", "\n").replace("\r", "\n")
-    for pattern, what, cure in _STRANGERS:
+    for pattern, what, cure in _OTHER_FORMATS:
         if pattern.search(text):
             raise InputRejected(f"{shown} is {what}", cure.replace("{file}", "FILE" if file == "-" else shown))
-    found = tuple(_lines(text.split("\n"), shown))
-    if not found:
+    key_lines = tuple(_lines(text.split("\n"), shown))
+    if not key_lines:
         raise InputRejected(f"there is no key in {shown}", "give the .pub file, a line like: ssh-ed25519 AAAA... alice")
-    return found
+    return key_lines
 
 
 def _decoded(data: bytes, shown: str) -> str:
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8")):
-        if data.startswith(mark):  # PowerShell's > writes UTF-16, Notepad a mark before UTF-8
+        if data.startswith(mark):  # PowerShell's > writes UTF-16, Notepad UTF-8 with a byte order mark
             return data[len(mark) :].decode(encoding, "replace")
     if b"\0" in data:
         raise InputRejected(f"{shown} is not text", "give the .pub file, not the key's container")
@@ -116,7 +115,7 @@ def _lines(rows: list[str], shown: str) -> Iterator[KeyLine]:
 
 
 def _block(rows: list[str], place: str) -> str:
-    """The OpenSSH line for the inside of an RFC 4716 block: headers (a backslash continues a line), then base64."""
+    """The OpenSSH line for the lines of an RFC 4716 block: headers (a backslash continues one), then base64."""
     comment = ""
     at = 0
     while at < len(rows) and ":" in rows[at]:
@@ -130,12 +129,12 @@ def _block(rows: list[str], place: str) -> str:
         at += 1
     encoded = "".join(rows[at:])
     if not encoded:
-        raise InputRejected(f"{place}: the block holds no key", "give the whole file")
+        raise InputRejected(f"{place}: the block has no key", "give the whole file")
     return f"{_algorithm(encoded, place)} {encoded} {comment}".rstrip()
 
 
 def _algorithm(encoded: str, place: str) -> str:
-    """The name inside the key; the format does not say it outside. Everything else about it is judged later."""
+    """The algorithm named inside the key, which the format does not state outside. The key is validated later."""
     try:
         head = binascii.a2b_base64(encoded[: len(encoded) // 4 * 4 if len(encoded) < 400 else 400])
     except ValueError:
@@ -143,5 +142,5 @@ def _algorithm(encoded: str, place: str) -> str:
     length = int.from_bytes(head[:4], "big")
     name = head[4 : 4 + length]
     if not 0 < length <= 64 or len(name) != length or not name.isascii() or not name.decode().isprintable():
-        raise InputRejected(f"{place}: the block holds no key", "its base64 text is broken; give the whole file")
+        raise InputRejected(f"{place}: the block has no key", "its base64 text is broken; give the whole file")
     return name.decode().replace(" ", "_")

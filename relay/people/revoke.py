@@ -1,8 +1,7 @@
-"""How is a person, or one key, shut out for ever, whatever state the site is in?
+"""Revocation of a person or a key, in any state of the site.
 
-The files are the truth, so a revocation is a line in keys/revoked and holds whether or not a relay runs or the policy
-is valid. On a full disk the reserve is given back; if even that is not enough, the key's line becomes a comment in
-place, which needs no room.
+A revocation is a line in keys/revoked, so it works without a running relay and with an invalid policy. On a full disk
+the reserve is freed; if that does not suffice, the key's line is turned into a comment in place, which needs no space.
 """
 
 import difflib
@@ -28,7 +27,7 @@ _MOST_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class KeyToRevoke:
-    """A key to be revoked: whose it is ("" if nobody's), and its base64 ("" if only the fingerprint is known)."""
+    """A key to revoke: its person ("" without one) and its base64 ("" if only the fingerprint is known)."""
 
     fingerprint: str
     person: str
@@ -37,12 +36,12 @@ class KeyToRevoke:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What `revoke` did."""
+    """The result of `revoke`."""
 
-    keys: tuple[KeyToRevoke, ...]  # shut out now
-    already: tuple[RevokedLine, ...]  # were so before
-    means: str  # "" listed in keys/revoked; else in words what was done instead or besides
-    commented: tuple[KeyOccurrence, ...] = ()  # lines that became comments because nothing could be appended
+    keys: tuple[KeyToRevoke, ...]  # revoked now
+    already: tuple[RevokedLine, ...]  # revoked before
+    means: str  # "" if listed in keys/revoked; else a description of the fallback
+    commented: tuple[KeyOccurrence, ...] = ()  # lines turned into comments because nothing could be appended
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +54,36 @@ class Mention:
 
 
 def find(directory: Path, what: str, rings: Iterable[Keyring]) -> tuple[KeyToRevoke, ...]:
-    """The keys meant by a person's name or a fingerprint.
+    """The keys of a person's name or a fingerprint.
 
-    `rings` are keyrings that are known besides the files (applied ones). Broken lines and files are looked through
-    for whatever looks like a key. A fingerprint that nobody has is taken as it is. Raises InputRejected for a person
-    that nobody knows, with the nearest name.
+    `rings` are keyrings beside the files, such as the running one. Broken lines and files are searched for anything
+    that looks like a key. An unknown fingerprint is accepted. Raises InputRejected for an unknown person, with the
+    nearest name.
     """
     match = _FINGERPRINT.fullmatch(what)
     seen = list(key_file.scan(directory))
-    known = {one.fingerprint: KeyToRevoke(one.fingerprint, one.person, one.encoded) for one in reversed(seen)}
+    known = {key.fingerprint: KeyToRevoke(key.fingerprint, key.person, key.encoded) for key in reversed(seen)}
     for ring in rings:
         for key in ring.keys.values():
             known.setdefault(key.fingerprint, KeyToRevoke(key.fingerprint, key.person, _encoded(key.blob)))
     if match is not None:
         fingerprint = f"SHA256:{match[1]}"
         return (known.get(fingerprint, KeyToRevoke(fingerprint, "", "")),)
-    # in the files one key may stand under two persons: revoking either shuts it out
-    mine = {one.fingerprint for one in seen if one.person == what}
-    mine |= {one.fingerprint for one in known.values() if one.person == what}
+    # a key may be listed for two persons: revoking either revokes it
+    mine = {key.fingerprint for key in seen if key.person == what}
+    mine |= {key.fingerprint for key in known.values() if key.person == what}
     if mine:
-        return tuple(KeyToRevoke(one, what, known[one].encoded) for one in sorted(mine))
-    persons = sorted({one.person for one in known.values()})
+        return tuple(KeyToRevoke(key, what, known[key].encoded) for key in sorted(mine))
+    persons = sorted({key.person for key in known.values()})
     if (directory / f"{what}.pub").exists() and not name_fault(what):
         raise InputRejected(
-            f"no key can be recognised in keys/{what}.pub, and none gets in by it",
+            f"keys/{what}.pub contains no recognisable key, so it grants nothing",
             f"remove it: rm {directory / what}.pub",
         )
     near = difflib.get_close_matches(what, persons, n=1)
     shown = escape(what, 80)
     raise InputRejected(
-        f"nobody is called {shown!r}, and it is no fingerprint",
+        f"{shown!r} is neither a person nor a fingerprint",
         f"did you mean {near[0]}?" if near else "see: relayctl list-keys",
     )
 
@@ -98,9 +97,9 @@ def revoke(
     who: str,
     why: str = "",
 ) -> Revoked:
-    """Shut these keys out, durably. `now` is Unix seconds, `who` one word for who does it.
+    """Revoke these keys, durably. `now` is Unix seconds, `who` one word for the administrator.
 
-    Raises NotPermitted or RelayError when nothing at all could be written, with what to do by hand.
+    Raises NotPermitted or RelayError if nothing could be written, with a manual alternative.
     """
     keys = tuple(keys)
     already = tuple(revocations[key.fingerprint] for key in keys if key.fingerprint in revocations)
@@ -126,7 +125,7 @@ def revoke(
 
 
 def mentions(site: Path, person: str) -> tuple[Mention, ...]:
-    """The lines of the policy that name `person`, found as text: also in files that no parser reads."""
+    """The lines of the policy that name `person`, found as text, so that invalid files are searched too."""
     word = re.compile(rf"(?<![a-z0-9._-]){re.escape(person)}(?![a-z0-9._-])")
     found = []
     try:
@@ -148,14 +147,14 @@ def mentions(site: Path, person: str) -> tuple[Mention, ...]:
 def _without_room(
     directory: Path, path: Path, text: str, new: tuple[KeyToRevoke, ...]
 ) -> tuple[str, tuple[KeyOccurrence, ...]]:
-    if key_file.give_reserve_back(directory):
+    if key_file.free_reserve(directory):
         try:
             key_file.append(path, text)
         except OSError as error:
             if error.errno not in key_file.FULL:
                 raise _complaint(path, error, new) from None
         else:
-            return "the disk is full: the room kept for revocations (keys/.reserve) was used", ()
+            return "the disk is full: the reserve for revocations (keys/.reserve) was used", ()
     wanted = {key.fingerprint for key in new}
     done = []
     failed = []
@@ -169,13 +168,14 @@ def _without_room(
                 done.append(seen)
     missing = wanted - {seen.fingerprint for seen in done}
     if failed or missing:
-        said = "; ".join(failed) or f"no line of a file holds {', '.join(sorted(missing))}"
+        problem = "; ".join(failed) or f"no line of a file holds {', '.join(sorted(missing))}"
         raise RelayError(
-            f"the disk is full and nothing could be written for all the keys: {said}",
-            f"make room, or remove the person's file: rm {directory}/PERSON.pub",
+            f"the disk is full and nothing could be written for all keys: {problem}",
+            f"free some space, or remove the person's file: rm {directory}/PERSON.pub",
         )
-    return "the disk is full: the key's line became a comment; make room and revoke again to list it for ever", tuple(
-        done
+    return (
+        "the disk is full: the key's line became a comment; free some space and revoke again to list it for ever",
+        tuple(done),
     )
 
 

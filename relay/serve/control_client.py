@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from relay.errors import NobodyAnswers, NotPermitted
+from relay.errors import NotPermitted, RelayNotRunning
 
 SOCKET = "control.sock"
 SECONDS = 70.0  # a reload checks the site in a child, which has 60
@@ -18,7 +18,7 @@ RETRY_SECONDS = 10.0  # for the next supervisor to answer a question that the on
 
 
 def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> dict[str, Any]:
-    """Ask the running relay; its answer. Raises NobodyAnswers, or NotPermitted when the socket is another user's.
+    """Ask the running relay; its answer. Raises RelayNotRunning, or NotPermitted when the socket is another user's.
 
     A supervisor that hands over leaves a question to the next one: then it is asked again.
     """
@@ -33,7 +33,7 @@ def call(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -> 
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise NobodyAnswers(f"{state / 'run' / SOCKET} gave no answer", "is another program behind it?")
+        raise RelayNotRunning(f"{state / 'run' / SOCKET} gave no answer", "is another program behind it?")
     return answer
 
 
@@ -60,8 +60,8 @@ def listen(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -
         except (OSError, ValueError) as error:
             if isinstance(error, ConnectionRefusedError | FileNotFoundError):
                 hint = "start it: systemctl start relay, or: relayctl serve"
-                raise NobodyAnswers(f"no relay answers at {path}", hint) from None
-        raise NobodyAnswers(f"{path} gave no whole answer", "ask again: the relay may just be handing over")
+                raise RelayNotRunning(f"no relay answers at {path}", hint) from None
+        raise RelayNotRunning(f"{path} gave no whole answer", "ask again: the relay may just be handing over")
 
 
 def _exchange(path: Path, question: Mapping[str, Any], timeout: float) -> bytes:
@@ -82,7 +82,7 @@ def _exchange(path: Path, question: Mapping[str, Any], timeout: float) -> bytes:
         except (ConnectionResetError, BrokenPipeError):
             return b""
         except OSError:
-            raise NobodyAnswers(
+            raise RelayNotRunning(
                 f"no relay answers at {path}", "start it: systemctl start relay, or: relayctl serve"
             ) from None
     return bytes(data)

@@ -29,10 +29,10 @@ async def test_a_key_gets_in_at_once_and_is_out_at_once(tmp_path: Path) -> None:
             await connect(one, "bob")
         one.policy("rules: [half", name="edited")
         said = await asyncio.to_thread(one.ctl, "add-key", "bob", str(tmp_path / "bob.pub"))
-        assert "it gets in from now on" in said
+        assert "it is accepted from now on" in said
         client = await connect(one, "bob")
         said = await asyncio.to_thread(one.ctl, "revoke-key", "bob", "--reason", "gone")
-        assert "it is out now" in said
+        assert "it is revoked now" in said
         async with asyncio.timeout(10):
             await client.wait_closed()
         with pytest.raises(asyncssh.PermissionDenied):

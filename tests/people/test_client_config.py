@@ -37,7 +37,9 @@ def client(
     places: tuple[Reachable, ...] = PLACES,
     login: str = "",
 ) -> Client:
-    return configs.client("alice", parse_spec(public), host_keys=(HOST_KEY,), keys=keys, places=places, login=login)
+    return configs.make_client(
+        "alice", parse_spec(public), host_keys=(HOST_KEY,), keys=keys, places=places, login=login
+    )
 
 
 def effective(tmp_path: Path, text: str, host: str) -> dict[str, str]:
@@ -90,7 +92,7 @@ def test_the_relay_key_is_pinned() -> None:
 
 def test_a_relay_without_host_key_says_so() -> None:
     """Before the first start there is nothing to pin."""
-    one = configs.client("alice", parse_spec("r:22"), host_keys=(), keys=(), places=())
+    one = configs.make_client("alice", parse_spec("r:22"), host_keys=(), keys=(), places=())
     text = configs.config(one)
     assert "no host key yet" in text
     assert "alice has no key yet" in text

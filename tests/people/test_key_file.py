@@ -82,13 +82,13 @@ def test_a_leftover_of_a_killed_command_is_in_nobodys_way(site: Path) -> None:
 
 def test_the_reserve_takes_real_blocks_and_is_made_once(site: Path) -> None:
     """8 KiB that no file system can leave out; given back once."""
-    assert not key_file.give_reserve_back(site / "keys")
+    assert not key_file.free_reserve(site / "keys")
     key_file.make_reserve(site / "keys")
     first = (site / "keys" / key_file.RESERVE).read_bytes()
     key_file.make_reserve(site / "keys")
     assert (site / "keys" / key_file.RESERVE).read_bytes() == first
     assert len(set(first)) > 100
-    assert key_file.give_reserve_back(site / "keys")
+    assert key_file.free_reserve(site / "keys")
     key_file.make_reserve(site / "nowhere")  # a provision, not a promise
 
 

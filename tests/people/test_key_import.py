@@ -92,7 +92,7 @@ def test_each_rejected_key_has_its_reason(site: Path, lines: dict[str, str], pri
     )
     planned = plan(site, text, groups=("ops",))
     assert [entry.key.line for entry in planned.entries] == [6]
-    words = ["DSA", "revoked", "bob's already", "nobody in particular", "group", "same key", "not supported"]
+    words = ["DSA", "revoked", "bob's already", "names no person", "group", "same key", "not supported"]
     words += ["no comment", "other options", "no public key"]
     assert [one.line for one in planned.rejected] == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
     for one, word in zip(planned.rejected, words, strict=True):

@@ -72,11 +72,11 @@ def test_twice_is_once(site: Path, lines: dict[str, str]) -> None:
 def test_a_name_that_nobody_has(site: Path, lines: dict[str, str]) -> None:
     """The nearest name is proposed; a file in which nothing is a key lets nobody in."""
     put(site, "alice", lines["ed25519"])
-    with pytest.raises(InputRejected, match="nobody is called") as caught:
+    with pytest.raises(InputRejected, match="is neither a person nor a fingerprint") as caught:
         revoke(site, "alcie")
     assert "alice" in caught.value.hint
     put(site, "carol", "rubbish")
-    with pytest.raises(InputRejected, match="no key can be recognised") as caught:
+    with pytest.raises(InputRejected, match="contains no recognisable key") as caught:
         revoke(site, "carol")
     assert caught.value.hint == f"remove it: rm {site}/keys/carol.pub"
 
@@ -171,7 +171,7 @@ def test_a_fingerprint_without_a_line_needs_room(
         patched.setattr(os, "write", failing(errno.ENOSPC, 9))
         with pytest.raises(RelayError, match="disk is full") as caught:
             revoke(site, prints["ed25519"])
-    assert "make room" in caught.value.hint
+    assert "free some space" in caught.value.hint
 
 
 @pytest.mark.parametrize(("error", "kind"), [(errno.EACCES, NotPermitted), (errno.EIO, RelayError)])
@@ -239,7 +239,7 @@ for number in range(2):
         # take what the first one left of its page
         with (directory / "revoked").open("a") as file:
             file.write("#" * (4096 - file.tell() - 1) + chr(10))
-        key_file.give_reserve_back(directory)
+        key_file.free_reserve(directory)
 """
 
 

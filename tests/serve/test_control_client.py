@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import NobodyAnswers
+from relay.errors import RelayNotRunning
 from relay.serve.control_client import call, listen
 
 
@@ -49,15 +49,15 @@ def test_a_question_left_open_by_one_supervisor_is_put_to_the_next(tmp_path: Pat
 def test_an_answer_that_is_not_an_object_is_not_the_relay(tmp_path: Path, answer: bytes) -> None:
     """Another program behind the socket gives an error, not a traceback."""
     answering(tmp_path, answer)
-    with pytest.raises(NobodyAnswers, match="gave no answer"):
+    with pytest.raises(RelayNotRunning, match="gave no answer"):
         call(tmp_path, {"do": "status"})
 
 
 def test_without_a_supervisor_the_error_says_how_to_start_it(tmp_path: Path) -> None:
     """No socket: both calls say that no relay answers."""
-    with pytest.raises(NobodyAnswers, match="no relay answers"):
+    with pytest.raises(RelayNotRunning, match="no relay answers"):
         call(tmp_path, {"do": "status"})
-    with pytest.raises(NobodyAnswers, match="no relay answers"):
+    with pytest.raises(RelayNotRunning, match="no relay answers"):
         list(listen(tmp_path, {"do": "list"}))
 
 
@@ -70,5 +70,5 @@ def test_a_listing_ends_with_its_last_piece(tmp_path: Path) -> None:
 def test_a_listing_cut_short_is_an_error(tmp_path: Path) -> None:
     """A supervisor that goes before the last piece does not look like a short list."""
     answering(tmp_path, b'{"n": 1}\n')
-    with pytest.raises(NobodyAnswers, match="no whole answer"):
+    with pytest.raises(RelayNotRunning, match="no whole answer"):
         list(listen(tmp_path, {"do": "list"}))

@@ -13,7 +13,7 @@ from relay.cli.output import json_option, print_json, size, table
 from relay.core.audit.archive_format import SEALED, retention
 from relay.core.audit.row_json import clock
 from relay.core.escape import escape
-from relay.errors import InputRejected, NobodyAnswers, RelayError
+from relay.errors import InputRejected, RelayError, RelayNotRunning
 
 if TYPE_CHECKING:
     from relay.core.audit.archive_format import ArchiveEntry
@@ -93,7 +93,7 @@ def _archive(site: "Site", before: int | None, reason: str, *, as_json: bool) ->
             else:
                 problem = str(piece.get("problem") or piece.get("error"))
                 raise RelayError(escape(problem, 500), escape(str(piece.get("hint", "")), 300))
-    except NobodyAnswers as error:
+    except RelayNotRunning as error:
         if not error.hint.startswith("start it"):
             raise
         held = _archive_stopped(site, before, by, done, quiet=as_json)
@@ -256,7 +256,7 @@ def _record(site: "Site", row: "Event") -> None:
     """Write the row that must be durable first. Raises RelayError."""
     from relay.cli import audit_event
 
-    problem = str(audit_event.tell(site, {"do": "record"}, [row]).get("problem", ""))
+    problem = str(audit_event.send(site, {"do": "record"}, [row]).get("problem", ""))
     if problem:
         raise RelayError(
             f"nothing more is deleted, because it cannot be recorded: {escape(problem, 300)}",

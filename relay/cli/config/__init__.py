@@ -1,1 +1,4 @@
-"""relay/cli/config."""
+"""Commands about the site's files: `init`, `check`, `reload`, `explain`, `schema`; one module per command.
+
+`config_in_force` gives commands about keys the running configuration, or the files if there is none.
+"""

@@ -1,16 +1,15 @@
-"""`relayctl check`: everything that is wrong with the site's files, at once."""
+"""`relayctl check`: all faults of the site's files at once."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from relay.cli import Context
-from relay.cli.output import json_option, print_json
-
-if TYPE_CHECKING:
-    from relay.errors import Fault
-    from relay.site.lint import LintResult
+from relay.cli.output import count, json_option, print_json
+from relay.errors import Fault
+from relay.site import lint
+from relay.site.lint import LintResult
 
 
 @click.command()
@@ -19,16 +18,14 @@ if TYPE_CHECKING:
 def check(ctx: Context, as_json: bool) -> None:
     """Check the site's files and expectations.
 
-    Prints every fault as file:line with its cure, every expectation that does not hold with the rule that decided,
-    what lapses within 14 days, and what is not applied yet. Nothing is changed. Exit status 1 for any fault.
+    Prints every fault as file:line with a remedy, every expectation that does not hold with the rule that decided,
+    what expires within 14 days, and what is not applied yet. Nothing is changed. Exit status 1 for any fault.
 
     \b
     Example:
       relayctl check
       relayctl --site . check --json
     """
-    from relay.site import lint
-
     site = ctx.site()
     found = lint.check_site(site, now=int(time.time()))
     if as_json:
@@ -38,7 +35,7 @@ def check(ctx: Context, as_json: bool) -> None:
     raise SystemExit(0 if found.good else 1)
 
 
-def _print(found: "LintResult") -> None:
+def _print(found: LintResult) -> None:
     for fault in found.faults:
         click.echo(str(fault))
     for failure in found.examination.failures:
@@ -50,7 +47,7 @@ def _print(found: "LintResult") -> None:
     if found.note:
         click.echo(found.note, err=True)
     elif found.differences and found.good:
-        click.echo("relayctl reload makes the files law", err=True)
+        click.echo("run relayctl reload to apply them", err=True)
     if found.good:
         policy = found.examination.compiled
         assert policy is not None
@@ -58,15 +55,16 @@ def _print(found: "LintResult") -> None:
         rules, held = len(tuple(policy.policy.rules())), len(policy.expectations)
         persons = len({key.person for key in found.keys.keys.values()})
         click.echo(
-            f"valid: policy {policy.version}; {zones} zones, {hosts} hosts, {rules} rules, {held} expectations hold; "
-            f"{persons} persons with {len(found.keys.keys)} keys"
+            f"valid: policy {policy.version}; {count(zones, 'zone')}, {count(hosts, 'host')}, {count(rules, 'rule')}, "
+            f"{count(held, 'expectation')} met; "
+            f"{count(persons, 'person')} with {count(len(found.keys.keys), 'key')}"
         )
     else:
         faults, failures = len(found.faults), len(found.examination.failures)
-        click.echo(f"not valid: {faults} faults, {failures} expectations do not hold", err=True)
+        click.echo(f"not valid: {count(faults, 'fault')}, {count(failures, 'expectation')} not met", err=True)
 
 
-def _json(found: "LintResult") -> dict[str, Any]:
+def _json(found: LintResult) -> dict[str, Any]:
     examination = found.examination
     return {
         "valid": found.good,
@@ -88,5 +86,5 @@ def _json(found: "LintResult") -> dict[str, Any]:
     }
 
 
-def _fault(fault: "Fault") -> dict[str, Any]:
+def _fault(fault: Fault) -> dict[str, Any]:
     return {"file": fault.file, "line": fault.line, "what": fault.what, "cure": fault.cure}

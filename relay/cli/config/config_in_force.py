@@ -1,6 +1,6 @@
-"""What is in force, as far as a command can tell? What is applied, else what the files say, else nothing.
+"""The configuration in force for a command: the running one, else the site's files, else nothing.
 
-A command about keys must work with broken files, so nothing here raises for them: what is missing is in `notes`.
+Commands about keys must work with invalid files, so these cause notes instead of exceptions.
 """
 
 import time
@@ -19,11 +19,11 @@ from relay.site.locate import Site
 
 @dataclass(frozen=True, slots=True)
 class ConfigInForce:
-    """The keys in the files, and the policy and keys that are applied (None: nothing is, or it cannot be read)."""
+    """The keys in the files, and the running policy and keys (`applied` None: none, or unreadable)."""
 
     files: Keyring
     applied: Keyring | None
-    policy: Policy  # EMPTY when neither what is applied nor the files give one
+    policy: Policy  # EMPTY without a running or a valid policy
     offsets: Offsets
     rsa_bits: int
     notes: tuple[str, ...]
@@ -35,15 +35,15 @@ class ConfigInForce:
         return frozenset(self.policy.groups)
 
     def reach(self, person: str) -> tuple[Reachable, ...]:
-        """What the person may reach now by the rules, from an address that no rule names."""
+        """The targets of a person now by the rules, from an address that no rule names."""
         return tuple(reach(self.policy, person, None, int(time.time())))
 
     def persons(self) -> frozenset[str]:
-        """Everybody whom a key or a rule names."""
+        """All persons with a key or a rule."""
         return frozenset(key.person for key in self.files.keys.values()) | frozenset(self.policy.index.persons)
 
 
-def of(site: Site) -> ConfigInForce:
+def load(site: Site) -> ConfigInForce:
     """The configuration in force of a site. Faults in its files raise nothing."""
     from relay.site import times
     from relay.site.policy import compiler
@@ -72,7 +72,7 @@ def of(site: Site) -> ConfigInForce:
 
 
 def applied_keys(site: Site) -> tuple[Keyring, ...]:
-    """The applied keys alone, without a look at the policy's files; none when they cannot be read."""
+    """The running keyring, without reading the policy's files; empty if it is unreadable."""
     try:
         applied = diff.read(site.state)
     except RelayError:

@@ -1,4 +1,4 @@
-"""`relayctl explain`: the verdict on one person and one target, and what would have to change."""
+"""`relayctl explain`: the decision about a person and a target, and what would change it."""
 
 import time
 from collections.abc import Callable
@@ -27,8 +27,8 @@ _Value = TypeVar("_Value")
 def explain(ctx: Context, *, person: str, target: str, source: str | None, at: str | None, as_json: bool) -> None:
     """Say whether a person may reach a target, and why.
 
-    Prints the verdict, the rule that decided with file and line, and what would have to change for another answer.
-    The law is what is applied; the files are judged where nothing was applied yet. Exit status 1 for a denial.
+    Prints the decision, the deciding rule with file and line, and what would have to change for another answer. Uses
+    the running configuration, or the files if nothing was applied yet. Exit status 1 for a denial.
 
     \b
     Example:
@@ -59,7 +59,7 @@ def explain(ctx: Context, *, person: str, target: str, source: str | None, at: s
 
 
 def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
-    """A value from the command line; a bad one is wrong usage, which is another exit status than a denial."""
+    """Parse an argument; an invalid one is a usage error, with another exit status than a denial."""
     try:
         return parse(text)
     except InputRejected as error:
@@ -67,7 +67,7 @@ def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
 
 
 def _own_addresses() -> "frozenset[Address]":
-    """This machine's addresses, none where the kernel does not tell (another system than Linux)."""
+    """This machine's addresses; none if they cannot be read (not Linux)."""
     from relay.net.kernel import interfaces
 
     try:

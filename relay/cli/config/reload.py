@@ -1,4 +1,4 @@
-"""`relayctl reload`: makes the site's files law, all or nothing."""
+"""`relayctl reload`: applies the site's files, completely or not at all."""
 
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would change, and who would be cut.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change, and which sessions would end.")
 @json_option
 @click.pass_obj
 def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
 
     site = ctx.site(announce=not as_json)
     if dry_run:
-        raise SystemExit(_foresee(site, as_json=as_json))
+        raise SystemExit(_dry_run(site, as_json=as_json))
     with waiting("the relay to check the files"):
         answer = control_client.call(site.state, {"do": "reload", "by": audit_actor.fields()})
     if as_json:
@@ -43,19 +43,19 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
         for line in answer["warnings"]:
             click.echo(f"warning: {line}", err=True)
         for line in answer["out"]:
-            click.echo(f"a key is out: {line}", err=True)
+            click.echo(f"a key is not accepted: {line}", err=True)
         click.echo(f"applied: policy {answer['version']}, {answer['keys']} keys")
     else:
         for file, number, what, cure in answer.get("faults", []):
             click.echo(f"{file}:{number}: {what}" + (f"; {cure}" if cure else ""), err=True)
         if "problem" in answer:
             click.echo(f"relayctl: {answer['problem']}", err=True)
-        click.echo("nothing was applied; what was applied before goes on", err=True)
+        click.echo("nothing was applied; the running configuration stays", err=True)
     raise SystemExit(0 if answer.get("ok") else 1)
 
 
-def _foresee(site: "Site", *, as_json: bool) -> int:
-    """Say what a reload of the files as they are would do; its exit status. Raises NobodyAnswers."""
+def _dry_run(site: "Site", *, as_json: bool) -> int:
+    """Show the effect of a reload; returns its exit status. Raises RelayNotRunning."""
     from relay.cli.running import impact, open_sessions
     from relay.site import lint
 
@@ -66,15 +66,15 @@ def _foresee(site: "Site", *, as_json: bool) -> int:
     if not as_json:
         for fault in wrong:
             click.echo(str(fault), err=True)
-        for line in changes or ["nothing differs from what is applied"]:
+        for line in changes or ["nothing differs from the running configuration"]:
             click.echo(line)
         for fault in found.keys.faults:
-            click.echo(f"a key is out: {fault}", err=True)
+            click.echo(f"a key is not accepted: {fault}", err=True)
     if compiled is None:
         if as_json:
             print_json({"ok": False, "faults": [[one.file, one.line, one.what, one.cure] for one in wrong]})
         else:
-            click.echo("nothing would be applied; what was applied before would go on", err=True)
+            click.echo("nothing would be applied; the running configuration would stay", err=True)
         return 1
     there = open_sessions.query(site, {"do": "connections"})
     judge = impact.candidate_authorizer(site, compiled.policy, compiled.settings, found.keys)

@@ -16,6 +16,6 @@ def schema(document: str) -> None:
     Example:
       relayctl schema policy > schemas/policy.schema.json
     """
-    from relay.site import json_schema as schemas
+    from relay.site import json_schema
 
-    click.echo(schemas.text(document), nl=False)
+    click.echo(json_schema.text(document), nl=False)

@@ -238,7 +238,7 @@ class _Wanted:
                 )
             return
         for person in persons if asked or self.given["person"] else persons[:1]:
-            one = client_config.client(
+            one = client_config.make_client(
                 person,
                 parse_spec(self.compiled.policy.public),
                 host_keys=tuple((key.public, key.fingerprint) for key in host_keys.load(self.site.state)),

@@ -21,9 +21,9 @@ _REACH_SHOWN = 20  # targets; `client-config` shows all
 def add_key(ctx: Context, person: str, file: str) -> None:
     """Let a person in with a public key.
 
-    FILE holds one or several public keys (.pub, authorized_keys, RFC 4716); `-`, or nothing, reads them from standard
-    input. Options in front of a key have OpenSSH's meaning and narrow what the policy allows. It takes effect at
-    once; the policy's files are not touched and not reloaded.
+    FILE holds one or several public keys (.pub, authorized_keys, RFC 4716); `-`, or no FILE, reads standard
+    input. Options before a key have OpenSSH's meaning and narrow what the policy allows. Takes effect at once; the
+    policy is neither changed nor reloaded.
 
     \b
     Example:
@@ -31,11 +31,11 @@ def add_key(ctx: Context, person: str, file: str) -> None:
       relayctl add-key alice 'ssh-ed25519 AAAA... alice@laptop'
       ssh-keygen -y -f ~/.ssh/id_ed25519 | relayctl add-key alice -
     """
-    # the key itself in the place of its file: what people try first
+    # the key itself instead of a file, a common mistake that works
     pasted = any(f" {start}" in f" {file}" for start in ("ssh-", "ecdsa-", "sk-")) and " " in file and "AAAA" in file
     data = file.encode() if pasted else read_file(file)
     site = ctx.site(announce=True)
-    known = config_in_force.of(site)
+    known = config_in_force.load(site)
     added = add.add(
         site.path / "keys",
         person,

@@ -1,4 +1,4 @@
-"""`relayctl client-config`: what a person puts into their SSH client."""
+"""`relayctl client-config`: the SSH client configuration of a person."""
 
 import difflib
 
@@ -23,8 +23,8 @@ def client_config(
 ) -> None:
     """Print a person's ssh configuration.
 
-    The relay with its pinned key, and each host this person may reach now; what to tell VS Code and Ansible is in the
-    comments.
+    The relay with its pinned key, and each host this person may reach now; settings for VS Code and Ansible
+    are in the comments.
 
     \b
     Example:
@@ -32,27 +32,27 @@ def client_config(
       relayctl client-config alice --os windows
       relayctl client-config alice --known-hosts >> ~/.ssh/known_hosts
     """
+    import relay.people.client_config
     from relay.cli.config import config_in_force
     from relay.core.policy.target import parse_spec
-    from relay.people import client_config as configs
     from relay.store import host_keys
 
     site = ctx.site()
-    known = config_in_force.of(site)
+    known = config_in_force.load(site)
     if person not in known.persons():
         near = difflib.get_close_matches(person, known.persons(), n=1)
         raise InputRejected(
-            f"nobody is called {escape(person, 80)!r}",
+            f"there is no person {escape(person, 80)!r}",
             f"did you mean {near[0]}?" if near else "see: relayctl list-keys",
         )
     for note in known.notes:
         click.echo(f"note: {note}", err=True)
     if not known.policy.public:
         raise RelayError(
-            "the site does not say how people reach the relay",
+            "relay.yaml has no `public`, the address for clients",
             "set it in relay.yaml, like `public: relay.example.com:22`, then: relayctl reload",
         )
-    one = configs.client(
+    configuration = relay.people.client_config.make_client(
         person,
         parse_spec(known.policy.public),
         host_keys=tuple((key.public, key.fingerprint) for key in host_keys.load(site.state)),
@@ -61,9 +61,11 @@ def client_config(
         login=login,
     )
     if as_json:
-        print_json(configs.as_json(one))
+        print_json(relay.people.client_config.as_json(configuration))
     elif only_known_hosts:
-        for line in configs.known_hosts(one):
+        for line in relay.people.client_config.known_hosts(configuration):
             click.echo(line)
     else:
-        click.echo(configs.putty(one) if putty else configs.config(one, windows=system == "windows"), nl=False)
+        windows = system == "windows"
+        text = relay.people.client_config.config(configuration, windows=windows)
+        click.echo(relay.people.client_config.putty(configuration) if putty else text, nl=False)

@@ -12,15 +12,17 @@ from relay.people import key_import
 
 @click.command("import-keys")
 @click.argument("file", metavar="FILE|-")
-@click.option("--names", "names_file", metavar="MAP", help="Lines `FINGERPRINT-OR-COMMENT NAME`: whose is which key.")
-@click.option("--yes", is_flag=True, help="Write; without it only shows what would be done.")
+@click.option(
+    "--names", "names_file", metavar="MAP", help="Lines `FINGERPRINT-OR-COMMENT NAME`: the person of each key."
+)
+@click.option("--yes", is_flag=True, help="Write; without it only the result is shown.")
 @json_option
 @click.pass_obj
 def import_keys(ctx: Context, file: str, names_file: str | None, yes: bool, as_json: bool) -> None:
     """Split an authorized_keys file into persons.
 
-    A key's comment says whose it is (alice@laptop: alice), unless MAP does. First shows what would be done; each key
-    that cannot be taken over is listed with its reason. Exit status 1 when there is none that can.
+    A key's comment names its person (alice@laptop: alice), unless MAP does. Without --yes only shows the result; each
+    key that cannot be imported is listed with the reason. Exit status 1 if no key can be imported.
 
     \b
     Example:
@@ -30,7 +32,7 @@ def import_keys(ctx: Context, file: str, names_file: str | None, yes: bool, as_j
     data = read_file(file)
     chosen = key_import.names(read_file(names_file)) if names_file else {}
     site = ctx.site(announce=not as_json)
-    known = config_in_force.of(site)
+    known = config_in_force.load(site)
     directory = site.path / "keys"
     planned = key_import.plan(
         data,
@@ -54,8 +56,8 @@ def import_keys(ctx: Context, file: str, names_file: str | None, yes: bool, as_j
                     for entry in planned.entries
                 ],
                 "rejected": [
-                    {"line": one.line, "comment": one.comment, "what": one.what, "cure": one.cure}
-                    for one in planned.rejected
+                    {"line": rejected.line, "comment": rejected.comment, "what": rejected.what, "cure": rejected.cure}
+                    for rejected in planned.rejected
                 ],
                 "written": bool(yes and new),
             }
@@ -69,12 +71,12 @@ def import_keys(ctx: Context, file: str, names_file: str | None, yes: bool, as_j
                 for entry in planned.entries
             ],
         )
-        for one in planned.rejected:
-            click.echo(f"{escape(file, 200)}:{one.line}: not taken: {one.what}; {one.cure}", err=True)
-            if one.comment:
-                click.echo(f"  {escape(one.comment, 80)}", err=True)
+        for rejected in planned.rejected:
+            click.echo(f"{escape(file, 200)}:{rejected.line}: not imported: {rejected.what}; {rejected.cure}", err=True)
+            if rejected.comment:
+                click.echo(f"  {escape(rejected.comment, 80)}", err=True)
         for name in planned.unused:
-            click.echo(f"--names: {escape(name, 80)} is no key of this file", err=True)
+            click.echo(f"--names: {escape(name, 80)} matches no key of this file", err=True)
         if new and not yes:
-            click.echo("nothing was written; to do it, the same command with --yes", err=True)
+            click.echo("nothing was written; to write, add --yes", err=True)
     raise SystemExit(0 if planned.entries else 1)

@@ -17,7 +17,6 @@ from relay.site.locate import Site
 
 def read_file(file: str) -> bytes:
     """The bytes of a file, or of standard input for `-`. Raises InputRejected."""
-
     try:
         if file == "-":
             if sys.stdin.isatty():
@@ -31,16 +30,16 @@ def read_file(file: str) -> bytes:
 
 
 def record_added(site: Site, done: Iterable[Addition], *, quiet: bool = False) -> None:
-    done = [one for one in done if one.added]
+    done = [addition for addition in done if addition.added]
     if not done:
         return
     rows: list[dict[str, Value]] = [
         {"person": key.person, "fingerprint": key.fingerprint, "file": key.file, "line": key.line}
-        for one in done
-        for key in one.added
+        for addition in done
+        for key in addition.added
     ]
-    running = "" if quiet else "it gets in from now on"
-    send_change(site, [one.person for one in done], "key.added", rows, running=running)
+    running = "" if quiet else "it is accepted from now on"
+    send_change(site, [addition.person for addition in done], "key.added", rows, running=running)
 
 
 def send_change(
@@ -52,19 +51,20 @@ def send_change(
     running: str,
     why: str = "",
 ) -> None:
-    """Tell the running relay and leave the rows; whatever fails here is said, for the files are written already."""
-
+    """Send the change to the running relay and record it; print failures, because the files are already written."""
     events = [audit_event.event(name, row, why) for row in rows]
     try:
-        answer = audit_event.tell(site, {"do": "apply-keys", "persons": list(persons)}, events)
+        answer = audit_event.send(site, {"do": "apply-keys", "persons": list(persons)}, events)
     except RelayError as error:
-        click.echo(f"the running relay was not told: {error.what}; {error.hint}", err=True)
+        click.echo(f"the running relay was not notified: {error.what}; {error.hint}", err=True)
         return
     if not answer.get("ok"):
         click.echo(f"the running relay refused: {escape(str(answer.get('problem', '')), 300)}", err=True)
     elif answer.get("stopped"):
-        click.echo("no relay is running; it holds from the next start on", err=True)
+        click.echo("no relay is running; it takes effect at the next start", err=True)
     elif running:
         click.echo(running)
     if answer.get("ok") and answer.get("problem"):
-        click.echo(f"it holds, but the audit row is not written: {escape(str(answer['problem']), 300)}", err=True)
+        click.echo(
+            f"it takes effect, but the audit row is not written: {escape(str(answer['problem']), 300)}", err=True
+        )

@@ -17,15 +17,15 @@ from relay.people import key_listing
 def list_keys(ctx: Context, as_json: bool) -> None:
     """List the keys and who owns them.
 
-    With type, comment, limits and whether each gets in now; then the revoked ones with who, when and why. What is
-    wrong with the files follows.
+    Shows type, comment, limits and state of each key; then the revoked keys with author, time and reason; then the
+    faults of the files.
 
     \b
     Example:
       relayctl list-keys
       relayctl list-keys --json
     """
-    known = config_in_force.of(ctx.site())
+    known = config_in_force.load(ctx.site())
     listed = key_listing.rows(known.files, known.applied, int(time.time()))
     for note in known.notes:
         click.echo(f"note: {note}", err=True)
@@ -49,7 +49,7 @@ def list_keys(ctx: Context, as_json: bool) -> None:
             ],
         )
     else:
-        click.echo("no key gets in; let somebody in: relayctl add-key PERSON FILE.pub", err=True)
+        click.echo("there is no valid key; add one: relayctl add-key PERSON FILE.pub", err=True)
     gone = [row for row in listed if row.state == key_listing.REVOKED]
     if gone:
         click.echo("\nrevoked:" if present else "revoked:")
@@ -64,4 +64,4 @@ def list_keys(ctx: Context, as_json: bool) -> None:
     for fault in known.files.warnings:
         click.echo(f"warning: {fault}", err=True)
     for fault in known.files.faults:
-        click.echo(f"a key is out: {fault}", err=True)
+        click.echo(f"a key is not accepted: {fault}", err=True)

@@ -20,15 +20,15 @@ from relay.site.locate import Site
 
 @click.command("revoke-key")
 @click.argument("who", metavar="PERSON|FINGERPRINT")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it stands in keys/revoked and in the audit.")
-@click.option("--dry-run", is_flag=True, help="Only say which keys it would be, and who would be cut.")
+@click.option("--reason", default="", metavar="TEXT", help="The reason, recorded in keys/revoked and in the audit log.")
+@click.option("--dry-run", is_flag=True, help="Only show the keys, and which sessions would end.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for programs.")
 @click.pass_obj
 def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Shut a person or a key out, for ever.
+    """Revoke a person's keys, or one key, for ever.
 
-    Works with a broken policy, a full disk and a stopped relay. Connections of the key end within a second. Says
-    what is left to do elsewhere.
+    Works with a broken policy, a full disk and a stopped relay. Connections of the key end within a second.
+    Prints what remains to be done elsewhere.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def revoke_key(ctx: Context, who: str, reason: str, dry_run: bool, as_json: bool
             for key in done.keys
         ]
         send_change(
-            site, (), "key.revoked", rows, why=reason, running="it is out now; its connections end within a second"
+            site, (), "key.revoked", rows, why=reason, running="it is revoked now; its connections end within a second"
         )
     _show_remaining_work(site, condemned)
 
@@ -71,7 +71,7 @@ def _show_revoked(done: Revoked) -> None:
     for gone in done.already:
         click.echo(f"already revoked: {gone.fingerprint} ({gone.file}:{gone.line})")
     for key in done.keys:
-        whose = f" of {escape(key.person, 40)}" if key.person else ", which nobody has now"
+        whose = f" of {escape(key.person, 40)}" if key.person else ", which no person has now"
         click.echo(f"revoked: {key.fingerprint}{whose}")
     for seen in done.commented:
         click.echo(f"  {seen.file}:{seen.line} is a comment now", err=True)
@@ -87,16 +87,16 @@ def _show_dry_run(site: Site, condemned: tuple[KeyToRevoke, ...], *, as_json: bo
             ended = list(impact.impact_of_keys(there, [key.fingerprint for key in condemned]))
             print_json({"keys": keys, "cut": impact.as_json(ended), "silent_workers": list(there.silent)})
         except RelayError as error:
-            print_json({"keys": keys, "cut": None, "problem": error.what})  # not known is not nobody
+            print_json({"keys": keys, "cut": None, "problem": error.what})  # unknown, which is not the same as none
         return
     for key in condemned:
-        whose = f" of {escape(key.person, 40)}" if key.person else ", which nobody has now"
+        whose = f" of {escape(key.person, 40)}" if key.person else ", which no person has now"
         click.echo(f"would be revoked: {key.fingerprint}{whose}")
     try:
         there = open_sessions.query(site, {"do": "connections"})
         impact.print_impact(list(impact.impact_of_keys(there, [key.fingerprint for key in condemned])), there)
-    except RelayError as error:  # a revocation needs no relay that answers
-        click.echo(f"who would be cut is not known: {error.what}", err=True)
+    except RelayError as error:  # a revocation works without a running relay
+        click.echo(f"the affected sessions are unknown: {error.what}", err=True)
     click.echo("nothing was revoked", err=True)
 
 

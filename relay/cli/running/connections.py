@@ -10,7 +10,7 @@ import click
 
 from relay.cli import Context
 from relay.cli.output import json_option, print_json
-from relay.errors import NobodyAnswers, RelayError
+from relay.errors import RelayError, RelayNotRunning
 
 if TYPE_CHECKING:
     from relay.cli.running.open_sessions import OpenSessions
@@ -71,7 +71,7 @@ def _draw(site: "Site", who: str, *, terminal: bool, as_json: bool) -> None:
 
     try:
         found: OpenSessions | None = open_sessions.query(site, {"do": "connections"})
-    except NobodyAnswers as error:  # it may be restarting; open connections continue
+    except RelayNotRunning as error:  # it may be restarting; open connections continue
         found, trouble = None, error.what
     except RelayError:
         raise

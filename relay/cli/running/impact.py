@@ -42,7 +42,7 @@ class ImpactedItem:
 
 
 def candidate_authorizer(site: Site, policy: Policy, settings: Settings, keys: Keyring) -> Authorizer:
-    """The authorizer that the workers would have with a candidate policy. Raises NobodyAnswers."""
+    """The authorizer that the workers would have with a candidate policy. Raises RelayNotRunning."""
     status = control_client.call(site.state, {"do": "status"})
     pairs = [str(where).rpartition(":") for where in status.get("listening", ())]
     made = Authorizer(lambda: None)

@@ -10,7 +10,7 @@ import click
 
 from relay.cli.output import size, span
 from relay.core.escape import escape
-from relay.errors import NobodyAnswers, RelayError
+from relay.errors import RelayError, RelayNotRunning
 from relay.serve import control_client
 from relay.site.locate import Site
 
@@ -43,12 +43,12 @@ class OpenSessions:
 
 
 def query(site: Site, question: Mapping[str, Any]) -> OpenSessions:
-    """Send `connections` or `kill` to the running relay. Raises NobodyAnswers, NotPermitted, or RelayError."""
+    """Send `connections` or `kill` to the running relay. Raises RelayNotRunning, NotPermitted, or RelayError."""
     deadline = time.monotonic() + RETRY_SECONDS
     while True:
         try:
             return _joined(list(control_client.listen(site.state, question, SECONDS)))
-        except NobodyAnswers as error:
+        except RelayNotRunning as error:
             if not error.hint.startswith("ask again") or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

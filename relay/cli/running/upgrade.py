@@ -12,7 +12,7 @@ import click
 from relay.cli import Context
 from relay.cli.output import waiting
 from relay.core.escape import escape
-from relay.errors import NobodyAnswers, RelayError
+from relay.errors import RelayError, RelayNotRunning
 from relay.site.locate import Site
 
 CHECK_SECONDS = 120.0
@@ -161,7 +161,7 @@ def _restart(unit: str) -> None:
 
 
 def _status_of_another(site: Site, pid: int) -> dict[str, Any]:
-    """The status of another supervisor than process `pid`, as soon as it answers. Raises NobodyAnswers."""
+    """The status of another supervisor than process `pid`, as soon as it answers. Raises RelayNotRunning."""
     from relay.serve import control_client
 
     deadline = time.monotonic() + STATUS_SECONDS  # systemd has waited until it was ready
@@ -170,10 +170,10 @@ def _status_of_another(site: Site, pid: int) -> dict[str, Any]:
             status = control_client.call(site.state, {"do": "status"}, STATUS_SECONDS)
             if status.get("ok") and status["pid"] != pid:
                 return status
-        except NobodyAnswers:
+        except RelayNotRunning:
             pass
         time.sleep(0.1)
-    raise NobodyAnswers("the new supervisor does not answer", "relayctl doctor")
+    raise RelayNotRunning("the new supervisor does not answer", "relayctl doctor")
 
 
 def _report(site: Site, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ def test_valid(relayctl: Relayctl, site: Path) -> None:
     done = relayctl("--site", site, "check")
     assert done.returncode == 0
     assert "valid: policy " in done.stdout
-    assert "1 zones, 1 hosts, 3 rules, 1 expectations hold" in done.stdout
+    assert "1 zone, 1 host, 3 rules, 1 expectation met" in done.stdout
     assert "warning: policies/a.yaml:6: alice has no key" in done.stdout
 
 

@@ -109,8 +109,8 @@ def test_import_keys_previews_then_writes(site: Path, tmp_path: Path) -> None:
     given.write_text(text + (FIXTURES / "dsa.pub").read_text())
     out, err = ctl(site, "import-keys", given)
     assert "rsa-3072" in out
-    assert f"{given}:1: not taken: the comment names nobody in particular" in err
-    assert f"{given}:3: not taken: DSA" in err
+    assert f"{given}:1: not imported: the comment names no person" in err
+    assert f"{given}:3: not imported: DSA" in err
     assert "nothing was written" in err
     assert list((site / "keys").iterdir()) == []
     names = tmp_path / "names"
@@ -127,7 +127,7 @@ def test_import_keys_previews_then_writes(site: Path, tmp_path: Path) -> None:
 
 def test_list_keys(site: Path) -> None:
     """Keys, limits, what is without effect, faults and revocations; the same as JSON."""
-    assert "no key gets in" in ctl(site, "list-keys")[1]
+    assert "there is no valid key" in ctl(site, "list-keys")[1]
     (site / "keys" / "alice.pub").write_text(f'no-pty,from="10.0.0.0/8" {ED25519}oops\n')
     (site / "keys" / "revoked").write_text("SHA256:" + "A" * 43 + " 2026-11-23T10:00:00Z root \x1b[2J stolen\n")
     out, err = ctl(site, "list-keys")
@@ -136,7 +136,7 @@ def test_list_keys(site: Path) -> None:
     assert "stolen" in out
     assert "\x1b" not in out
     assert "keys/alice.pub:1: without effect here: no-pty" in err
-    assert "a key is out: keys/alice.pub:2:" in err
+    assert "a key is not accepted: keys/alice.pub:2:" in err
     value = json.loads(ctl(site, "list-keys", "--json")[0])
     assert [key["state"] for key in value["keys"]] == ["in force", "revoked"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from relay.cli.running import open_sessions
 from relay.cli.running.open_sessions import OpenSessions
-from relay.errors import NobodyAnswers
+from relay.errors import RelayNotRunning
 from relay.serve import control_client
 from relay.site import locate
 from tests.relay_process import Relay, echo_server, wait_for
@@ -220,7 +220,7 @@ def test_no_answer_is_torn_by_a_restart(one: Relay) -> None:
 
     def go_on_asking() -> None:
         while not over.is_set():
-            with suppress(NobodyAnswers):  # while no supervisor runs
+            with suppress(RelayNotRunning):  # while no supervisor runs
                 answers.append(open_sessions.query(site, {"do": "connections"}))
 
     with logged_in(one), logged_in(one, "bob"), ThreadPoolExecutor(1) as pool:
