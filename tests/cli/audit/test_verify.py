@@ -322,13 +322,13 @@ def test_the_doctor_looks_whether_the_key_is_there_that_signs_next(log: tuple[Pa
         return next((one["state"], one["what"]) for one in found if one["name"] == "audit key")
 
     assert finding()[0] == "ok"
-    assert finding()[1].endswith("; 0 rows are not yet sealed")
+    assert finding()[1].endswith("; 0 rows have no checkpoint yet")
     tamper(site, "DELETE FROM events WHERE seq > 20")
     assert finding()[0] == "fault"
     shutil.rmtree(site / "state" / "audit_key")
     assert finding()[0] == "fault"
     (site / "state" / "audit_key").write_text("")
-    assert finding() == ("warning", "it cannot be seen whether it is here")
+    assert finding() == ("warning", "the keys cannot be read")
     tamper(site, "DELETE FROM events")
     (site / "state" / "audit_key").unlink()
     assert finding() == ("warning", "nothing is signed yet")
