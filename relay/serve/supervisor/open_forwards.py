@@ -1,6 +1,7 @@
-"""Which forwards are open, in which worker, and is each closed exactly once? The slots are kept here.
+"""The table of open forwards: each opening row gets exactly one closing row, also when a worker or supervisor dies.
 
-A worker that is gone has its forwards closed here; those of an earlier supervisor's workers are waited for.
+The forwards of a worker that has ended are closed here. Those that an earlier supervisor left open are kept until
+their worker has joined this supervisor or has ended.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ from relay.serve.supervisor.limits.session_limits import SessionLimits
 from relay.serve.supervisor.limits.session_slots import ForwardSlot, ForwardSlots
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
 
-LOOK_SECONDS = 0.2  # how often forwards of an earlier supervisor are looked for
-ACK_SECONDS = 0.1  # for which a worker may wait to hear that a row is durable: it keeps it for so long, and no more
-DEAD_SECONDS = 0.1  # how often a worker whose link broke is looked at: it may join again, or be gone
+ORPHAN_SECONDS = 0.2  # between two checks for forwards of an earlier supervisor
+ACK_SECONDS = 0.1  # the longest that an acknowledgement waits for others; the worker keeps its row until then
+LOST_WORKER_SECONDS = 0.1  # between two checks of a worker whose link broke
 
 
 class OpenForwards:
@@ -24,92 +25,91 @@ class OpenForwards:
 
     def __init__(
         self,
-        crew: WorkerPool,
-        record: AuditLog,
+        workers: WorkerPool,
+        audit: AuditLog,
         limits: Callable[[], Limits],
         *,
         slots: ForwardSlots,
-        governor: SessionLimits,
+        session_limits: SessionLimits,
     ) -> None:
-        self.governor = governor
-        self._crew = crew
-        self._record = record
+        self.session_limits = session_limits
+        self._workers = workers
+        self._audit = audit
         self._limits = limits
         self.slots = slots
         self._orphans: dict[str, str] = {}  # open forwards of an earlier supervisor -> their worker
 
     def inherit(self, unclosed: Mapping[str, Event]) -> None:
-        """Openings without a closing row, as an earlier supervisor left them."""
+        """Take over the opening rows without a closing row that an earlier supervisor left."""
         self._orphans = {number: str(event.fields.get("worker", "")) for number, event in unclosed.items()}
 
-    def holding(self, member: WorkerHandle, message: Message) -> None:
-        """A worker that has joined says what it carries."""
-        slot = ForwardSlot(member.name, message["c"], message["person"], message["key"], message["target"])
+    def holding(self, worker: WorkerHandle, message: Message) -> None:
+        """Count a forward that a worker already had when it joined, even over the limit."""
+        slot = ForwardSlot(worker.name, message["c"], message["person"], message["key"], message["target"])
         self.slots.take(message["f"], slot, None)
 
-    def open(self, member: WorkerHandle, event: Event) -> None:
-        """A worker wants to open one: it is told when the row is durable, or why it cannot be."""
+    def open(self, worker: WorkerHandle, event: Event) -> None:
+        """Write the opening row of a forward; the worker is told when the row is durable, or why it is refused."""
         fields = event.fields
         target = f"{fields['zone']} {fields['address']}:{fields['port']}"
         slot = ForwardSlot(
-            member.name, str(fields["connection"]), str(fields["person"]), str(fields["fingerprint"]), target
+            worker.name, str(fields["connection"]), str(fields["person"]), str(fields["fingerprint"]), target
         )
-        if slot.connection in self.governor.guests:
+        if slot.connection in self.session_limits.sessions:
             problem = self.slots.take(event.id, slot, self._limits())
-        else:  # it has proven its key and is one too many: its end is on the way
+        else:  # a connection over its person's or key's limit, which is about to be dropped
             problem = "connection: its person or key has as many connections as it may"
         if problem:
             limit = problem.partition(" ")[0].rstrip(":")
             kind = "connections" if limit == "connection" else f"forwards_per_{limit}"
-            self.governor.reached(kind, problem, fields)
-            member.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
+            self.session_limits.reached(kind, problem, fields)
+            worker.link.send({"t": "busy", "f": event.id, "reason": problem, "limit": limit})
             return
 
-        def answer(problem: str) -> None:
+        def written(problem: str) -> None:
             if problem:
                 self.slots.free(event.id)
-                member.link.send({"t": "busy", "f": event.id, "reason": problem})
+                worker.link.send({"t": "busy", "f": event.id, "reason": problem})
             else:
-                member.link.send({"t": "opened", "f": event.id})
+                worker.link.send({"t": "opened", "f": event.id})
 
-        self._record.opening(event, answer)
+        self._audit.opening(event, written)
 
-    def note(self, member: WorkerHandle, event: Event) -> None:
-        """A worker has something to record: it is told when it is durable."""
+    def note(self, worker: WorkerHandle, event: Event) -> None:
+        """Write a row for a worker, and acknowledge it when it is durable."""
         if event.name == "forward.closed":
             self.slots.free(str(event.fields.get("forward")))
-        self._record.event(event, lambda problem: member.link.acknowledge(event.id, ACK_SECONDS))
+        self._audit.event(event, lambda problem: worker.link.acknowledge(event.id, ACK_SECONDS))
 
-    async def bury(self, member: WorkerHandle, connections: Mapping[str, tuple[str, str]]) -> None:
-        """A worker's link broke: if the process is gone, its forwards and connections get their closing rows now.
+    async def close_lost(self, worker: WorkerHandle, connections: Mapping[str, tuple[str, str]]) -> None:
+        """Once a worker whose link broke has ended, close its forwards and its `connections` (person and key of each).
 
-        `connections`: of whom each was (person, key).
+        Does nothing if it joins again: then it has reported what it still holds.
         """
-        while self._crew.alive(member.name):  # the lock goes with the process, a moment after its sockets
-            if member.name in self._crew.members:
-                return  # only the link was lost: it has joined again and told what it holds
-            await asyncio.sleep(DEAD_SECONDS)  # it may still die before it joins again
-        self._crew.forget(member.name)
-        held = [number for number, slot in self.slots.held.items() if slot.worker == member.name]
-        for number in held:
-            self._lost(number)
+        while self._workers.alive(worker.name):  # its lock is released a moment after its sockets are closed
+            if worker.name in self._workers.members:
+                return
+            await asyncio.sleep(LOST_WORKER_SECONDS)
+        self._workers.forget(worker.name)
+        for number in [number for number, slot in self.slots.held.items() if slot.worker == worker.name]:
+            self._closed_with_worker(number)
             self.slots.free(number)
         for connection, (person, key) in connections.items():
-            who = {"connection": connection, "person": person, "fingerprint": key, "worker": member.name}
-            self._record.note("connection.closed", {**who, "reason": "worker-lost"})
+            subject = {"connection": connection, "person": person, "fingerprint": key, "worker": worker.name}
+            self._audit.note("connection.closed", {**subject, "reason": "worker-lost"})
 
     async def settle_orphans(self) -> None:
-        """Forwards that an earlier supervisor left open, until none is left: their workers join again, or are gone."""
+        """Wait until each forward of an earlier supervisor is held by a worker that joined, or is closed."""
         while self._orphans:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(ORPHAN_SECONDS)
             for forward, worker in tuple(self._orphans.items()):
                 if forward in self.slots.held:
                     del self._orphans[forward]
-                elif not self._crew.alive(worker):
+                elif not self._workers.alive(worker):
                     del self._orphans[forward]
-                    self._lost(forward)
-                elif worker in self._crew.members and self._crew.members[worker].ready:
-                    del self._orphans[forward]  # it has told what it holds: its closing row is among those it resends
+                    self._closed_with_worker(forward)
+                elif worker in self._workers.members and self._workers.members[worker].ready:
+                    del self._orphans[forward]  # its closing row is among those that the worker sends again
 
-    def _lost(self, forward: str) -> None:
-        self._record.note("forward.closed", {"forward": forward, "reason": "worker-lost"})
+    def _closed_with_worker(self, forward: str) -> None:
+        self._audit.note("forward.closed", {"forward": forward, "reason": "worker-lost"})

@@ -60,12 +60,12 @@ class Supervisor:
             site.state / "run",
             self._crew,
             self._record,
-            entrance=self._entrance,
+            acceptor=self._entrance,
             slots=slots,
             limits=lambda: self._law.settings.limits,
         )
         self._forwards = OpenForwards(
-            self._crew, self._record, lambda: self._law.settings.limits, slots=slots, governor=self._governor
+            self._crew, self._record, lambda: self._law.settings.limits, slots=slots, session_limits=self._governor
         )
         self._roll = SessionQuery(self._crew, slots, self._record)
         self._retention = RetentionJob(site.state, self._record, lambda: self._law.settings)
@@ -86,11 +86,11 @@ class Supervisor:
         self._own_sockets = False  # else they are systemd's, which keeps them open across a restart
         self._metrics = Metrics(
             site.state,
-            record=self._record,
-            crew=self._crew,
-            law=self._law,
-            entrance=self._entrance,
-            governor=self._governor,
+            audit=self._record,
+            workers=self._crew,
+            rollout=self._law,
+            acceptor=self._entrance,
+            session_limits=self._governor,
             forwards=self._forwards,
             zones=self._zones,
             retention=self._retention,
@@ -171,7 +171,7 @@ class Supervisor:
             await asyncio.sleep(0.1)
         event_spool.replay(self._site.state / "run", self._record.event, self._record.say)
         self._forwards.inherit(unclosed)
-        self._governor.recall()
+        self._governor.load()
         self._crew.listen()
         await self._control.listen(self._site.state / "run")
 
@@ -235,7 +235,7 @@ class Supervisor:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
         self._entrance.lost(member)
         self._governor.lost(member)
-        self._spawn(self._forwards.bury(member, self._roll.lost(member)))
+        self._spawn(self._forwards.close_lost(member, self._roll.lost(member)))
 
     def _received(self, member: WorkerHandle, message: Message) -> None:
         match message.get("t"):
@@ -271,7 +271,7 @@ class Supervisor:
                 if member.ours:  # one of a former supervisor takes no new clients
                     self._ready.set()
             case "listing" | "killed":
-                self._roll.heard(member, message)
+                self._roll.received(member, message)
             case "note":
                 event = _event(message["e"])
                 self._forwards.note(member, event)
@@ -311,7 +311,7 @@ class Supervisor:
             case "status":
                 return self._status()
             case "bans" | "unban" | "limits":
-                return self._governor.ask(question)
+                return self._governor.answer(question)
             case other:
                 return {"ok": False, "problem": f"this relay ({__version__}) does not know {other!r}"}
 

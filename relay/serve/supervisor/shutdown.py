@@ -71,7 +71,7 @@ class Shutdown:
         self._acceptor.stop()
         self._workers.stop()
         if self.workers_stay:
-            self._forwards.governor.keep()
+            self._forwards.session_limits.save()
             for worker in self._workers.members.values():
                 worker.link.send({"t": "handover", "seconds": SUCCESSOR_SECONDS})
         else:

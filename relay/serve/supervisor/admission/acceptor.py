@@ -9,7 +9,7 @@ import asyncio
 import errno
 import select
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,7 @@ from relay.serve.ticker import run_ticker
 
 ACCEPTS = 16  # per turn of the loop and listener: about a millisecond, in which no opening row is answered
 QUEUE_SECONDS = 0.5  # between two checks of the queue
-IDLE_SECONDS = (
-    10.0  # an unauthenticated connection this old gives its slot to a queued one; touching a key takes a while
-)
+IDLE_SECONDS = 10.0  # after which an unauthenticated connection may lose its slot: touching a key takes a while
 PENALISED_LOGIN_SECONDS = 5.0  # in which a client of a penalised source must offer a known key
 PENALISED_WAIT_SECONDS = 10.0  # how long a socket of a penalised source is queued before it is refused
 NO_DESCRIPTOR_SECONDS = 0.5  # without accepting, after running out of descriptors
@@ -314,14 +312,6 @@ class Acceptor:
             ("handshakes", _used(self._handshakes, now), limits.handshakes, ""),
             ("handshakes_penalised", _used(self._penalised_handshakes, now), limits.handshakes_penalised, ""),
         ]
-
-    def memory(self) -> dict[str, Any]:
-        """What the next supervisor has to know of the sources, as plain JSON."""
-        return self.bans.memory()
-
-    def remember(self, memory: Mapping[str, Any], ago: float) -> None:
-        """Take over what an earlier supervisor knew `ago` seconds ago; malformed parts are ignored."""
-        self.bans.remember(memory, ago)
 
 
 def _used(bucket: TokenBucket, now: float) -> int:

@@ -1,4 +1,4 @@
-"""How is the relay, seen from outside? The pages /metrics, /healthz and /readyz, made when they are asked for.
+"""The pages /metrics, /healthz and /readyz, built when they are requested.
 
 One collector, in the supervisor: workers tell it what they count once a second (`figures`). Labels are words of ours
 and names of the policy's zones; no person, no key, no address of anybody stands here. docs/metrics.md has the table.
@@ -35,22 +35,22 @@ class Metrics:
         self,
         state: Path,
         *,
-        record: AuditLog,
-        crew: WorkerPool,
-        law: Rollout,
-        entrance: Acceptor,
-        governor: SessionLimits,
+        audit: AuditLog,
+        workers: WorkerPool,
+        rollout: Rollout,
+        acceptor: Acceptor,
+        session_limits: SessionLimits,
         forwards: OpenForwards,
         zones: ZoneStatus,
         retention: RetentionJob,
         stopping: Callable[[], bool],
     ) -> None:
         self._state = state
-        self._record = record
-        self._crew = crew
-        self._law = law
-        self._entrance = entrance
-        self._governor = governor
+        self._audit_log = audit
+        self._workers = workers
+        self._rollout = rollout
+        self._acceptor = acceptor
+        self._limits = session_limits
         self._forwards = forwards
         self._zones = zones
         self._retention = retention
@@ -58,8 +58,8 @@ class Metrics:
         self._loop = asyncio.get_running_loop()
         self._began = time.time()
         pages = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
-        self._server = HttpServer(pages, lambda: self._law.settings.metrics, record.say)
-        self.take = record.counts.take
+        self._server = HttpServer(pages, lambda: self._rollout.settings.metrics, audit.say)
+        self.take = audit.counts.take
 
     @property
     def where(self) -> str:
@@ -81,15 +81,15 @@ class Metrics:
                 await run_ticker(1.0)
             else:
                 await asyncio.sleep(BEAT_SECONDS)
-                self._record.counts.lag.observe(self._loop.time() - due)
+                self._audit_log.counts.lag.observe(self._loop.time() - due)
                 beats += 1
                 if beats % PROBES == 1:
-                    self._record.probe()
+                    self._audit_log.probe()
 
     # ---- the pages
 
     def _healthz(self) -> HttpPage:
-        if not self._crew.answering(SILENT_SECONDS):
+        if not self._workers.answering(SILENT_SECONDS):
             return HttpPage("a worker that should take clients does not answer\n", 503)
         return HttpPage("ok\n")
 
@@ -101,13 +101,13 @@ class Metrics:
         """Why it would not serve everybody who may come, in words without addresses or paths."""
         if self._stopping():
             yield "the relay is stopping"
-        if not self._crew.answering(SILENT_SECONDS):
+        if not self._workers.answering(SILENT_SECONDS):
             yield "workers: one that should take clients does not answer, or there is none"
-        if not self._law.applied.document.version:
+        if not self._rollout.applied.document.version:
             yield "policy: none is applied"
-        elif self._law.faults:
+        elif self._rollout.faults:
             yield "policy: the site's files have faults; what was applied last goes on"
-        if self._record.failing:
+        if self._audit_log.failing:
             yield "audit: the database cannot be written, so no forward opens"
         zones = self._zones.standing()
         yield from (f"zone {zone}: {obstacle}" for zone, obstacle in tuple(zones.items())[:MOST_ZONES] if obstacle)
@@ -127,15 +127,15 @@ class Metrics:
         yield from self._bounds()
 
     def _process(self) -> Iterator[MetricFamily]:
-        counts = self._record.counts
+        counts = self._audit_log.counts
         started = MetricFamily("relay_start_time_seconds", "gauge", "When this supervisor started, Unix seconds.")
         yield started.put(self._began)
         ready = MetricFamily("relay_ready", "gauge", "1 if /readyz says so: everybody who may come would be served.")
         yield ready.put(0 if any(self._problems()) else 1)
         states = {"serving": 0, "draining": 0, "silent": 0}
-        for member in self._crew.members.values():
-            leaving = member.draining or not member.ours
-            states["draining" if leaving else "serving" if self._crew.answers(member) else "silent"] += 1
+        for worker in self._workers.members.values():
+            leaving = worker.draining or not worker.ours
+            states["draining" if leaving else "serving" if self._workers.answers(worker) else "silent"] += 1
         workers = MetricFamily(
             "relay_workers", "gauge", "Worker processes: taking clients, draining, or not answering."
         )
@@ -143,16 +143,16 @@ class Metrics:
             workers.put(count, state=state)
         yield workers
         slow = MetricFamily("relay_workers_slow", "gauge", "Workers that do not use the fast path; the log says why.")
-        yield slow.put(sum(bool(member.slow) for member in self._crew.members.values()))
+        yield slow.put(sum(bool(worker.slow) for worker in self._workers.members.values()))
         memory = MetricFamily("relay_resident_memory_bytes", "gauge", "Resident memory, all workers together.")
         memory.put(_resident(os.getpid()), process="supervisor")
-        yield memory.put(sum(_resident(member.pid) for member in self._crew.members.values()), process="workers")
+        yield memory.put(sum(_resident(worker.pid) for worker in self._workers.members.values()), process="workers")
         lag = MetricFamily("relay_loop_lag_seconds", "histogram", "How late timers are, measured ten times a second.")
         yield lag.spread(counts.lag, process="supervisor").spread(counts.worker_lag, process="worker")
 
     def _people(self) -> Iterator[MetricFamily]:
-        figures, counts = self._entrance.figures(), self._record.counts
-        inside = sum(len(member.connections) for member in self._crew.members.values())
+        figures, counts = self._acceptor.figures(), self._audit_log.counts
+        inside = sum(len(worker.connections) for worker in self._workers.members.values())
         before = figures["before_login"]
         yield MetricFamily("relay_connections", "gauge", "Connections that are logged in.").put(max(inside - before, 0))
         waiting = MetricFamily("relay_connections_before_login", "gauge", "Connections that have proven no key yet.")
@@ -170,10 +170,10 @@ class Metrics:
         yield logins
         yield MetricFamily("relay_bans", "gauge", "Sources that are penalised now.").put(figures["bans"])
         begun = MetricFamily("relay_bans_begun_total", "counter", "Sources that came to be penalised.")
-        yield begun.put(self._entrance.bans.begun)
+        yield begun.put(self._acceptor.bans.begun)
 
     def _traffic(self) -> Iterator[MetricFamily]:
-        counts = self._record.counts
+        counts = self._audit_log.counts
         yield MetricFamily("relay_forwards", "gauge", "Forwards that are open or being opened.").put(
             len(self._forwards.slots.held)
         )
@@ -198,7 +198,7 @@ class Metrics:
         yield dials
 
     def _audit(self) -> Iterator[MetricFamily]:
-        counts = self._record.counts
+        counts = self._audit_log.counts
         rows = MetricFamily("relay_audit_rows_total", "counter", "Audit rows that became durable, by event.")
         for event, count in counts.rows.items():
             rows.put(count, event=event)
@@ -207,9 +207,9 @@ class Metrics:
             counts.commits
         )
         failing = MetricFamily("relay_audit_failing", "gauge", "1 if rows cannot be written: no new forward opens.")
-        yield failing.put(1 if self._record.failing else 0)
+        yield failing.put(1 if self._audit_log.failing else 0)
         lost = MetricFamily("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
-        yield lost.put(self._record.lost)
+        yield lost.put(self._audit_log.lost)
         room = self._retention.room
         size = MetricFamily("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
         yield size.put(room.used, part="used").put(room.size, part="file")
@@ -222,8 +222,8 @@ class Metrics:
         ballast = MetricFamily(
             "relay_audit_ballast", "gauge", "1 if there is a reserve for ends of forwards on a full disk."
         )
-        yield ballast.put(1 if self._record.has_ballast else 0)
-        sealer = self._record.sealer
+        yield ballast.put(1 if self._audit_log.has_ballast else 0)
+        sealer = self._audit_log.sealer
         if sealer is not None:
             at = MetricFamily(
                 "relay_audit_sealed_time_seconds", "gauge", "When the last checkpoint was signed, Unix seconds."
@@ -250,13 +250,13 @@ class Metrics:
             up.put(0 if obstacle else 1, zone=zone)
         yield up
         faults = MetricFamily("relay_site_faults", "gauge", "Faults of the site's files, for which they are not law.")
-        yield faults.put(len(self._law.faults))
-        yield MetricFamily("relay_keys", "gauge", "Keys in force.").put(len(self._law.applied.keyring.keys))
+        yield faults.put(len(self._rollout.faults))
+        yield MetricFamily("relay_keys", "gauge", "Keys in force.").put(len(self._rollout.applied.keyring.keys))
 
     def _bounds(self) -> Iterator[MetricFamily]:
         used = MetricFamily("relay_limit_used", "gauge", "How much of a limit is used, by whoever uses most of it.")
         limit = MetricFamily("relay_limit", "gauge", "The limit itself (relay.yaml, limits).")
-        for one in self._governor.usage():
+        for one in self._limits.usage():
             used.put(one["used"], limit=one["limit"])
             limit.put(one["most"], limit=one["limit"])
         yield used
@@ -264,13 +264,13 @@ class Metrics:
         reached = MetricFamily(
             "relay_limits_reached_total", "counter", "How often a person, key or target had its limit."
         )
-        yield reached.put(self._governor.reached_count)
+        yield reached.put(self._limits.reached_count)
         scans = MetricFamily(
             "relay_scans_total", "counter", "Keys that asked for many different denied targets in a minute."
         )
-        yield scans.put(self._governor.scans.seen)
+        yield scans.put(self._limits.scans.scans)
         frozen = MetricFamily("relay_keys_frozen", "gauge", "Keys that are frozen now.")
-        yield frozen.put(len(self._governor.scans.shown()))
+        yield frozen.put(len(self._limits.scans.shown()))
 
 
 def _free(directory: Path) -> int:

@@ -79,7 +79,7 @@ async def test_one_row_in_ten_minutes() -> None:
     world.now += 601
     world.deny("a:1", "a:2", "a:3")
     assert world.record.names() == ["scan.seen"] * 2
-    assert world.scans.seen == 2
+    assert world.scans.scans == 2
 
 
 async def test_a_freeze_lapses_by_itself() -> None:
@@ -119,7 +119,7 @@ async def test_old_denials_are_forgotten() -> None:
     world.deny("a:22")
     world.now += 61
     world.scans.lapse()
-    assert world.scans._seen == {}
+    assert world.scans._denials == {}
 
 
 async def test_a_successor_goes_on_with_it() -> None:
