@@ -1,15 +1,15 @@
-"""How are measured times spread? Counts per bucket, in the form in which Prometheus adds and compares them."""
+"""Histogram of durations: counts per bucket, in the form that Prometheus adds and compares."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
-# Upper bounds in seconds, the same for all: half a millisecond is noise, ten seconds are the time-out of a dial.
+# Upper bounds in seconds, the same for all histograms: below 1 ms is noise, 10 s is the time limit of a dial.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Histogram:
-    """Times that were measured: how many fell into each bucket, and their sum in seconds."""
+    """Measured durations: the number in each bucket, and their sum in seconds."""
 
     __slots__ = ("counts", "total")
 
@@ -18,18 +18,18 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one measured time; one below zero (a clock was set) counts as none."""
+        """Count one duration; a negative one (the clock was set back) adds nothing to the sum."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += max(seconds, 0.0)
 
     def take(self) -> list[object]:
-        """What was counted since the last `take`, for `add` elsewhere; all begins anew."""
+        """The counts since the last `take`, for `add` in another process; the histogram is empty then."""
         taken: list[object] = [self.counts, round(self.total, 6)]
         self.counts, self.total = [0] * (len(BOUNDS) + 1), 0.0
         return taken
 
     def add(self, taken: object) -> None:
-        """Add what another one has taken; anything of another shape (another version's buckets) is passed over."""
+        """Add the result of another histogram's `take`; a malformed one, or other buckets, are ignored."""
         if not isinstance(taken, list) or len(taken) != 2:
             return
         counts, total = taken
@@ -40,5 +40,5 @@ class Histogram:
             self.total += total
 
     def cumulative(self) -> Sequence[int]:
-        """How many were at most each of BOUNDS, and at last how many there are."""
+        """The number of durations up to each of BOUNDS, and last the number of all."""
         return tuple(accumulate(self.counts))

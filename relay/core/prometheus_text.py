@@ -1,4 +1,4 @@
-"""What do numbers look like to Prometheus? Its text format 0.0.4, one family of samples after the other.
+"""Prometheus text format 0.0.4: metric families and their samples as text.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -31,7 +31,7 @@ class MetricFamily:
         return self
 
     def spread(self, histogram: Histogram, **labels: str) -> "MetricFamily":
-        """Add the samples of a histogram."""
+        """Add the samples of a histogram: its buckets, sum and count."""
         counts = histogram.cumulative()
         for bound, count in zip((*BOUNDS, math.inf), counts, strict=True):
             self.samples.append(("_bucket", {**labels, "le": number(bound)}, count))
@@ -41,13 +41,13 @@ class MetricFamily:
 
 
 def render(families: Iterable[MetricFamily]) -> str:
-    """The whole page. Raises ValueError for a name that is none."""
+    """The page with all families. Raises ValueError for an invalid name."""
     lines = []
     for family in families:
         meaning = family.meaning.replace("\\", r"\\").replace("\n", r"\n")
-        lines += [f"# HELP {_good(family.name)} {meaning}", f"# TYPE {family.name} {family.kind}"]
+        lines += [f"# HELP {_valid_name(family.name)} {meaning}", f"# TYPE {family.name} {family.kind}"]
         for suffix, labels, value in family.samples:
-            shown = ",".join(f'{_good(key)}="{_quoted(text)}"' for key, text in labels.items())
+            shown = ",".join(f'{_valid_name(key)}="{_quoted(text)}"' for key, text in labels.items())
             lines.append(
                 f"{family.name}{suffix}{{{shown}}} {number(value)}"
                 if shown
@@ -57,7 +57,7 @@ def render(families: Iterable[MetricFamily]) -> str:
 
 
 def number(value: float) -> str:
-    """A value as Go's ParseFloat reads it."""
+    """A number in the syntax of Go's ParseFloat, which Prometheus uses."""
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):
@@ -65,9 +65,9 @@ def number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
 
 
-def _good(name: str) -> str:
+def _valid_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a metric or label")
+        raise ValueError(f"{name!r} is not a valid name of a metric or label")
     return name
 
 

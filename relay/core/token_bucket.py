@@ -1,40 +1,40 @@
-"""How much of something is there now, when it flows in steadily? A token bucket; the clock is an argument."""
+"""Token bucket for rate limits; the clock is an argument."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Fills with `rate` units a second up to `burst`. Taking more than there is puts it in debt, never refuses.
+    """Fills with `rate` tokens a second up to `burst`. Taking more than the level leaves a debt and is never refused.
 
-    Who takes must ask `wait` before (or after, where the amount is known only then): in the long run no more than
-    `rate` a second goes out.
+    The caller waits as long as `wait` says before it takes (or afterwards, where the amount is known only then), so
+    that in the long run no more than `rate` a second are taken.
     """
 
     rate: float
     burst: float
     level: float = -1.0
     at: float = 0.0
-    filled: bool = False  # a new bucket is full, whenever it is first asked
+    filled: bool = False  # a new bucket is full when it is first used
 
     def wait(self, now: float, amount: float = 1.0) -> float:
-        """Seconds until `amount` is there, or all of `burst`; 0: it is there now."""
-        self._flow(now)
+        """Seconds until the level is `amount`, or `burst` if that is less; 0 if it is now."""
+        self._fill(now)
         missing = min(amount, self.burst) - self.level
         return max(missing / self.rate, 0.0) if self.rate > 0 else (0.0 if missing <= 0 else float("inf"))
 
     def take(self, now: float, amount: float = 1.0) -> None:
-        """Take `amount` out, whether or not it is there."""
-        self._flow(now)
+        """Take `amount`, even if the level is lower."""
+        self._fill(now)
         self.level -= amount
 
     def change(self, now: float, rate: float, burst: float) -> None:
-        """Another rate from now on; what is there stays, up to the new `burst`."""
+        """Use another rate from now on; the level stays, up to the new `burst`."""
         if (rate, burst) != (self.rate, self.burst):
-            self._flow(now)
+            self._fill(now)
             self.rate, self.burst, self.level = rate, burst, min(self.level, burst)
 
-    def _flow(self, now: float) -> None:
+    def _fill(self, now: float) -> None:
         if not self.filled:
             self.filled, self.level = True, self.burst
         else:

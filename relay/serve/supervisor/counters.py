@@ -1,6 +1,6 @@
-"""How often did what happen since this supervisor started? Counters only; what is there now is asked elsewhere.
+"""Counters of events since the supervisor started, for the metrics page.
 
-Every word that becomes a label is one of those listed here: a worker that has gone mad cannot make up new ones.
+Label values are limited to those listed here, so that a faulty worker cannot create new time series.
 """
 
 from collections import Counter
@@ -12,10 +12,10 @@ from relay.core.histogram import Histogram
 from relay.core.policy.model import Reason
 
 OTHER = "other"
-REST = "(others)"  # zones; no zone can have that name
-MOST_ZONES = 64  # told apart; the rest is one more
+OTHER_ZONES = "(others)"  # no zone can have that name
+MAX_ZONE_LABELS = 64  # with labels of their own; all others share one
 
-# Why connections prove no key (docs/audit.md, strangers). One may have several: a bad signature, then its time is over.
+# Why connections fail to authenticate (docs/audit.md). One may have several: a bad signature, then a timeout.
 FAILURES = (
     "unknown-key",
     "wrong-name",
@@ -34,7 +34,7 @@ FAILURES = (
     "source-full",
     "too-many-connections",
 )
-# How forwards end; those that were never connected too.
+# Why forwards end, also those that were never connected.
 CLOSINGS = (
     *("client-closed", "client-gone", "connection-lost", "target-closed", "target-reset"),
     *("target-refused", "target-silent", "target-unreachable", "target-failed", "gateway-silent", "overlay-down"),
@@ -48,25 +48,25 @@ _CLOSINGS = (*CLOSINGS, *(reason for reason in _REASONS if reason not in CLOSING
 
 
 class LabelledCounter:
-    """A counter with known words; all others are one."""
+    """A counter for each known label value, and one for all others."""
 
     def __init__(self, known: Iterable[str], also: Iterable[str] = ()) -> None:
-        """`known` are shown also while they are none; of `also` only those that there were."""
+        """The `known` values are shown from zero on, those in `also` once they have occurred."""
         self._counts: Counter[str] = Counter(dict.fromkeys((*known, OTHER), 0))
         self._known = {*self._counts, *also}
 
-    def add(self, word: object, count: object = 1) -> None:
-        """Count a word; what is no sensible number is none."""
+    def add(self, value: object, count: object = 1) -> None:
+        """Add to the counter of this value; anything but a positive integer is ignored."""
         if type(count) is int and 0 < count < 1 << 62:
-            self._counts[word if isinstance(word, str) and word in self._known else OTHER] += count
+            self._counts[value if isinstance(value, str) and value in self._known else OTHER] += count
 
     def items(self) -> Iterable[tuple[str, int]]:
-        """Each word and how often."""
+        """Each value and its count."""
         return self._counts.items()
 
 
 class Counters:
-    """All that is counted in one supervisor, its workers' share included."""
+    """All counters of one supervisor, with those of its workers added."""
 
     def __init__(self) -> None:
         self.rows = LabelledCounter(NAMES)
@@ -82,31 +82,31 @@ class Counters:
         self.commits = Histogram()
 
     def written(self, events: Iterable[Event]) -> None:
-        """These rows are durable."""
+        """Count rows that have become durable."""
         for event in events:
             self.rows.add(event.name)
             if event.name == "forward.closed":
                 self.closings.add(event.fields.get("reason"))
 
-    def take(self, message: Mapping[str, Any]) -> None:
-        """What a worker's counters have grown by (the message `figures`); nonsense is passed over."""
+    def add_worker(self, message: Mapping[str, Any]) -> None:
+        """Add the growth of a worker's counters (the message `figures`); malformed parts are ignored."""
         self.sent += _amount(message.get("sent"))
         self.received += _amount(message.get("received"))
-        for words, name in ((self.denied, "denied"), (self.refused, "refused")):
-            told = message.get(name)
-            for word, count in told.items() if isinstance(told, dict) else ():
-                words.add(word, count)
+        for counter, name in ((self.denied, "denied"), (self.refused, "refused")):
+            growth = message.get(name)
+            for value, count in growth.items() if isinstance(growth, dict) else ():
+                counter.add(value, count)
         dials = message.get("dials")
-        for one in dials if isinstance(dials, list) else ():
-            if isinstance(one, list) and len(one) == 3 and isinstance(one[0], str) and one[1] in RESULTS:
-                self._dialled(one[0], one[1]).add(one[2])
+        for row in dials if isinstance(dials, list) else ():
+            if isinstance(row, list) and len(row) == 3 and isinstance(row[0], str) and row[1] in RESULTS:
+                self._dialled(row[0], row[1]).add(row[2])
         self.worker_lag.add(message.get("lag"))
 
     def _dialled(self, zone: str, result: str) -> Histogram:
-        full = len(self.dials) >= MOST_ZONES * len(RESULTS)
-        zone = REST if not zone or (full and (zone, result) not in self.dials) else zone
-        for each in RESULTS:  # both, so that a rate is there before the first failure
-            self.dials.setdefault((zone, each), Histogram())
+        full = len(self.dials) >= MAX_ZONE_LABELS * len(RESULTS)
+        zone = OTHER_ZONES if not zone or (full and (zone, result) not in self.dials) else zone
+        for known in RESULTS:  # both, so that the failure rate is defined before the first failure
+            self.dials.setdefault((zone, known), Histogram())
         return self.dials[zone, result]
 
 

@@ -126,7 +126,7 @@ class Supervisor:
             return
         self._entrance.open()
         where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
-        self._law.say()
+        self._law.log_start()
         self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where})
         self._record.say(f"serving {self._site.path} at {where}")
         for fault in listeners.missing(self._entrance.sockets, settings.listen):
@@ -138,7 +138,7 @@ class Supervisor:
             self._law.watch_keys(),
             self._record.store_strangers(lambda: self._law.settings.strangers_keep_days),
             self._forwards.settle_orphans(),
-            self._law.shout(),
+            self._law.repeat_faults(),
             self._entrance.watch_queue(),
             self._governor.watch(),
             self._zones.run(),
@@ -215,7 +215,7 @@ class Supervisor:
             if answer.get("ok"):
                 settings = self._law.settings
                 self._crew.resize(settings.processes(os.cpu_count()), settings.limits.drain)
-                self._zones.look_now()
+                self._zones.check_now()
             return answer
         finally:
             self._pulse.reloaded()
@@ -277,7 +277,7 @@ class Supervisor:
                 self._forwards.note(member, event)
                 self._governor.recorded(event)
             case "figures":
-                self._metrics.take(message)
+                self._metrics.add_worker(message)
             case "use":
                 member.use = message
             case "stranger":

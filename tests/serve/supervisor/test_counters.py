@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.core.audit.event import NAMES, Event
 from relay.core.prometheus_text import MetricFamily, render
-from relay.serve.supervisor.counters import MOST_ZONES, OTHER, REST, Counters, LabelledCounter
+from relay.serve.supervisor.counters import MAX_ZONE_LABELS, OTHER, OTHER_ZONES, Counters, LabelledCounter
 from relay.serve.worker.forward.dial import DialFailed
 from relay.serve.worker.statistics import MAX_ZONES, WorkerStatistics
 from tests.prometheus import parse
@@ -42,13 +42,13 @@ def test_what_a_worker_counts_arrives_once() -> None:
     figures.count_bytes(forward)
     with figures.dialling("office"):
         pass
-    counts.take(figures.take())
+    counts.add_worker(figures.take())
     figures.denied("no-rule")
     figures.count_bytes(forward)
     with pytest.raises(DialFailed), figures.dialling("office"):
         raise DialFailed("target-refused", "ECONNREFUSED")
     for _ in range(2):
-        counts.take(figures.take())
+        counts.add_worker(figures.take())
     assert (counts.sent, counts.received) == (5, 7)
     assert dict(counts.denied.items())["no-rule"] == 2
     assert dict(counts.refused.items())["channel"] == 1
@@ -72,12 +72,12 @@ def test_zones_are_bounded_on_both_sides() -> None:
     for number in range(MAX_ZONES * 3):
         with figures.dialling(f"zone{number}"):
             pass
-    counts.take(figures.take())
-    for number in range(MOST_ZONES * 3):
-        counts.take({"dials": [[f"z{number}", "failed", [[1] + [0] * 13, 0.1]]]})
-    assert len(counts.dials) <= 2 * MOST_ZONES + 2
-    assert sum(one.cumulative()[-1] for one in counts.dials.values()) == MAX_ZONES * 3 + MOST_ZONES * 3
-    assert counts.dials[REST, "failed"].cumulative()[-1] > MOST_ZONES
+    counts.add_worker(figures.take())
+    for number in range(MAX_ZONE_LABELS * 3):
+        counts.add_worker({"dials": [[f"z{number}", "failed", [[1] + [0] * 13, 0.1]]]})
+    assert len(counts.dials) <= 2 * MAX_ZONE_LABELS + 2
+    assert sum(one.cumulative()[-1] for one in counts.dials.values()) == MAX_ZONES * 3 + MAX_ZONE_LABELS * 3
+    assert counts.dials[OTHER_ZONES, "failed"].cumulative()[-1] > MAX_ZONE_LABELS
 
 
 def test_other_words_are_one() -> None:
@@ -108,7 +108,7 @@ def test_rows_are_counted_by_event_and_forwards_by_their_end() -> None:
 def test_nonsense_is_passed_over(message: dict[str, Any]) -> None:
     """Whatever a worker sends, what it gives is a page."""
     counts = Counters()
-    counts.take(message)
+    counts.add_worker(message)
     assert counts.sent >= 0
     family = MetricFamily("x", "counter", "")
     for words in (counts.denied, counts.refused):

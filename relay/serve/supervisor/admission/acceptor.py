@@ -52,7 +52,7 @@ class Acceptor:
         self._settings = settings
         self.bans = Bans(audit, lambda: settings().penalties)
         self._slots = PreauthSlots()
-        self._queue = AdmissionQueue(self.bans.lately, lambda source: bool(self.bans.remaining(source)))
+        self._queue = AdmissionQueue(self.bans.recently_proven, lambda source: bool(self.bans.remaining(source)))
         self._connections: dict[str, PreauthConnection] = {}
         self._evicted: set[str] = set()  # connections that were ended to make room for others
         self._penalised: dict[str, str] = {}  # penalised source -> the one connection that it may have
@@ -181,7 +181,7 @@ class Acceptor:
         elif kind == "source-full":
             text = f"relay: too many connections from your address are waiting, please try again (id {number})"
         self._audit.stranger(kind, queued.address, queued.port, number=number)
-        self._disconnects.say(queued.sock, queued.source, text)
+        self._disconnects.send(queued.sock, queued.source, text)
 
     # ---- the queue
 
@@ -276,7 +276,7 @@ class Acceptor:
                 self._left(queued)
             for source in self._queue.sources():
                 if not self._slots.room(source, limits):
-                    idle = self._slots.idler(source, limits, now - IDLE_SECONDS)
+                    idle = self._slots.idle_connection(source, limits, now - IDLE_SECONDS)
                     if idle is not None:
                         self._drop(idle)
                         self._slots.leave(idle)
@@ -298,7 +298,7 @@ class Acceptor:
             "bans": self.bans.count(),
             "let_in": self.let_in,
             "turned_away": self.turned_away,
-            "told": self._disconnects.told,
+            "told": self._disconnects.sent,
         }
 
     def use(self) -> list[tuple[str, float, float, str]]:

@@ -14,41 +14,41 @@ class PreauthSlots:
     """Connections that have not proven a key."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, str] = OrderedDict()  # connection -> source, oldest first
+        self._connections: OrderedDict[str, str] = OrderedDict()  # connection -> source, oldest first
         self._since: dict[str, float] = {}
         self._per_source: Counter[str] = Counter()
         self._per_network: Counter[str] = Counter()
 
     def enter(self, connection: str, source: str, limits: Limits, now: float = 0.0) -> tuple[bool, str | None]:
-        """Whether the newcomer may stay, and which connection has to go for it (None: no one). `now` in seconds."""
+        """Whether the newcomer is counted, and the connection that is evicted for it, if any. `now` in seconds."""
         if not self.room(source, limits):
             return False, None
         evicted = None
-        if len(self._waiting) >= limits.unauthenticated:
+        if len(self._connections) >= limits.unauthenticated:
             fullest = max(self._per_source, key=self._per_source.__getitem__)
-            evicted = next(number for number, origin in self._waiting.items() if origin == fullest)
+            evicted = next(number for number, origin in self._connections.items() if origin == fullest)
             self.leave(evicted)
-        self._waiting[connection] = source
+        self._connections[connection] = source
         self._since[connection] = now
         self._per_source[source] += 1
         self._per_network[network_of(source)] += 1
         return True, evicted
 
-    def idler(self, source: str, limits: Limits, before: float) -> str | None:
-        """The connection that gives its place to one of this source, if there is one that came before that time.
+    def idle_connection(self, source: str, limits: Limits, before: float) -> str | None:
+        """The connection whose slot a queued socket of this source may take, if it is older than `before`.
 
-        The source's own oldest one; where the network is full, the oldest one of the network's fullest source.
+        That is the oldest of the source or, if the limit of the network is reached, of the network's fullest source.
         """
         if self._per_source[source] < limits.unauthenticated_per_source:
             network = network_of(source)
-            near = [other for other in self._per_source if network_of(other) == network]
-            source = max(near, key=self._per_source.__getitem__, default=source)
-        oldest = next((number for number, origin in self._waiting.items() if origin == source), None)
+            sources = [other for other in self._per_source if network_of(other) == network]
+            source = max(sources, key=self._per_source.__getitem__, default=source)
+        oldest = next((number for number, origin in self._connections.items() if origin == source), None)
         return oldest if oldest is not None and self._since[oldest] < before else None
 
     def leave(self, connection: str) -> None:
-        """It has proven its key, or is gone."""
-        source = self._waiting.pop(connection, None)
+        """Free the slot of a connection that has authenticated or ended."""
+        source = self._connections.pop(connection, None)
         self._since.pop(connection, None)
         if source is not None:
             for counter, name in ((self._per_source, source), (self._per_network, network_of(source))):
@@ -57,7 +57,7 @@ class PreauthSlots:
                     del counter[name]
 
     def room(self, source: str, limits: Limits) -> bool:
-        """Whether this source and its network have a place left."""
+        """Whether this source and its network have a free slot."""
         return (
             self._per_source[source] < limits.unauthenticated_per_source
             and self._per_network[network_of(source)] < limits.unauthenticated_per_network
@@ -68,7 +68,7 @@ class PreauthSlots:
         return _most(self._per_source), _most(self._per_network)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._connections)
 
 
 def _most(counter: Counter[str]) -> tuple[str, int]:

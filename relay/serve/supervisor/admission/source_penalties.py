@@ -1,9 +1,9 @@
-"""Which sources have earned a slower welcome, and for how long? Penalties as OpenSSH 9.8 and newer have them.
+"""Penalties of sources whose connections do not authenticate, like PerSourcePenalties of sshd_config(5).
 
-A connection that ends without a proven key adds some seconds to its source; they run out by themselves. From a
-sum of `begin` on the source is penalised until all of it has run out. Offered keys are never counted, only
-connections; a source where somebody lately proved a key is never penalised, because an office behind one address
-must not go dark for one bad job. The table is bounded: the source that was quiet for longest is forgotten first.
+A connection that ends without a proven key adds seconds to its source, which run out by themselves. From a sum of
+`begin` on the source is penalised until all of it has run out. Connections are counted, never offered keys. A source
+where a key was recently proven is never penalised, so that one broken job cannot lock out the office behind the same
+address. The table is bounded: the source whose last failure is oldest is forgotten first.
 """
 
 from collections import OrderedDict
@@ -14,41 +14,41 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from relay.core.policy.model import Network
-from relay.core.settings import PenaltySettings as Rules
+from relay.core.settings import PenaltySettings
 from relay.core.source_prefix import source_of
 
 
 @dataclass(slots=True)
 class SourcePenalty:
-    """What one source has gathered. Times are the caller's clock, in seconds."""
+    """The penalty points of one source. Times are the caller's clock, in seconds."""
 
     source: str
-    until: float  # when all of it has run out
+    until: float  # when all points have run out
     since: float  # of the first failure that has not run out
     failures: int = 0
     why: str = ""  # of the last failure
-    begun: float | None = None  # when it was penalised; None: it is only being watched
-    refused: int = 0  # connections turned away meanwhile
-    reference: str = ""  # the id that goes with it, once it is penalised
-    recorded: bool = False  # whether its beginning is in the audit log
+    begun: float | None = None  # when the penalty began; None: below the threshold
+    refused: int = 0  # connections refused meanwhile
+    reference: str = ""  # the id shown to clients and in the audit log, once it is penalised
+    recorded: bool = False  # whether its begin is in the audit log
 
 
 class SourcePenalties:
-    """Every source that ended connections unproven, or lately proved a key."""
+    """The sources with penalty points, and those where a key was recently proven."""
 
     def __init__(self) -> None:
-        self._table: OrderedDict[str, SourcePenalty] = OrderedDict()  # the one that failed last comes last
+        self._table: OrderedDict[str, SourcePenalty] = OrderedDict()  # the source that failed last comes last
         self._proven: OrderedDict[str, float] = OrderedDict()
-        self.forgotten: list[SourcePenalty] = []  # penalised ones that the bound has pushed out, for the caller to take
+        self.forgotten: list[SourcePenalty] = []  # penalised sources removed by the bound, until `lapsed`
 
-    def failed(self, address: str, source: str, why: str, rules: Rules, now: float) -> SourcePenalty | None:
-        """A connection from there ended unproven; the penalty if it begins with this one, else None."""
+    def failed(self, address: str, source: str, why: str, rules: PenaltySettings, now: float) -> SourcePenalty | None:
+        """Add points for a connection that ended unauthenticated; returns the penalty if it begins now."""
         amount = {"failed": rules.failed, "silent": rules.silent, "timeout": rules.timeout, "junk": rules.junk}.get(why)
-        if not amount or self.lately(source, rules, now) or exempt(address, rules.exempt):
+        if not amount or self.recently_proven(source, rules, now) or exempt(address, rules.exempt):
             return None
         penalty = self._table.get(source)
         if penalty is None or penalty.until <= now:
-            self._keep(rules.sources, room=1)
+            self._trim(rules.sources, room=1)
             penalty = self._table[source] = SourcePenalty(source, now, now)
         self._table.move_to_end(source)
         penalty.until = min(max(penalty.until, now) + amount, now + rules.most)
@@ -59,15 +59,15 @@ class SourcePenalties:
             return penalty
         return None
 
-    def proven(self, source: str, rules: Rules, now: float) -> SourcePenalty | None:
-        """Somebody there has proven a key: nothing is held against the source any more. The penalty that it ends."""
+    def proven(self, source: str, rules: PenaltySettings, now: float) -> SourcePenalty | None:
+        """A key was proven at the source: its points are cleared. Returns the penalty that this ends, if any."""
         self._proven.pop(source, None)
         self._proven[source] = now
-        self._keep(rules.sources)
+        self._trim(rules.sources)
         return self.lift(source)
 
-    def _keep(self, most: int, room: int = 0) -> None:
-        """Forget those who were quiet for longest; `room` is for so many who come."""
+    def _trim(self, most: int, room: int = 0) -> None:
+        """Forget the oldest entries above the bound, leaving room for `room` new ones."""
         while len(self._table) > most - room:
             _, gone = self._table.popitem(last=False)
             if gone.begun is not None:
@@ -75,59 +75,62 @@ class SourcePenalties:
         while len(self._proven) > most:
             self._proven.popitem(last=False)
 
-    def lately(self, source: str, rules: Rules, now: float) -> bool:
-        """Whether a key was proven there not longer ago than `rules.lately`."""
+    def recently_proven(self, source: str, rules: PenaltySettings, now: float) -> bool:
+        """Whether a key was proven at the source within the last `rules.lately` seconds."""
         at = self._proven.get(source)
         return at is not None and now - at <= rules.lately
 
     def remaining(self, source: str, now: float) -> float:
-        """Seconds for which the source is penalised; 0: it is not."""
+        """Seconds until the penalty of the source ends; 0 if it has none."""
         penalty = self._table.get(source)
         return max(penalty.until - now, 0.0) if penalty is not None and penalty.begun is not None else 0.0
 
     def of(self, source: str) -> SourcePenalty | None:
-        """What the source has gathered."""
+        """The penalty points of the source, if any."""
         return self._table.get(source)
 
     def lift(self, source: str) -> SourcePenalty | None:
-        """Forget what the source has gathered; the penalty that this ends, None if it was not penalised."""
+        """Clear the points of the source; returns the penalty that this ends, None if it was not penalised."""
         penalty = self._table.pop(source, None)
         return penalty if penalty is not None and penalty.begun is not None else None
 
     def lapsed(self, now: float) -> list[SourcePenalty]:
-        """Forget what has run out; those of it that were penalties."""
-        over = [penalty for penalty in self._table.values() if penalty.until <= now]
-        for penalty in over:
+        """Forget points that have run out; returns the penalties that ended, also by the bound of the table."""
+        ended = [penalty for penalty in self._table.values() if penalty.until <= now]
+        for penalty in ended:
             del self._table[penalty.source]
-        gone, self.forgotten = self.forgotten, []
-        return [penalty for penalty in over if penalty.begun is not None] + gone
+        forgotten, self.forgotten = self.forgotten, []
+        return [penalty for penalty in ended if penalty.begun is not None] + forgotten
 
     def active(self, now: float) -> Iterator[SourcePenalty]:
-        """Every source that is penalised now."""
+        """The sources that are penalised now."""
         return (penalty for penalty in self._table.values() if penalty.begun is not None and penalty.until > now)
 
     def __len__(self) -> int:
         return len(self._table)
 
-    # ---- for a successor: what is known, with times as seconds from now
+    # ---- for the next supervisor, with times as seconds from now
 
     def memory(self, now: float) -> dict[str, Any]:
-        """What a successor is to know, as plain JSON."""
+        """All points and recent log-ins, as plain JSON."""
         return {
             "penalties": [
-                [one.source, one.until - now, one.failures, one.why, one.begun is not None, one.reference, one.recorded]
-                for one in self._table.values()
-                if one.until > now
+                [row.source, row.until - now, row.failures, row.why, row.begun is not None, row.reference, row.recorded]
+                for row in self._table.values()
+                if row.until > now
             ],
             "proven": [[source, now - at] for source, at in self._proven.items()],
         }
 
-    def remember(self, memory: Mapping[str, Any], rules: Rules, now: float) -> None:
-        """What a predecessor knew, within the rules of today. Raises ValueError or TypeError for something else."""
-        for source, left, failures, why, begun, reference, recorded in memory.get("penalties", []):
+    def remember(self, memory: Mapping[str, Any], rules: PenaltySettings, now: float) -> None:
+        """Take over `memory` of an earlier supervisor, bounded by the current rules.
+
+        Raises ValueError or TypeError for malformed input.
+        """
+        for source, seconds, failures, why, begun, reference, recorded in memory.get("penalties", []):
             self._table[str(source)] = SourcePenalty(
                 source=str(source),
-                until=min(now + rules.most, now + float(left)),  # in this order, NaN is not more
+                until=min(now + rules.most, now + float(seconds)),  # in this order NaN gives the bound
                 since=now,
                 failures=int(failures),
                 why=str(why),
@@ -137,7 +140,7 @@ class SourcePenalties:
             )
         for source, ago in memory.get("proven", []):
             self._proven[str(source)] = now - float(ago)
-        self._keep(rules.sources)
+        self._trim(rules.sources)
 
 
 @lru_cache(maxsize=4)
@@ -147,14 +150,14 @@ def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
 
 @lru_cache(maxsize=4096)
 def exempt(address: str, networks: tuple[str, ...]) -> bool:
-    """Whether nothing is ever held against that address."""
+    """Whether the address is in one of these networks, which are never penalised."""
     parsed = ip_address(address.split("%", maxsplit=1)[0])
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     return any(parsed.version == network.version and parsed in network for network in _networks(networks))
 
 
 def counted_as(address: str, networks: tuple[str, ...]) -> str:
-    """What counts as one source: an exempt address by itself, whatever its neighbours did; else as `source_of` says."""
+    """The source of an address. An exempt IPv6 address is a source of its own, not part of its /64."""
     source = source_of(address)
     if "/" not in source or not exempt(address, networks):  # an IPv4 address is one source anyway
         return source

@@ -15,7 +15,7 @@ from relay.core.prometheus_text import CONTENT_TYPE, MetricFamily, render
 from relay.serve.supervisor.admission.acceptor import Acceptor
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.audit.retention import RetentionJob
-from relay.serve.supervisor.counters import MOST_ZONES
+from relay.serve.supervisor.counters import MAX_ZONE_LABELS
 from relay.serve.supervisor.limits.session_limits import SessionLimits
 from relay.serve.supervisor.monitoring.http_server import HttpPage, HttpServer
 from relay.serve.supervisor.open_forwards import OpenForwards
@@ -59,7 +59,7 @@ class Metrics:
         self._began = time.time()
         pages = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
         self._server = HttpServer(pages, lambda: self._rollout.settings.metrics, audit.say)
-        self.take = audit.counts.take
+        self.add_worker = audit.counts.add_worker
 
     @property
     def where(self) -> str:
@@ -109,8 +109,8 @@ class Metrics:
             yield "policy: the site's files have faults; what was applied last goes on"
         if self._audit_log.failing:
             yield "audit: the database cannot be written, so no forward opens"
-        zones = self._zones.standing()
-        yield from (f"zone {zone}: {obstacle}" for zone, obstacle in tuple(zones.items())[:MOST_ZONES] if obstacle)
+        zones = self._zones.obstacles()
+        yield from (f"zone {zone}: {obstacle}" for zone, obstacle in tuple(zones.items())[:MAX_ZONE_LABELS] if obstacle)
 
     def _metrics(self) -> HttpPage:
         return HttpPage(render(self._families()), content_type=CONTENT_TYPE)
@@ -246,7 +246,7 @@ class Metrics:
         up = MetricFamily(
             "relay_zone_up", "gauge", "1 if the zone's interface, address and route are what they should be."
         )
-        for zone, obstacle in tuple(self._zones.standing().items())[:MOST_ZONES]:
+        for zone, obstacle in tuple(self._zones.obstacles().items())[:MAX_ZONE_LABELS]:
             up.put(0 if obstacle else 1, zone=zone)
         yield up
         faults = MetricFamily("relay_site_faults", "gauge", "Faults of the site's files, for which they are not law.")

@@ -1,8 +1,8 @@
-"""What is the law, and how does it change? The applied policy and keys of the supervisor, and where they are kept.
+"""The running configuration: the policy, settings and keys that the relay enforces, and their copy in STATE/applied.
 
-The site's files are the wish. A policy becomes law whole, after a child has compiled and checked it, or not at all;
-the last one is kept in STATE/applied and goes on when the files are broken. Keys: what vanishes from the files or is
-revoked is out at once, what is new waits for `reload` or `add-key`.
+A policy is applied whole, after a child process has compiled and checked the site's files, or not at all. The copy is
+used when the files have faults at the start. A key that is removed from the files or revoked loses its effect at once;
+a new key waits for `reload` or `add-key`.
 """
 
 import asyncio
@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay import atomic_file
-from relay.core.keys import keyring as keyrings
-from relay.core.keys.keyring import Keyring
+from relay.core.keys.keyring import Keyring, dump, load, narrowed, with_persons
 from relay.core.policy import snapshot
 from relay.core.settings import Settings, settings_from_json
 from relay.errors import Fault, InputRejected, RelayError, SiteInvalid
@@ -26,14 +25,14 @@ DIRECTORY = "applied"
 CURRENT = "current.jsonl"
 KEYS = "keys.jsonl"
 HISTORY = "history"
-KEPT = 500  # applied policies kept to explain old rows
+MAX_HISTORY = 500  # applied policies kept to explain old rows
 COMPILE_SECONDS = 60.0
-MOST_BYTES = 256 << 20  # of a compiled site
+MAX_COMPILED = 256 << 20  # bytes of a compiled site
 
 
 @dataclass(frozen=True)
 class CompiledSite:
-    """A compiled site as the child printed it."""
+    """A compiled site, parsed from the output of the child process."""
 
     version: str = ""
     settings: Settings = field(default_factory=Settings)
@@ -41,11 +40,11 @@ class CompiledSite:
     policy: tuple[str, ...] = ()
     offsets: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
-    text: bytes = b""  # all of it, as it is kept
+    text: bytes = b""  # the whole output, as it is stored
 
 
 def parse(data: bytes) -> CompiledSite:
-    """What the child printed. Raises SiteInvalid with the site's faults, InputRejected for a broken document."""
+    """Parse the output of the child. Raises SiteInvalid with the site's faults, InputRejected for a broken document."""
     settings: dict[str, Any] = {}
     policy: list[str] = []
     try:
@@ -69,7 +68,10 @@ def parse(data: bytes) -> CompiledSite:
 
 
 async def compile_site(site: Site) -> CompiledSite:
-    """Have a child compile and check the site. Raises SiteInvalid, or RelayError when the child fails or is late."""
+    """Compile and check the site in a child process.
+
+    Raises SiteInvalid, or RelayError if the child fails or takes too long.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -78,7 +80,7 @@ async def compile_site(site: Site) -> CompiledSite:
         str(site.path),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        limit=MOST_BYTES,
+        limit=MAX_COMPILED,
     )
     assert process.stdout is not None
     try:
@@ -95,7 +97,7 @@ async def compile_site(site: Site) -> CompiledSite:
 
 
 class RunningConfig:
-    """The law. Reading and writing files happens in threads; switching is one assignment."""
+    """The running configuration. Files are read and written in threads; replacing it is one assignment."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -104,7 +106,7 @@ class RunningConfig:
         self._files: Keyring | None = None
 
     async def start(self) -> tuple[Fault, ...]:
-        """Take the files as law, or with a broken site what was applied last; the faults in that case."""
+        """Apply the files, or if they have faults what was applied last; returns the faults in that case."""
         try:
             document = await compile_site(self.site)
         except SiteInvalid as error:
@@ -115,14 +117,14 @@ class RunningConfig:
             return (Fault(str(self.site.path), 0, str(error), "relayctl check"),)
         self.document = document
         self.keyring = await self._read()
-        with contextlib.suppress(OSError):  # a full disk: the files are there, what is kept is a copy
-            await asyncio.to_thread(self._keep)
+        with contextlib.suppress(OSError):  # a full disk: the files are there, this is only a copy
+            await asyncio.to_thread(self._store)
         return ()
 
     async def reload(self, document: CompiledSite | None = None) -> list[str]:
-        """Make the files law, all or nothing; what changed, in words. Raises SiteInvalid or RelayError.
+        """Apply the files, all or nothing; returns the changes in words. Raises SiteInvalid or RelayError.
 
-        `document` is what `compile_site` gave, for who must not let narrowing wait for a compilation.
+        `document` is the result of `compile_site`, for callers that must not delay revocations by a compilation.
         """
         document = document or await compile_site(self.site)
         keyring = await self._read(document)
@@ -130,23 +132,23 @@ class RunningConfig:
         before = self.document, self.keyring
         self.document, self.keyring = document, keyring
         try:
-            await asyncio.to_thread(self._keep)
+            await asyncio.to_thread(self._store)
         except OSError as error:
             self.document, self.keyring = before
             raise RelayError(f"the applied policy cannot be kept: {error.strerror}", "is there room?") from None
         return changed
 
     async def narrow(self) -> tuple[str, ...]:
-        """Let what vanished from the files or was revoked take effect; the fingerprints that are out now."""
+        """Apply removals and revocations in the key files; returns the fingerprints that lost their effect."""
         files = self._files
-        if files is None or not unchanged(self.site.path, files):  # looked at each second, and mostly nothing is new
+        if files is None or not unchanged(self.site.path, files):  # called each second, and mostly nothing has changed
             files = await self._read()
-        return self._switch(keyrings.narrowed(self.keyring, files))
+        return self._switch(narrowed(self.keyring, files))
 
     async def apply_keys(self, persons: list[str]) -> tuple[str, ...]:
-        """For these persons the files are the law; for all others only narrowing. The fingerprints that are out."""
+        """Apply the key files of these persons, only removals of others; returns the fingerprints that are gone."""
         files = await self._read()
-        return self._switch(keyrings.with_persons(self.keyring, files, persons))
+        return self._switch(with_persons(self.keyring, files, persons))
 
     def _switch(self, keyring: Keyring) -> tuple[str, ...]:
         if keyring.version == self.keyring.version:
@@ -156,7 +158,7 @@ class RunningConfig:
         return gone
 
     async def _read(self, document: CompiledSite | None = None) -> Keyring:
-        document = document or self.document  # its time zone is the one that expiry-time= is read in
+        document = document or self.document  # expiry-time= is read in its time zone
         self._files = await asyncio.to_thread(
             read,
             self.site.path,
@@ -170,14 +172,14 @@ class RunningConfig:
         directory = self.site.state / DIRECTORY
         try:
             self.document = parse((directory / CURRENT).read_bytes())
-            last = keyrings.load((directory / KEYS).read_text().splitlines())
+            last = load((directory / KEYS).read_text().splitlines())
         except (OSError, RelayError, ValueError):
-            return  # nothing was ever applied: nothing is reachable
+            return  # nothing was ever applied, so nothing is reachable
         document = self.document
         files = read(self.site.path, None, offsets=document.offsets, rsa_bits=document.settings.limits.rsa_bits)
-        self.keyring = keyrings.narrowed(last, files)
+        self.keyring = narrowed(last, files)
 
-    def _keep(self) -> None:
+    def _store(self) -> None:
         directory = self.site.state / DIRECTORY
         history = directory / HISTORY
         history.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -186,15 +188,15 @@ class RunningConfig:
             if not old.exists():
                 atomic_file.replace(old, self.document.text)
             atomic_file.replace(directory / CURRENT, self.document.text)
-        atomic_file.replace(directory / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
-        for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        atomic_file.replace(directory / KEYS, "\n".join(dump(self.keyring)).encode())
+        for path in sorted(history.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)[:-MAX_HISTORY]:
             path.unlink(missing_ok=True)
 
-    def keep_keys(self) -> None:
-        """Keep the applied keys; not on a full disk: then a restart reads the files, which say the same or less."""
+    def store_keys(self) -> None:
+        """Store the applied keys. A full disk is ignored: after a restart the files are read, which allow no more."""
         try:
             (self.site.state / DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
-            atomic_file.replace(self.site.state / DIRECTORY / KEYS, "\n".join(keyrings.dump(self.keyring)).encode())
+            atomic_file.replace(self.site.state / DIRECTORY / KEYS, "\n".join(dump(self.keyring)).encode())
         except OSError:
             return
 
@@ -203,9 +205,9 @@ def _differences(before: CompiledSite, after: CompiledSite) -> list[str]:
     changed = []
     if before.version != after.version:
         changed.append(f"policy {before.version or 'none'} -> {after.version}")
-    told_before, told_after = _flat(before.settings_json), _flat(after.settings_json)
-    for name in sorted(told_before.keys() | told_after.keys()):
-        old, new = told_before.get(name), told_after.get(name)
+    flat_before, flat_after = _flat(before.settings_json), _flat(after.settings_json)
+    for name in sorted(flat_before.keys() | flat_after.keys()):
+        old, new = flat_before.get(name), flat_after.get(name)
         if before.settings_json and old != new:
             later = f"; {LATER[name]}" if name in LATER else ""
             changed.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}{later}")
@@ -213,11 +215,11 @@ def _differences(before: CompiledSite, after: CompiledSite) -> list[str]:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Each setting by its whole name: one changed limit is not a row of all limits, twice."""
-    found: dict[str, Any] = {}
+    """Each setting by its full name, so that a change of one limit does not show all limits."""
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return found
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 # settings that a running supervisor cannot change

@@ -204,10 +204,10 @@ async def test_what_a_predecessor_knew_has_gone_on_since() -> None:
     before.proven("192.0.2.2")
     soon.remember(before.memory(), 15.0)
     assert 4 < soon.remaining("192.0.2.1") <= 5
-    assert soon.lately("192.0.2.2")
+    assert soon.recently_proven("192.0.2.2")
     late.remember(before.memory(), 3601.0)
     assert late.remaining("192.0.2.1") == 0
-    assert not late.lately("192.0.2.2")
+    assert not late.recently_proven("192.0.2.2")
 
 
 def test_a_crowd_of_others_gets_nobody_penalised(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who is told why nobody lets them in, without a byte of theirs being read."""
+"""Disconnect messages to refused clients, without a byte of theirs being read."""
 
 import asyncio
 import shutil
@@ -14,30 +14,33 @@ from tests.serve.hostile import Client, Gone
 
 
 @asynccontextmanager
-async def door(text: str) -> AsyncIterator[tuple[int, EarlyDisconnects]]:
-    """A port where everybody is told `text`, and who is being told."""
+async def refusing_port(text: str) -> AsyncIterator[tuple[int, EarlyDisconnects]]:
+    """A port where every client is refused with `text`, and the sockets that linger."""
     loop = asyncio.get_running_loop()
-    farewells = EarlyDisconnects()
+    disconnects = EarlyDisconnects()
     listener = socket.create_server(("127.0.0.1", 0), backlog=200)
     listener.setblocking(False)
 
     def accept() -> None:
         sock, peer = listener.accept()
-        farewells.say(sock, peer[0], text)
+        disconnects.send(sock, peer[0], text)
 
     loop.add_reader(listener.fileno(), accept)
     try:
-        yield listener.getsockname()[1], farewells
+        yield listener.getsockname()[1], disconnects
     finally:
         loop.remove_reader(listener.fileno())
         listener.close()
-        farewells.close()
+        disconnects.close()
 
 
 @pytest.mark.system
 async def test_a_real_client_shows_the_reason() -> None:
-    """Ten of ten OpenSSH clients, one after another and all at once, say why they were turned away."""
-    async with door("relay: too many failed log-ins from your address, retry in 42 s (id 0k3v9x2m4qz)") as (port, _):
+    """OpenSSH clients show the reason, ten of ten, one after another and at the same time."""
+    async with refusing_port("relay: too many failed log-ins from your address, retry in 42 s (id 0k3v9x2m4qz)") as (
+        port,
+        _,
+    ):
         command = [shutil.which("ssh") or "ssh", "-F", "none", "-p", str(port), "-o", "BatchMode=yes", "127.0.0.1"]
 
         async def once() -> str:
@@ -52,8 +55,8 @@ async def test_a_real_client_shows_the_reason() -> None:
 
 
 async def test_the_socket_goes_with_the_client() -> None:
-    """It stays until the client has closed its side, however much that one has sent, and then no longer."""
-    async with door("relay: no") as (port, farewells):
+    """The socket is kept until the client has closed its side, whatever the client has sent."""
+    async with refusing_port("relay: no") as (port, disconnects):
         client = await asyncio.to_thread(Client, port, exchange=False)
         with client:
             client.send_raw(b"SSH-2.0-talkative\r\n" + bytes(5000))
@@ -61,30 +64,30 @@ async def test_the_socket_goes_with_the_client() -> None:
             assert client.version == b"SSH-2.0-relay"
             with pytest.raises(Gone, match="relay: no"):
                 await asyncio.to_thread(client.receive)
-            assert len(farewells) == 1
+            assert len(disconnects) == 1
         async with asyncio.timeout(1):
-            while len(farewells):
+            while len(disconnects):
                 await asyncio.sleep(0.01)
 
 
-async def test_a_client_that_stays_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can hold a socket by not closing it."""
+async def test_a_client_that_does_not_close_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client cannot keep a socket by not closing its side."""
     monkeypatch.setattr(early_disconnect, "LINGER_SECONDS", 0.1)
-    async with door("relay: no") as (port, farewells):
+    async with refusing_port("relay: no") as (port, disconnects):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert (await reader.read(1000)).startswith(b"SSH-2.0-relay\r\n")
         async with asyncio.timeout(1):
-            while len(farewells):
+            while len(disconnects):
                 await asyncio.sleep(0.01)
         writer.close()
 
 
-async def test_how_many_are_told_is_bounded() -> None:
-    """One source gets eight words at a time; the ninth is closed without any, and others still get theirs."""
-    async with door("relay: no") as (port, farewells):
+async def test_the_number_of_messages_is_bounded() -> None:
+    """One source gets eight messages at a time; its ninth socket is closed without one, other sources get theirs."""
+    async with refusing_port("relay: no") as (port, disconnects):
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
         said = [await reader.read(1000) for reader, _ in clients]
-        assert sum(bool(one) for one in said) == len(farewells) == early_disconnect.PER_SOURCE
+        assert sum(bool(one) for one in said) == len(disconnects) == early_disconnect.MAX_PER_SOURCE
         other, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.9", 0))
         assert await other.read(1000)
         for _, opened in [*clients, (other, writer)]:

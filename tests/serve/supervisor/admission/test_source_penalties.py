@@ -103,8 +103,8 @@ def test_the_table_is_bounded() -> None:
     assert penalties.lapsed(1.0) == []
     for number in range(50):
         penalties.proven(f"198.51.100.{number}", RULES, 1.0)
-    assert not penalties.lately("198.51.100.45", RULES, 1.0)
-    assert penalties.lately("198.51.100.46", RULES, 1.0)
+    assert not penalties.recently_proven("198.51.100.45", RULES, 1.0)
+    assert penalties.recently_proven("198.51.100.46", RULES, 1.0)
 
 
 def test_a_lifted_penalty_counts_anew() -> None:
@@ -125,8 +125,8 @@ def test_a_successor_knows_the_same() -> None:
     successor.remember(json.loads(json.dumps(penalties.memory(110.0))), RULES, 7.0)
     assert successor.remaining(A, 7.0) == 10
     assert successor.remaining(B, 7.0) == 0
-    assert successor.lately("203.0.113.1", RULES, 96.0)
-    assert not successor.lately("203.0.113.1", RULES, 98.0)
+    assert successor.recently_proven("203.0.113.1", RULES, 96.0)
+    assert not successor.recently_proven("203.0.113.1", RULES, 98.0)
 
 
 def test_a_successor_keeps_to_its_own_rules() -> None:
@@ -141,7 +141,7 @@ def test_a_successor_keeps_to_its_own_rules() -> None:
     assert [one.source for one in successor.active(0.0)] == ["192.0.2.2", "192.0.2.3"]
     assert [successor.remaining(f"192.0.2.{number}", 0.0) for number in range(4)] == [0, 0, 9, 9]
     assert [one.source for one in successor.lapsed(0.0)] == ["192.0.2.0", "192.0.2.1"]
-    assert [number for number in range(4) if successor.lately(f"198.51.100.{number}", RULES, 0.0)] == [2, 3]
+    assert [number for number in range(4) if successor.recently_proven(f"198.51.100.{number}", RULES, 0.0)] == [2, 3]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.floats(0, 20), st.sampled_from(["failed", "timeout", "in"]))))
