@@ -107,7 +107,7 @@ class Lab(Network):
     # ---- LAN hosts
 
     def _lan_host(self, machine: Machine) -> str:
-        """A real sshd and an echo service; its host key. Nobody is let in yet."""
+        """A real sshd and an echo service; its host key. It accepts no key yet."""
         public = self._key(machine, "/etc/ssh/lab_host_key", machine.name)
         machine.write("/etc/ssh/sshd_config", _SSHD)
         home = machine.path(f"{HOME}/ubuntu")
@@ -282,15 +282,15 @@ class Session:
         return Wire(self._client.path(self._socket(target)))
 
     def said(self) -> str:
-        """What ssh told alice."""
+        """What ssh printed for alice."""
         return self._ssh.log()
 
     def wait_said(self, text: str) -> None:
-        """Until ssh has told alice that."""
+        """Wait until ssh has printed that for alice."""
         wait_for(lambda: text in self.said(), f"alice was not told {text!r} but {self.said()!r}")
 
     def told(self, text: str) -> str:
-        """The id in what ssh tells alice for the latest time, once it says `text`."""
+        """The id in the last message that ssh printed for alice with `text`."""
         self.wait_said(text)
         found = re.findall(r"\(id (\w+)\)", self.said())
         assert found, self.said()

@@ -129,7 +129,7 @@ class Network:
             self.by_hand()
 
     def _underlay(self) -> None:
-        """The internet: each machine's own way to the provider, who is also the decoy."""
+        """The internet: each machine's route to the provider, which is also the decoy."""
         for machine, side, here, there in (
             (self.relay, "relay", f"{PUBLIC}/24", "1.1.1.254"),
             (self.client, "client", "203.0.113.20/24", "203.0.113.1"),
@@ -225,7 +225,7 @@ class Network:
         self.restart(overlay)
 
     def restart(self, overlay: Overlay = OFFICE) -> None:
-        """The same, and nothing is undone: who sets the route sets it again."""
+        """The same without restoring the route: the program that sets it does that."""
         self.relay.ip(f"link delete {overlay.interface}")
         self.plug(overlay)
 
@@ -280,7 +280,7 @@ class Network:
     # ---- behind the relay
 
     def gateway_dead(self) -> None:
-        """The gateway's overlay is gone: it answers nobody."""
+        """The gateway's overlay is gone: it answers nothing."""
         self._break(
             lambda: self.air.ip("link set office-gateway master office"), self.air, "link set office-gateway nomaster"
         )

@@ -83,7 +83,7 @@ class Plan:
         return self.run(self.lab.gateway, self.script("gateway", *flags))
 
     def hosts(self) -> str:
-        """The LAN hosts' scripts, run there as the user who logs in."""
+        """The LAN hosts' scripts, run there as the log-in user."""
         lab = self.lab
         return "".join(
             self.run(machine, self.script("lan-host", "--host", machine.name), user="ubuntu")

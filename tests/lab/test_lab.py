@@ -107,7 +107,7 @@ def test_every_fault_is_undone(lab: Lab) -> None:
 
 
 def test_without_root() -> None:
-    """Who is not root builds the same lab in a user namespace, with real sshd and all: as root we become nobody."""
+    """Without root the same lab is built in a user namespace, real sshd included; as root the test becomes `nobody`."""
     command = [sys.executable, "-c", ROOTLESS]
     if os.geteuid() == 0:
         needed = [CHECKOUT / "relay", CHECKOUT / "tests", Path(sys.prefix), Path(sys.base_prefix)]

@@ -211,7 +211,7 @@ def test_a_gateway_that_forwards_anything_leaks(lab: Lab) -> None:
 
 
 def test_a_refusing_target(lab: Lab) -> None:
-    """A host that is up and has nothing on that port is told from one that is silent."""
+    """A host that refuses the port is distinguished from one that is silent."""
     with lab.session("remote:23") as alice:
         alice.open("remote:23").refused()
         row = lab.row("forward.closed", forward=alice.told("nothing listens on that port"))

@@ -48,7 +48,7 @@ class Six:
         lab.relay.relayctl("reload")
 
     def heal(self) -> None:
-        """The overlay made anew, with its route."""
+        """The overlay recreated, with its route."""
         lab = self.lab
         lab.relay.done("ip", "link", "delete", "zt6")
         lab.relay.cable("zt6", lab.gateway, "zt6", MTU)

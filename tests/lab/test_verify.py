@@ -254,7 +254,7 @@ def test_a_gateway_that_answers_no_ping_is_well(lab: Lab) -> None:
     [("192.168.1.201:7", "is open, but does not greet"), ("remote:24", "192.168.1.201:24 refuses")],
 )
 def test_another_port_may_be_asked(lab: Lab, place: str, what: str) -> None:
-    """An address or a name with a port: a port that greets nobody and one where nobody listens."""
+    """An address or a name with a port: a port that sends no banner, and a closed one."""
     ends(path_legs(lab, place), "target", what, "on remote")
 
 
@@ -330,7 +330,7 @@ def test_strict_rp_filter_under_an_own_nic_is_a_fault(lab: Lab) -> None:
 
 
 def test_the_way_is_checked_without_root_too(lab: Lab) -> None:
-    """Another user than root is told of the whole way, where the kernel lets that user send ICMP."""
+    """The whole path is checked without root too, where the kernel lets that user send ICMP."""
     if lab.world.rootless:
         return
     lab.relay.run("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")

@@ -62,7 +62,7 @@ class Namespace:
         return done.stdout
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
-        """Start one command inside; whoever starts it ends it."""
+        """Start one command inside; the caller ends it."""
         return subprocess.Popen([*self._enter, *command], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
 
     def ip(self, *lines: str) -> None:

@@ -1,4 +1,4 @@
-"""The states that were recorded on a real ZeroTier, as observations. What nobody recorded (echoes) is an argument."""
+"""States recorded on a real ZeroTier, as observations. Echoes were not recorded and are arguments."""
 
 import json
 from ipaddress import ip_address, ip_interface, ip_network

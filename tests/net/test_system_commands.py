@@ -25,7 +25,7 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
 
 
 def test_a_program_that_does_not_end_is_killed_with_its_children() -> None:
-    """The time-out is an error that names the program; the pipe its child holds keeps nobody waiting."""
+    """The time-out is an error that names the program; a pipe held by its child does not delay it."""
     began = time.monotonic()
     with pytest.raises(RelayError, match=r"sh -c .* did not end within 0\.2 s"):
         system_commands.run("sh", "-c", "sleep 60 & sleep 60", timeout=0.2)

@@ -84,7 +84,7 @@ def _draw(threads: Sequence[_ZoneThread], role: Role) -> None:
     lines = [click.style(f"{time.strftime('%H:%M:%S')}  every {EVERY:.0f} s, Ctrl-C ends", dim=True), ""]
     for thread in threads:
         if thread.last is None:
-            lines += [f"{thread.overlay.zone.name}  threads ...", ""]
+            lines += [f"{thread.overlay.zone.name}  looking ...", ""]
             continue
         at, seen, found = thread.last
         head, *rest = zone_block(thread.overlay, seen, found, role)

@@ -66,11 +66,11 @@ class ZoneProbe:
         spent, reached = Echo(), False
         gone = not self._gateway_answers and entry is not None and entry.silent
         if address != gateway and not gone:
-            self._progress(f"{gateway} to progress that it forwards")
+            self._progress(f"{gateway} to show that it forwards")
             with contextlib.suppress(RelayError):
                 spent = self._echo(address, ttl=1)
             if spent.kind is EchoKind.SILENT:  # ip_forward is off; or nobody is told where a packet's time ended
-                self._progress(f"{address}, as {gateway} does not progress that it forwards")
+                self._progress(f"{address}, as {gateway} does not show that it forwards")
                 reached = self._reached(address, hosts)
         works = reached or spent.kind is EchoKind.TIME_EXCEEDED
         yield path_verdict.gateway(zone, by.name, answer, entry.state if entry is not None else "", works=works)

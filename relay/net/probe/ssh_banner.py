@@ -24,7 +24,7 @@ _SHOWN = 80  # characters shown of another text than a banner
 _BULK = 8192  # bytes of an SSH_MSG_IGNORE: several full segments of any Ethernet, far below the 35000 of RFC 4253 6.1
 _LARGE_SECONDS = 3.0  # seconds for them: two lost segments are sent again within that
 _PAUSE = 0.01  # seconds between two reads of the send queue's length; no event reports that it is empty
-_CLOSE_SECONDS = 0.5  # seconds for the server to close after we seconds disconnect
+_CLOSE_SECONDS = 0.5  # seconds for the server to close after our disconnect
 _SIOCOUTQ = 0x5411  # tcp(7): bytes that the other end has not acknowledged
 _MSG_DISCONNECT, _MSG_IGNORE, _BY_APPLICATION = 1, 2, 11  # RFC 4253 11
 _WHO = b"relayctl net verify"
@@ -47,7 +47,7 @@ class SshBanner:
 
     outcome: BannerOutcome = BannerOutcome.SILENT
     seconds: float = 0.0  # until it was connected, or refused
-    text: str = ""  # the identification string, or what was text instead; escaped; of UNREACHABLE the error's words
+    text: str = ""  # the identification string, or the text sent instead, escaped; for UNREACHABLE the error in words
     source: str = ""  # our own address of the connection
     unsent: int = 0  # bytes of the large packets that never arrived, 0 if all did
 
@@ -95,7 +95,7 @@ def identification(line: bytes) -> str | None:
 
 
 def _read_identification(sock: socket.socket, deadline: float) -> tuple[str, bool]:
-    """(the identification string, True), or (what was text instead, False). Raises OSError, TimeoutError for none."""
+    """(the identification string, True), or (the text sent instead, False). Raises OSError, TimeoutError for none."""
     held, first = b"", b""
     for _ in range(_MOST_LINES):
         while b"\n" not in held and len(held) <= _LONGEST:
@@ -128,7 +128,7 @@ def _receive(sock: socket.socket, deadline: float) -> bytes | None:
 
 
 def _send_large_packets(sock: socket.socket) -> int:
-    """Send several full segments and take disconnect; how many bytes were never acknowledged."""
+    """Send several full segments and disconnect; returns the number of bytes that were never acknowledged."""
     ignored = struct.pack("!BI", _MSG_IGNORE, _BULK) + bytes(_BULK)
     disconnect = struct.pack("!BII", _MSG_DISCONNECT, _BY_APPLICATION, len(_WHO)) + _WHO + struct.pack("!I", 0)
     deadline = time.monotonic() + _LARGE_SECONDS
@@ -137,12 +137,12 @@ def _send_large_packets(sock: socket.socket) -> int:
         sock.sendall(b"SSH-2.0-relayctl\r\n" + packet(ignored) + packet(disconnect))
         while (unsent := _unsent(sock)) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-    except OSError:  # it has heard enough: what was text reached it
+    except OSError:  # the server closed: everything before reached it
         return 0
     with contextlib.suppress(OSError):
         if unsent:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # nothing to wait for
-        else:  # until it closes: a reset would overtake our word of disconnect
+        else:  # wait until it closes: a reset would overtake our disconnect message
             sock.settimeout(_CLOSE_SECONDS)
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(4096) and time.monotonic() < deadline:

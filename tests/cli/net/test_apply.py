@@ -111,7 +111,7 @@ def test_applied_repeated_and_undone(machine: Machine) -> None:
 
 @pytest.mark.system
 def test_an_undo_needs_no_site(machine: Machine) -> None:
-    """What was applied is on record: a broken policy, or none, hinders nobody from taking it back."""
+    """An undo works from the record: with a broken policy, and without any."""
     machine.relayctl("net", "apply", "--yes")
     machine.sh("rm -r /etc/relay")
     assert machine.relayctl("net", "apply", "--undo", "--yes").endswith("everything was taken back\n")
@@ -142,7 +142,7 @@ def test_without_a_terminal_it_does_not_guess(machine: Machine) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("options", [("--yes",), ("--dry-run",), ("--undo", "--yes")])
 def test_only_root(machine: Machine, options: tuple[str, ...]) -> None:
-    """Anybody else is told so and what to type, and nothing is changed."""
+    """Without root it says what to type, and changes nothing."""
     done = machine.done("unshare", "--user", *RELAYCTL, *options)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -173,7 +173,7 @@ def test_a_missing_program_is_named_with_its_package(machine: Machine, program: 
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_lost_terminal_brings_the_old_network_back(machine: Machine, number: int) -> None:
-    """Who cuts off his own session half-way finds everything as it was before."""
+    """A session that cuts itself off half-way is rolled back."""
     run = halfway(machine)
     run.send(number)
     assert run.outer.wait(30) == 130
@@ -210,7 +210,7 @@ def test_what_will_not_go_together_is_said_before_it_is_asked(machine: Machine) 
 
 @pytest.mark.system
 def test_a_bad_policy_is_told_with_file_and_line(machine: Machine) -> None:
-    """The site's faults come out as `relayctl check` tells them, and nothing is changed."""
+    """The site's faults are printed as `relayctl check` prints them, and nothing is changed."""
     machine.write("/etc/relay/policies/policy.yaml", POLICY.replace("192.168.1.0/24", "192.168.1.0/240"))
     said = machine.relayctl("net", "apply", "--yes", status=1)
     assert "policies/policy.yaml:2: " in said

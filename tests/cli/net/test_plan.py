@@ -80,7 +80,7 @@ def test_one_machine_is_a_script(relayctl: Relayctl, site: Path, words: list[str
 
 
 def test_keys_of_those_who_may(relayctl: Relayctl, site: Path) -> None:
-    """A host gets the keys of those whom a rule lets to its SSH port, or of the one person named."""
+    """A host gets the keys of the persons whom a rule allows to its SSH port, or of the one person named."""
     remote = relayctl("--site", site, "net", "plan", "--machine", "lan-host", "--host", "remote").stdout
     assert "alice@relay" in remote
     assert "bob@relay" in remote

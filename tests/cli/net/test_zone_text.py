@@ -58,7 +58,7 @@ def test_a_managed_route_that_the_kernel_lacks_is_marked() -> None:
     ],
 )  # fmt: skip
 def test_whether_an_address_answers(reach: Reachability, text: str) -> None:
-    """With its latency, with what its port says where pings are silent, or with who says no."""
+    """With its latency, with the port's answer where pings are silent, or with the sender of the refusal."""
     at = recorded.overlay()
     seen = replace(recorded.observation("healthy.relay", at), far=reach)
     assert dict(zone_text.facts(at, seen, Role.RELAY))["gateway"] == text

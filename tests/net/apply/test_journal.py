@@ -110,7 +110,7 @@ def test_a_record_that_others_could_write_is_refused(place: Path) -> None:
 
 
 def test_the_lock_names_its_holder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second is told who is at work; afterwards it is free, and the file stays."""
+    """A second run is refused with the number of the process that holds the lock; the file stays afterwards."""
     monkeypatch.setattr(journal, "_LOCK_SECONDS", 0.1)
     taken = f"at work here: process {os.getpid()}$"
     with journal.locked(), pytest.raises(RelayError, match=taken), journal.locked():

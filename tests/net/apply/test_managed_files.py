@@ -28,7 +28,7 @@ def test_what_is_put_is_what_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_at_one_moment(tmp_path: Path) -> None:
-    """Who has the old one open still reads the old one: it was never cut or written into."""
+    """A process that has the old file open still reads the old content: the file is replaced, not written into."""
     path = tmp_path / "up"
     managed_files.put(path, mine(b"old"))
     with path.open("rb") as reader:
@@ -37,7 +37,7 @@ def test_a_file_is_replaced_at_one_moment(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_beside_it_is_swept(tmp_path: Path) -> None:
-    """A half-written file of an earlier run hinders nobody."""
+    """A half-written file of an earlier run is replaced."""
     path = tmp_path / "up"
     beside = tmp_path / ".up.new"
     beside.write_text("half")
@@ -79,7 +79,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_directories_are_made_and_removed_where_they_are_empty(tmp_path: Path) -> None:
-    """The outer ones first; one that somebody uses stays, and so do those above it."""
+    """The outer ones are made first; a directory in use stays, and so do those above it."""
     path = str(tmp_path / "a" / "b" / "c" / "file")
     missing = managed_files.missing_directories([path, path])
     assert missing == tuple(str(tmp_path / at) for at in ("a", "a/b", "a/b/c"))
@@ -92,7 +92,7 @@ def test_directories_are_made_and_removed_where_they_are_empty(tmp_path: Path) -
 
 
 def test_a_digest_tells_content_and_mode_not_the_owner() -> None:
-    """A person who only made a script unexecutable has changed it too."""
+    """A changed mode counts as a change of the file."""
     assert mine(b"x").digest == FileContent(b"x", 0o644, 1, 1).digest
     assert len({mine(b"x").digest, mine(b"y").digest, mine(b"x", 0o600).digest}) == 3
 

@@ -1,4 +1,4 @@
-"""Routes in one spelling: as ip(8) lists them, as a plan wishes them, and as `ip route add` takes them."""
+"""One form of a route for all three: the list of ip(8), the plan, and `ip route add`."""
 
 import json
 from ipaddress import ip_address, ip_network
@@ -72,7 +72,7 @@ GATEWAY = ip_address("172.18.0.200")
 def test_a_wish_and_the_list_have_one_spelling(
     route: PlannedRoute, name: str, listed: dict[str, object], words: str
 ) -> None:
-    """What is wished is found again in what ip lists."""
+    """A planned route is recognised in the list of ip(8)."""
     version = route.network.version
     assert managed_routes.route_line(route, name) == ManagedRouteLine(version, words)
     assert managed_routes._read(listed, version) == ManagedRouteLine(version, words)

@@ -99,7 +99,7 @@ def test_a_setting_that_was_so_before_stays(host: Host) -> None:
 
 @pytest.mark.parametrize("earlier", [(), ("apply", "managed")])
 def test_an_up_that_fails_leaves_everything_as_it_was(host: Host, earlier: tuple[str, ...]) -> None:
-    """Whatever `up` had done before it failed is taken back, and its complaint is told."""
+    """Everything that `up` did before it failed is rolled back, and its error message is shown."""
     if earlier:
         host.ask(*earlier)
     before = host.state()
@@ -109,7 +109,7 @@ def test_an_up_that_fails_leaves_everything_as_it_was(host: Host, earlier: tuple
 
 
 def test_a_way_back_that_is_barred_is_gone_by_the_next_run(host: Host) -> None:
-    """What could not be put back is told beside the failure; once that is cured, the next run goes back first."""
+    """What could not be restored is reported with the failure; the next run restores it first."""
     before = host.state()
     answer = host.ask("apply", "method2", "stuck")
     service = "/etc/systemd/system/relay-net.service"
@@ -189,7 +189,7 @@ def test_a_route_of_somebody_else_in_the_place_of_ours_is_refused(host: Host) ->
 
 
 def test_two_interfaces_for_one_pattern_are_refused(host: Host) -> None:
-    """Nobody guesses which of them the zone means."""
+    """A pattern with two matches is an error, not a guess."""
     host.machine.ip("link add zt1 type veth peer name far1")
     answer = host.ask("apply")
     assert "2 interfaces match 'zt*': zt0, zt1" in answer["what"]
@@ -228,7 +228,7 @@ def test_a_file_that_a_person_has_changed_is_not_overwritten_or_removed(host: Ho
 
 
 def test_files_that_are_gone_are_written_again(host: Host) -> None:
-    """A person who removes our files gets them back by apply, and hinders no undo."""
+    """Removed files are written again by apply, and an undo works without them."""
     before = host.state()
     host.ask("apply")
     after = host.state()
@@ -268,7 +268,7 @@ def test_a_run_that_is_killed_at_any_change_is_repaired_by_the_next(host: Host, 
 
 
 def test_an_up_that_outlives_its_killed_run_keeps_others_away(host: Host) -> None:
-    """The script holds the lock until it ends; whoever comes meanwhile is refused with the process's number."""
+    """The script holds the lock until it ends; another run is refused meanwhile with the process's number."""
     before = host.state()
     running = host.machine.start(*host.command("apply", "slow"))
     wait_for(host.machine.path("/run/wait").exists, "up did not get there")
@@ -292,13 +292,13 @@ def test_two_at_once_are_one_after_the_other(host: Host) -> None:
 @pytest.mark.parametrize("name", ["applied.json", "journal.json"])
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 1, "files": {"../../etc/passwd": "x"}}'])
 def test_a_record_that_is_none_is_refused(host: Host, name: str, text: str) -> None:
-    """What nobody can read is not guessed at; the refusal names the file."""
+    """An unreadable file is an error that names it."""
     host.machine.write(f"/etc/relay-net/{name}", text)
     answer = host.ask("undo")
     assert f"/etc/relay-net/{name} is not what relayctl wrote" in answer["what"]
 
 
 def test_a_record_that_others_could_write_is_refused(host: Host) -> None:
-    """Whoever can write it could have root remove any file."""
+    """A record that others can write is refused: it could make root remove any file."""
     host.machine.write("/etc/relay-net/applied.json", "{}", mode=0o666)
     assert "could be written by others than root" in host.ask("undo")["what"]

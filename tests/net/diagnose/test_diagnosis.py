@@ -244,7 +244,7 @@ def test_a_gateway_that_drops_pings_is_well_when_the_target_answers() -> None:
     ],
 )  # fmt: skip
 def test_what_the_gateway_says_of_a_target(echo: Echo, name: str, cure: str) -> None:
-    """Filtered, no network, nobody there and silence are told apart by the gateway's ICMP."""
+    """Filtered, no network, no host and silence are distinguished by the gateway's ICMP."""
     first = diagnose(healthy(echoes={"target": echo}), recorded.overlay())[0]
     assert first.name == name
     assert cure in first.cure
@@ -282,7 +282,7 @@ def test_what_comes_before_the_main_table_is_looked_for_there(reason: Obstacle) 
 
 
 def test_a_packet_filter_of_our_own_is_no_target_that_is_off() -> None:
-    """Who could not even ask must not say that nobody is there."""
+    """A probe that could not be sent is no evidence that a host is missing."""
     own = Echo(EchoKind.UNREACHABLE, code=errno.EPERM, detail="a packet filter here forbids it")
     for at in ({"far": REPLY, "target": own}, {"far": own, "target": own}):
         seen = recorded.observation("healthy.relay", recorded.overlay(), **at)

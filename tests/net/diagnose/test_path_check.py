@@ -1,4 +1,4 @@
-"""The walk in two small namespaces: IPv6, interfaces with hostile names, zones without a gateway, and lo.
+"""The path check in two small namespaces: IPv6, interfaces with hostile names, zones without a gateway, and lo.
 
 Every broken link of a whole lab is in tests/lab/test_verify.py.
 """
@@ -94,7 +94,7 @@ def test_the_way_is_walked_by_ipv6_too(relay_host: Namespace, gateway: Namespace
 
 
 def test_a_zone_without_a_gateway_has_no_such_legs(relay_host: Namespace, gateway: Namespace) -> None:
-    """Members of the overlay itself: on-link, and nobody forwards. A host that is not there is its own fault."""
+    """Members of the overlay are on-link, so no leg is about a gateway; a missing host is the fault itself."""
     well = path_legs(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.200")
     assert list(well) == ["interface", "route", "rp_filter", "return path", "target", "mtu"]
     assert well["target"][2].startswith("172.18.0.200:22 greets with SSH-2.0-greeter after ")

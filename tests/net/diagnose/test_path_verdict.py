@@ -21,7 +21,7 @@ SCRIPT = "relayctl net plan --machine gateway --zone office"
 
 
 def unreachable(sender: object, code: int, detail: str) -> Echo:
-    """Somebody says no."""
+    """An `unreachable` from this sender."""
     return Echo(EchoKind.UNREACHABLE, ip_address(str(sender)) if sender else None, code=code, detail=detail)
 
 
@@ -54,7 +54,7 @@ def unreachable(sender: object, code: int, detail: str) -> Echo:
     ],
 )
 def test_the_way_back(echo: Echo, outcome: BannerOutcome, state: str, what: str, cure: str) -> None:
-    """A host that is off, a LAN that is gone, a filter and a missing masquerade are told apart by who answers."""
+    """A host that is off, a LAN that is gone, a filter and a missing masquerade are distinguished by the sender."""
     leg = path_verdict.return_path(ZONE, HOST, echo, SshBanner(outcome))
     assert (leg.name, leg.state, leg.host) == ("return path", state, "remote")
     assert what in leg.what
@@ -62,7 +62,7 @@ def test_the_way_back(echo: Echo, outcome: BannerOutcome, state: str, what: str,
 
 
 def test_packets_that_leave_the_lan_are_seen_by_the_router_that_spends_them() -> None:
-    """With its LAN link down the gateway sends them by its default route: the second hop is a stranger."""
+    """With its LAN link down the gateway sends packets by its default route: the second hop is outside of the zone."""
     leg = path_verdict.return_path(ZONE, HOST, SILENT, SshBanner(), Echo(EchoKind.TIME_EXCEEDED, STRANGER))
     assert (
         leg.what
@@ -73,7 +73,7 @@ def test_packets_that_leave_the_lan_are_seen_by_the_router_that_spends_them() ->
 
 
 def test_without_a_gateway_silence_is_the_hosts_own() -> None:
-    """In a zone whose hosts are on-link nobody is there to blame but the host."""
+    """In a zone whose hosts are on-link a missing answer is the host's fault."""
     leg = path_verdict.return_path(ON_LINK, HOST, SILENT, SshBanner())
     assert (leg.state, leg.what) == ("fault", "nobody answers for 192.168.1.201 on zt0")
 

@@ -1,4 +1,4 @@
-"""The kernel says by itself when links, addresses, routes or rules change; what is told is only "look again"."""
+"""The kernel reports changes of links, addresses, routes and rules; a report only triggers a new query."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ print(calls)
 
 
 def test_a_watch_needs_no_power_and_can_be_closed() -> None:
-    """Anybody may listen to what the kernel tells; draining never waits; the descriptor goes back."""
+    """Listening needs no privilege, draining never waits, and the descriptor is closed."""
     watch = ChangeEvents()
     assert watch.fileno() >= 0
     watch.drain()
@@ -77,7 +77,7 @@ def test_each_kind_of_change_is_told(relay_host: "Namespace") -> None:
 
 @pytest.mark.system
 def test_a_question_is_no_change(relay_host: "Namespace") -> None:
-    """Listing links and routes tells nothing."""
+    """Listing links and routes causes no notification."""
     questions = ["link show", "route show", "route get 172.18.0.200"]
     script = SCRIPT.replace("[], 5)", "[], 0.2)")
     heard = json.loads(relay_host.run(sys.executable, "-c", script, json.dumps(questions)))

@@ -60,7 +60,7 @@ def test_what_stays_on_this_machine_has_any_source() -> None:
 
 
 def test_a_failure_is_explained_only_where_it_is_not_clear() -> None:
-    """A refused connection came from somebody; a zone whose interface is gone explains silence."""
+    """A refused connection is not explained by the zone; silence is, when its interface is gone."""
     lost = Zone("lost", (ip_network("192.0.2.0/24"),), "nonesuch0")
     way = EgressPath(lost, ip_address("192.0.2.7"), RouteCheck(None, "", "nonesuch0", 3))
     assert egress_path.explain_failure(way, "target-refused", "x") == EgressFault("target-refused", "x")

@@ -110,7 +110,7 @@ def link(index: int, flags: int, name: bytes) -> bytes:
     ],
 )
 def test_a_link_is_up_by_its_flags(flags: int, enabled: bool, carrier: bool, loopback: bool) -> None:
-    """UP and LOWER_UP are told apart; the operstate, UNKNOWN on a healthy TAP, is not looked at."""
+    """UP and LOWER_UP are distinguished; the operstate, UNKNOWN on a healthy TAP, is not used."""
     assert interfaces.parse_link(link(3, flags, b"zt0\0")) == interfaces.LinkMessage(
         "zt0", 3, enabled, carrier, loopback
     )

@@ -70,7 +70,7 @@ def test_any_bytes_are_an_entry_or_refused(data: bytes, family: int) -> None:
 
 @pytest.mark.system
 def test_the_kernels_table(relay_host: "Namespace") -> None:
-    """An entry that is there, one that failed and one that nobody asked for, of both families."""
+    """A reachable, a failed and a missing entry, in both families."""
 
     def ask(address: str) -> object:
         return json.loads(relay_host.run(sys.executable, "-c", ASK, address))

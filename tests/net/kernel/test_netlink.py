@@ -23,7 +23,7 @@ def read(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def test_messages_are_taken_apart_at_their_padded_lengths() -> None:
-    """A body that is no multiple of four is followed by padding that belongs to nobody."""
+    """A body whose length is no multiple of four is followed by padding, which is skipped."""
     assert read(message(24, b"abcde") + message(3, b"")) == [(24, b"abcde"), (3, b"")]
 
 

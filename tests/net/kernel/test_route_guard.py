@@ -136,7 +136,7 @@ def test_a_route_is_judged_by_type_interface_link_and_gateway() -> None:
 
 
 def test_the_zero_guard_refuses() -> None:
-    """A guard that nobody asked is not a yes."""
+    """The zero value of a check is a refusal."""
     assert not RouteCheck().ok
     assert RouteCheck().reason is Obstacle.NOT_ASKED
 
@@ -200,7 +200,7 @@ class TestKernel:
         assert relay_host.guard("zt0", LAN, GATEWAY)[1] == "route-missing"
 
     def test_interface_down(self, relay_host: "Namespace") -> None:
-        """Set down by the administrator, or its cable drawn: the same word, told apart in the detail."""
+        """Set down or without carrier: one obstacle, distinguished in the detail."""
         relay_host.ip("link set far_zt0 down")
         ok, obstacle, detail, _ = relay_host.guard("zt0", LAN, GATEWAY)
         assert (ok, obstacle) == (False, "interface-down")
@@ -224,7 +224,7 @@ class TestKernel:
         assert relay_host.guard("zt0", LAN, GATEWAY)[0]
 
     def test_other_gateway(self, relay_host: "Namespace") -> None:
-        """Another member of the overlay, or nobody at all, is not the zone's gateway."""
+        """Another member of the overlay, or no gateway at all, is refused."""
         relay_host.ip("route replace 192.168.1.0/24 via 172.18.0.66 dev zt0 metric 5000")
         ok, obstacle, detail, _ = relay_host.guard("zt0", LAN, GATEWAY)
         assert (ok, obstacle) == (False, "other-gateway")

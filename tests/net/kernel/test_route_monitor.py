@@ -88,7 +88,7 @@ def test_a_change_is_looked_at_within_a_tenth_of_a_second(namespace: Namespace) 
 
 
 def test_while_nothing_is_open_it_looks_when_something_changes(namespace: Namespace) -> None:
-    """No belt of half a second then, but each change is looked at; so is what somebody begins, and the belt is back."""
+    """While nothing is open only changes trigger checks; after `begin` the half-second interval is back."""
     looks, _, _ = count(namespace, 0.8, idle=-1)
     assert len(looks) == 1
     looks, _, _ = count(namespace, 0.4, "link set lo mtu 1500", idle=-1)
@@ -129,7 +129,7 @@ def test_without_netlink_the_belt_goes_on(namespace: Namespace) -> None:
 
 
 def test_a_look_that_fails_is_not_the_last(namespace: Namespace) -> None:
-    """A bug is told, and the next look comes."""
+    """An exception is reported, and the next check runs."""
     looks, _, bugs = count(namespace, 2.6, fails=True)
     assert bugs == 2
     assert len(looks) >= 2

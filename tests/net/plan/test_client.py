@@ -1,4 +1,4 @@
-"""What must a client have? Method 1: an SSH configuration. Method 2: a place in the overlay, and a route."""
+"""The share of a client: an SSH configuration, or membership in the overlay and a route."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_same_network_at_home(box: Box, home: str) -> None:
 
 
 def test_warnings() -> None:
-    """A client is told what method 2 opens, and that the zone's network may be its own at home."""
+    """The script warns what method 2 opens, and that the zone's network may be in use at home."""
     found = routing_client(plan(), overlay()).warnings
     assert any("no audit row" in text for text in found)
     assert any("at home" in text for text in found)

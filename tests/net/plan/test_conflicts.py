@@ -1,4 +1,4 @@
-"""What in a plan will not go together, or has a risk that must be said?"""
+"""Conflicts and risks of a plan."""
 
 from ipaddress import ip_address, ip_network
 

@@ -1,4 +1,4 @@
-"""Who passes by the gateway that the printed script made? Asked with packets, in both forms of its rules."""
+"""What passes a gateway that was set up by the printed script: tried with packets, for nft and iptables."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +76,7 @@ def site(request: pytest.FixtureRequest, world: World) -> Iterator[Site]:
 
 
 def test_who_passes(site: Site) -> None:
-    """The relay reaches the LAN, masqueraded; no other member does, nobody goes elsewhere, nobody comes in."""
+    """Only the relay reaches the LAN, masqueraded; nothing passes to other networks or out of the LAN."""
     site.lan.nft(
         "table ip seen {\nchain in {\ntype filter hook input priority 0\nip saddr 192.168.1.200 counter\n}\n}\n"
     )

@@ -1,4 +1,4 @@
-"""What must a zone's gateway have, so that the relay reaches the LAN by it, and nothing else passes?"""
+"""The share of a zone's gateway."""
 
 from itertools import product
 
@@ -95,7 +95,7 @@ def test_iptables_rules(box: Box) -> None:
 
 @pytest.mark.system
 def test_other_form(box: Box) -> None:
-    """Whoever changes from one form to the other has the rules of the last one only."""
+    """A change between nft and iptables leaves the rules of the last one only."""
     for firewall, there, gone in (
         ("nft", "relay_net", "RELAY-NET"),
         ("iptables", "RELAY-NET", "relay_net"),
@@ -127,7 +127,7 @@ def test_others_rules_stay(box: Box, firewall: str) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("firewall", ["nft", "iptables"])
 def test_watch_heals_the_rules(box: Box, firewall: str) -> None:
-    """Rules that somebody else took away are there again within seconds, in either form."""
+    """Rules that another program removed are restored within seconds, for nft and iptables."""
     box.printed(gateway_machine(overlay(), firewall=firewall))
     before = box.rules()
     watch = box.machine.start(f"{OWN}/watch")
@@ -207,7 +207,7 @@ def test_what_is_not_known(given: dict[str, str], missing: str) -> None:
 
 
 def test_method_2_is_for_every_protocol() -> None:
-    """Full routing is not only for TCP; still nobody but the relay is let in."""
+    """Full routing is not only for TCP; still only the relay passes."""
     for method, firewall in product((1, 2), ("nft", "iptables")):
         text = next(
             file.text
@@ -220,6 +220,6 @@ def test_method_2_is_for_every_protocol() -> None:
 
 
 def test_members_where_the_relay_is_not_known() -> None:
-    """Without the relay's own address the whole overlay is let in, nobody else."""
+    """Without the relay's own address the whole overlay passes, and nothing else."""
     machine = gateway_machine(overlay(relay=""))
     assert "ip saddr 172.18.0.0/24 ip daddr 192.168.1.0/24" in machine.files[0].text

@@ -1,4 +1,4 @@
-"""What must a host of a LAN have? The keys of those who log in there."""
+"""The share of a LAN host: public keys."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def script(**persons: tuple[str, ...]) -> str:
 @pytest.mark.system
 @pytest.mark.parametrize("shell", SHELLS)
 def test_keys_are_added_once(box: Box, shell: tuple[str, ...]) -> None:
-    """Each key stands in authorized_keys once, with its owner, and sshd's wishes about modes are met."""
+    """Each key is in authorized_keys once, with the owner and the modes that sshd requires."""
     box.twice(script(alice=(KEY,), bob=(OTHER_KEY,)), *shell)
     assert box.machine.path(FILE).read_text() == f"{KEY} alice@relay\n{OTHER_KEY} bob@relay\n"
     assert box.machine.sh(f"stat -c %a {FILE} {HOME}/root/.ssh").split() == ["600", "700"]
@@ -37,14 +37,14 @@ def test_other_lines_stay(box: Box, shell: tuple[str, ...]) -> None:
 
 @pytest.mark.system
 def test_another_user(box: Box) -> None:
-    """Run as somebody else it says as whom, and changes nothing."""
+    """Run as another user it names the right one, and changes nothing."""
     box.program("id", "#!/bin/sh\necho nobody\n")
     assert "sudo -H -u root sh" in box.script(script(alice=(KEY,)), status=1)
     assert not box.machine.path(FILE).exists()
 
 
 def test_comments_are_not_taken_over() -> None:
-    """Of a key's line only type and key are printed: its comment is a stranger's text."""
+    """Of a key's line only type and key are printed: its comment is untrusted text."""
     text = script(alice=(f"{KEY} $(reboot)",))
     assert "reboot" not in text
     assert f"{KEY} alice@relay" in text
@@ -52,5 +52,5 @@ def test_comments_are_not_taken_over() -> None:
 
 @pytest.mark.system
 def test_nobody(box: Box) -> None:
-    """A host that nobody may reach says so."""
+    """A host that no rule allows is named in a warning."""
     assert "no person with a key may reach this host" in box.script(script())

@@ -1,4 +1,4 @@
-"""How does a machine become a member of an overlay? With stand-ins for ZeroTier's programs, which are not ours."""
+"""Steps to join an overlay, with stand-ins for ZeroTier's programs."""
 
 import json
 
@@ -119,7 +119,7 @@ def test_another_overlay() -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("shell", SHELLS)
 def test_moon(box: Box, shell: tuple[str, ...]) -> None:
-    """The relay host makes the Moon's files once, anew for another address, and says where each goes."""
+    """The relay host makes the Moon's files once, again for another address, and prints where each belongs."""
     zerotier(box)
     one = overlay(network_id=ID)
     said, _ = box.twice(render(relay_machine(plan(one, moon=True))), *shell)
@@ -136,7 +136,7 @@ def test_moon(box: Box, shell: tuple[str, ...]) -> None:
 
 @pytest.mark.system
 def test_moon_on_others(box: Box) -> None:
-    """Every other member is told of the Moon's file until it has it."""
+    """Every other member's script asks for the Moon's file until it is there."""
     zerotier(box)
     one = overlay(network_id=ID)
     script = render(gateway_machine(one, plan=plan(one, moon=True)))

@@ -1,4 +1,4 @@
-"""Which networks may be reached by which interfaces, and by nothing else?"""
+"""Networks and the interfaces by which each may be reached."""
 
 from ipaddress import ip_address, ip_network
 

@@ -1,4 +1,4 @@
-"""What must the relay host have, so that nothing for a zone leaves by another interface?"""
+"""The share of the relay host."""
 
 import json
 from ipaddress import ip_network
@@ -64,7 +64,7 @@ def test_printed_script_runs_twice(box: Box, shell: tuple[str, ...]) -> None:
 
 @pytest.mark.system
 def test_unmanaged_route_comes_with_its_interface(box: Box) -> None:
-    """Where the controller sets no route, `up` sets it, and `watch` sets it again when the interface is made anew."""
+    """Where the controller sets no route, `up` sets it, and `watch` sets it again when the interface is recreated."""
     box.place(relay_machine(plan(overlay(managed=False), plant(managed=False))))
     said = box.machine.done(f"{OWN}/up").stderr
     assert "the zone office has no interface zt0 yet" in said
@@ -142,7 +142,7 @@ def test_strict_reverse_path(box: Box) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("shell", SHELLS)
 def test_method_2(box: Box, shell: tuple[str, ...]) -> None:
-    """Full routing forwards the named members into the zone and masquerades them; nobody else, nowhere else."""
+    """Full routing forwards and masquerades the named members into the zone, and nothing else."""
     box.link("zt0", "172.18.0.10/24")
     _, held = box.printed(relay_machine(plan(overlay(members=(LAPTOP,))), method=2), *shell)
     assert held.forwarding == "10"

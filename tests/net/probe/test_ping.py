@@ -72,7 +72,7 @@ def relay_and_gateway(relay_host: Namespace) -> Iterator[Namespace]:
 @pytest.mark.system
 @pytest.mark.parametrize("groups", ["1 0", "0 2147483647"], ids=["raw socket", "datagram socket"])
 def test_echo_tells_what_came_back_and_from_whom(relay_and_gateway: Namespace, groups: str) -> None:
-    """A reply, an expired TTL, an unreachable host and packets too big are told apart, by either kind of socket."""
+    """A reply, an expired TTL, an unreachable host and packets too big are distinguished by either socket."""
     relay_and_gateway.run("sysctl", "-qw", f"net.ipv4.ping_group_range={groups}")
     answers = ask(
         relay_and_gateway,

@@ -1,4 +1,4 @@
-"""What is learned from one connection to a port: a greeting, something else, silence; and what the server is told."""
+"""One connection to a port: a banner, another text, silence; and the disconnect message that the server gets."""
 
 import contextlib
 import socket
@@ -67,7 +67,7 @@ def says(text: bytes) -> Callable[[socket.socket], None]:
     ],
 )
 def test_a_greeting_is_found_among_other_lines(text: bytes, outcome: BannerOutcome, shown: str) -> None:
-    """RFC 4253 4.2: lines may come before it; what is endless, too much or a stranger's escape code is not believed."""
+    """RFC 4253 4.2: lines may precede it; endless lines, too many lines and escape codes are not accepted."""
     with server(says(text)) as port:
         found = read_banner(port)
     assert (found.outcome, found.text, found.source, found.unsent) == (outcome, shown, "127.0.0.1", 0)

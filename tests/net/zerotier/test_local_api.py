@@ -1,4 +1,4 @@
-"""ZeroTier's local API is read within bounds, and its token goes to nobody else."""
+"""Client of ZeroTier's local API: bounded reads, and the token goes to the right socket only."""
 
 import json
 import socket
@@ -82,7 +82,7 @@ def test_a_refused_token_is_told_from_a_service_that_is_none(tmp_path: Path) -> 
 
 
 def test_a_dripping_answer_ends_at_the_deadline(tmp_path: Path) -> None:
-    """Whoever sends a byte now and then holds nobody longer than the time that was given."""
+    """A peer that sends single bytes cannot extend the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         (tmp_path / "authtoken.secret").write_text("t")
         (tmp_path / "zerotier-one.port").write_text(str(listener.getsockname()[1]))

@@ -69,7 +69,7 @@ def test_every_recorded_state_is_read(state: str) -> None:
     ],
 )
 def test_a_mac_tells_the_member(mac: str, node: str) -> None:
-    """The MACs of the recorded relay and gateway are those of their nodes; another MAC is nobody's."""
+    """The MACs of the recorded relay and gateway give their node ids; another MAC gives none."""
     assert node_view.member(mac, "cf33a232e100ab01") == node
 
 
