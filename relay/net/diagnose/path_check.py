@@ -88,7 +88,7 @@ def path_legs(
 
 
 def _interface(name: str) -> Interface | None:
-    """The interface of that name; None where it is not there, or the kernel cannot be request."""
+    """The interface of that name; None where it is not there, or the kernel cannot be queried."""
     with contextlib.suppress(OSError):
         return next((at for at in interfaces.interfaces() if at.name == name), None)
     return None
