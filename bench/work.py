@@ -1,9 +1,9 @@
-"""How much work does the worker have with bytes, key strokes and log-ins? Counted, never timed.
+"""Counts of the worker's work for 32 KiB of data, a key stroke and a log-in; nothing is timed.
 
     python bench/work.py [--rounds 5] [--json]
 
 A worker runs in this process; a client and a target feed it in lockstep, so that every run has the same turns. What is
-counted, in the worker's code and its libraries alone, and is the least of the rounds:
+counted, in the worker's code and its libraries only; the result is the least of the rounds:
 
 calls      of Python and of C functions
 bytecodes  that Python executed (they differ between its versions)
@@ -65,7 +65,7 @@ Figures = dict[str, float]
 
 
 class Supervisor:
-    """What a worker needs of a supervisor: every row is durable at once."""
+    """Stands for the supervisor: every row is durable at once."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -77,7 +77,7 @@ class Supervisor:
 
 
 class Stage:
-    """A worker, and one client with one forward to one target. Nothing happens in the worker but in a `turn`."""
+    """A worker, and one client with one forward to one target. The worker runs only within `_turn`."""
 
     def __init__(self, directory: Path) -> None:
         self._loop = asyncio.new_event_loop()
@@ -107,7 +107,7 @@ class Stage:
         return worker
 
     def enter(self, count: Count | None = None) -> None:
-        """A client logs in and opens a forward, in a thread of its own: it waits for answers."""
+        """Log in and open a forward, in a thread because the client waits for answers."""
 
         def visit() -> None:
             self.client = Client(self._listener.getsockname()[1]).login("alice", self._key)
@@ -127,14 +127,14 @@ class Stage:
         self._owed = 0  # that we have taken from it and not said so
 
     def leave(self) -> None:
-        """The client goes."""
+        """Disconnect the client."""
         self.client.sock.close()
         self.target.close()
         while self._worker.connections.by_id:
             self._turn(None, 0.001)
 
     def _turn(self, count: Count | None, wait: float = 0.0) -> None:
-        """One turn of the worker's loop; with `wait` it may be the turn of something that takes so long."""
+        """One turn of the worker's loop; with `wait` it lasts for so many seconds at most."""
         self._turns += 1
         if self._turns > MOST_TURNS:
             raise SystemExit("the worker does not move on")
@@ -182,12 +182,12 @@ class Stage:
         assert come == data
 
     def stroke(self, count: Count | None) -> None:
-        """A key and its echo."""
+        """Send a key stroke and receive its echo."""
         self.up(count, bytes(KEY))
         self.down(count, bytes(KEY))
 
     def _take(self) -> bytes:
-        """What the relay has sent by now: the data in it."""
+        """The data in all packets that the relay has sent."""
         client, found = self.client, bytearray()
         client._in += _receive(client.sock)
         while len(client._in) >= 4 and len(client._in) >= 20 + int.from_bytes(client._in[:4], "big"):
@@ -200,7 +200,7 @@ class Stage:
         return bytes(found)
 
     def measure(self, what: Callable[["Stage", Count], None], per: float, rounds: int, fresh: Fresh) -> Figures:
-        """The least of the rounds, for each of `per`; of copies the most, as room in the heap hides some."""
+        """The least of the rounds divided by `per`; for copies the most, as free heap memory hides some."""
         found: dict[str, list[float]] = {name: [] for name in NAMES}
         for _ in range(WARM):  # what is made once is made now, and the kernel has found its window
             what(self, Count(PLACES))
@@ -222,7 +222,7 @@ class Stage:
 
 
 def _listener() -> socket.socket:
-    """On 127.0.0.1."""
+    """A listener on 127.0.0.1."""
     return socket.create_server(("127.0.0.1", 0))
 
 
@@ -251,7 +251,7 @@ def _type(stage: Stage, count: Count) -> None:
 
 
 def work(rounds: int = 5, what: Iterable[str] = OF) -> dict[str, Figures]:
-    """All figures of all of `what`."""
+    """All figures for these kinds of work."""
     fresh = Fresh()
     data = os.urandom(BULK)
     with tempfile.TemporaryDirectory() as directory:
@@ -270,7 +270,7 @@ def work(rounds: int = 5, what: Iterable[str] = OF) -> dict[str, Figures]:
 
 
 class Socket(socket.socket):
-    """Its buffers stay as they are: the kernel's own measure of them depends on time."""
+    """A socket with buffers of fixed size: the kernel's choice depends on time."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -280,7 +280,7 @@ class Socket(socket.socket):
 
 
 class CopyingSocket(Socket):
-    """Every byte is copied once more on its way out: for the proof that the bounds would show it."""
+    """A socket that copies every byte once more, to show that the bounds would notice it."""
 
     def send(self, data: Any, flags: int = 0) -> int:
         """As socket.send."""

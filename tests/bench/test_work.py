@@ -1,7 +1,7 @@
-"""bench/work.py: what the worker does for a packet, a key stroke and a log-in is counted, and may not grow unseen.
+"""Bounds of the worker's work for a packet, a key stroke and a log-in, as counted by bench/work.py.
 
-The bounds are of what is counted, so they hold on every machine: a copy, a packet, a system call or a call more for
-each 32 KiB is over them. Who makes it less tightens them (`python bench/work.py` prints the table).
+Counts are the same on every machine: one more copy, packet, system call or call for each 32 KiB exceeds a bound.
+Tighten the bounds when the work gets less (`python bench/work.py` prints the table).
 """
 
 import json
@@ -26,7 +26,7 @@ BOUNDS = {
 
 
 def work(*options: str) -> dict[str, dict[str, float]]:
-    """What a run of bench/work.py counts: a process of its own, since it has its own malloc."""
+    """The figures of bench/work.py, run in a process of its own because of its malloc settings."""
     command = [sys.executable, str(PROGRAM), "--json", "--rounds", "3", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def work(*options: str) -> dict[str, dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, float]]:
-    """The figures of the code as it is."""
+    """The figures of the present code."""
     return work()
 
 
@@ -62,7 +62,7 @@ def test_no_work_was_added(found: dict[str, dict[str, float]]) -> None:
 
 @pytest.mark.slow
 def test_a_copy_more_would_be_seen(found: dict[str, dict[str, float]]) -> None:
-    """With sockets that copy what they send, exactly one copy is counted more each way."""
+    """With sockets that copy all data, exactly one more copy is counted in each direction."""
     more: dict[str, float] = {}
     for _ in range(3):  # on a busy machine a read ends within a packet, whose beginning is copied then
         copying = work("--copying")
@@ -75,7 +75,7 @@ def test_a_copy_more_would_be_seen(found: dict[str, dict[str, float]]) -> None:
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
-    """Calls of Python and C, system calls, and bytecodes, of the files that are looked at and of no others."""
+    """Calls, system calls and bytecodes are counted in the given files only."""
     spaces: dict[str, dict[str, Any]] = {"ours": {}, "theirs": {}}
     for name, space in spaces.items():
         text = "import os\ndef inner():\n    return os.urandom(4)\ndef outer():\n    return inner(), len('abc')\n"

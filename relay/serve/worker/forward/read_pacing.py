@@ -19,7 +19,7 @@ MIN_SHARE = 1 << 16  # but so much for each of them
 
 
 class PacedSocket:
-    """One socket that is read: of a client or a target."""
+    """The socket of a client or a target, and the pace of its reads."""
 
     __slots__ = ("_at_check", "_is_bulk", "_low_water", "_one_way", "_pacer", "sock")
 
@@ -42,20 +42,20 @@ class PacedSocket:
         return self._low_water > 1
 
     def note(self, count: int) -> None:
-        """So many bytes were read."""
+        """Record that `count` bytes were read."""
         self._one_way += count
         if count >= MIN_BULK_READ and not self._is_bulk:
             self._is_bulk = True
             self._pacer.add(self)
 
     def interrupt(self) -> None:
-        """The other side has sent: a reply may follow, so every byte wakes us again."""
+        """The other side has sent, so a reply may follow: let every byte wake us again."""
         self._one_way = self._at_check = 0
         if self._low_water > 1:
             self._set_low_water(1)
 
     def check(self) -> None:
-        """CHECK_SECONDS have passed since the last check."""
+        """Adjust the low-water mark to the bytes since the last check, CHECK_SECONDS ago."""
         moved, self._at_check = self._one_way - self._at_check, self._one_way
         if self._one_way >= BULK_BYTES and moved:
             low_water = min(MAX_LOW_WATER, moved * 3 // 4)
@@ -89,14 +89,14 @@ class ReadPacer:
         self.share = TURN_BYTES
 
     def add(self, reader: PacedSocket) -> None:
-        """A stream becomes a bulk stream."""
+        """Count this socket among the bulk streams."""
         self._bulk[reader] = None
         self._divide()
         if self._timer is None:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
     def remove(self, reader: PacedSocket) -> None:
-        """A stream is no longer a bulk stream."""
+        """Count it no longer."""
         self._bulk.pop(reader, None)
         self._divide()
 

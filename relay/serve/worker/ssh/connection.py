@@ -112,7 +112,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
         return self._client_reader.room(self._reader.share, len(self._packet) + len(self._inpbuf))
 
     def buffer_updated(self, count: int) -> None:
-        """So many bytes were read."""
+        """Handle `count` bytes that were read."""
         self._received += count
         self._keepalive.heard = True
         try:
@@ -294,7 +294,7 @@ class Connection(SSHServerConnection, asyncio.BufferedProtocol):
     # ---- keepalive and end
 
     def start_keepalive(self) -> None:
-        """Begin to ask a silent client whether it is there."""
+        """Send keepalive requests from now on when the client is silent."""
         self._keepalive.start()
 
     def _ask_alive(self) -> None:

@@ -7,7 +7,7 @@ from relay.core.settings import Limits
 
 
 class Keepalive:
-    """Asks a client that sends nothing whether it is there, and gives it up in the end."""
+    """Sends requests to a client that sends nothing, and ends the connection after too many silent intervals."""
 
     def __init__(
         self,
@@ -28,11 +28,11 @@ class Keepalive:
         self.heard = False  # the client has sent something in this interval
 
     def start(self) -> None:
-        """Begin."""
+        """Start the timer."""
         self._timer = self._loop.call_later(self._interval, self._check)
 
     def stop(self) -> None:
-        """The connection is over."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

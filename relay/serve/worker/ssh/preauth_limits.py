@@ -18,13 +18,13 @@ class PreauthLimits:
         self._bytes = MAX_BYTES
 
     def count_bytes(self, count: int, buffered: int) -> None:
-        """So many bytes were read; `buffered` waited before them."""
+        """Count bytes that were read; `buffered` waited before them."""
         self._bytes -= count
         if self._bytes < 0 or buffered > MAX_BUFFERED:
             raise asyncssh.ProtocolError("too many bytes before log-in")
 
     def count_packet(self) -> None:
-        """A packet was handled."""
+        """Count a packet."""
         self._packets -= 1
         if self._packets < 0:
             raise asyncssh.ProtocolError("too many packets before log-in")

@@ -1,4 +1,4 @@
-"""USERAUTH_REQUEST (RFC 4252 5) without saslprep, and public keys that are decided when the scheduler allows."""
+"""USERAUTH_REQUEST (RFC 4252 5) without saslprep; public keys are verified within the time budget."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,7 +19,7 @@ def decode_username(name: bytes) -> str:
 
 
 def process_userauth_request(connection: SSHServerConnection, packet: SSHPacket) -> Coroutine[Any, Any, None] | None:
-    """As asyncssh's method of that name, but for the user name and a missing service request.
+    """Handle a request like asyncssh, but decode the user name here, and require a service request before it.
 
     Raises DisconnectError and PacketDecodeError.
     """
@@ -41,7 +41,7 @@ def process_userauth_request(connection: SSHServerConnection, packet: SSHPacket)
 
 
 async def in_turn(connection: SSHServerConnection, handler: AuthHandler, prove: Callable[[], bool]) -> bool:
-    """Call `prove` when the scheduler allows: a signature costs as much as many packets."""
+    """Call `prove` within the time budget: a signature costs as much as many packets."""
     answer: asyncio.Future[bool] = connection._loop.create_future()
 
     def job() -> None:

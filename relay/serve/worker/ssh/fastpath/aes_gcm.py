@@ -20,7 +20,7 @@ nonce: Callable[[bytes, int], bytes] = _NONCE.pack
 
 
 def numbered(fixed: bytes, first: int, count: int) -> Iterator[bytes]:
-    """The nonces of so many packets."""
+    """The nonces of `count` packets, beginning with the counter `first`."""
     if first + count <= MASK:
         return map(nonce, repeat(fixed), range(first, first + count))
     return (nonce(fixed, (first + index) & MASK) for index in range(count))  # RFC 5647 7.1: the counter begins anew
@@ -50,7 +50,7 @@ class GcmDirection:
 
 
 class GcmEncryptor(GcmDirection):
-    """Towards the client."""
+    """Seals packets to the client."""
 
     __slots__ = ()
 
@@ -61,7 +61,7 @@ class GcmEncryptor(GcmDirection):
 
 
 class GcmDecryptor(GcmDirection):
-    """From the client."""
+    """Opens packets of the client."""
 
     __slots__ = ()
 

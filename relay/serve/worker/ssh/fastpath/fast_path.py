@@ -72,7 +72,7 @@ class FastPath:
 
     @property
     def channels(self) -> Mapping[int, ReceivingChannel]:
-        """By our number; all are direct-tcpip."""
+        """The channels by our number; all are direct-tcpip."""
         return cast(Mapping[int, ReceivingChannel], self._connection._channels)
 
     @property
@@ -97,7 +97,7 @@ class FastPath:
         return True
 
     def count_packets(self, count: int) -> None:
-        """So many data packets were handled here."""
+        """Count data packets that asyncssh has not seen."""
         if count:
             connection = self._connection
             connection._recv_seq = (connection._recv_seq + count) & 0xFFFFFFFF
@@ -144,7 +144,7 @@ class FastPath:
     # ---- to the client
 
     def can_send(self, count: int) -> bool:
-        """Whether so many bytes may be sealed here: no key exchange is in progress, or due."""
+        """Whether `count` bytes may be sealed here: no key exchange is in progress, or due."""
         connection = self._connection
         return (
             self.encryptor is not None

@@ -37,7 +37,7 @@ _LONG = 1 << 12  # length of the packets of a run, at least; NEWKEYS is shorter,
 
 
 class ReceivingChannel(Protocol):
-    """What a channel does with the client's packets."""
+    """A channel, as far as packets of the client concern it."""
 
     @property
     def receivable(self) -> int:
@@ -51,11 +51,11 @@ class ReceivingChannel(Protocol):
 
 
 class PacketReceiver(Protocol):
-    """What the connection does with opened packets."""
+    """The connection, as far as opened packets concern it."""
 
     @property
     def channels(self) -> Mapping[int, ReceivingChannel]:
-        """By our number."""
+        """The channels by our number."""
 
     @property
     def usable_decryptor(self) -> GcmDecryptor | None:
@@ -66,7 +66,7 @@ class PacketReceiver(Protocol):
         """Whether the connection is over."""
 
     def count_packets(self, count: int) -> None:
-        """So many data packets were handled here."""
+        """Count data packets that asyncssh has not seen."""
 
     def dispatch_payload(self, payload: bytes) -> None:
         """Hand one opened packet to asyncssh. Raises DisconnectError."""

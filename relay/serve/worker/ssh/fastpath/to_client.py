@@ -93,16 +93,10 @@ class ClientWriter:
             return sock.recvmsg_into(layout.data[:full])[0]
         return sock.recvmsg_into([*layout.data[:full], layout.data[full][:rest]])[0]
 
-    def put(self, data: bytes) -> int:
-        """As if these had been read, as many as fit in one packet; how many that is."""
-        room = self._layout.data[0]
-        room[: len(data)] = data
-        return len(data)
-
-    def seal(self, seal: GcmEncryptor, channel: int, count: int) -> SealedPackets:
+    def seal(self, encryptor: GcmEncryptor, channel: int, count: int) -> SealedPackets:
         """Seal the `count` bytes that were read, in packets for that channel of the client."""
         room, whole, layout = self._room, self._all, self._layout
-        encrypt, fixed, number = seal.cipher().encrypt_into, seal.fixed, seal.count
+        encrypt, fixed, number = encryptor.cipher().encrypt_into, encryptor.fixed, encryptor.count
         full, rest = divmod(count, layout.size)
         noise = os.urandom(_PADDING + _BLOCK + 4)  # the padding of every full packet, and behind it the last one's
         end = lengths = 0
@@ -129,5 +123,5 @@ class ClientWriter:
             encrypt(nonce(fixed, (number + full) & MASK), whole[at + 4 : tag], whole[at : at + 4], whole[at + 4 : end])
             lengths += length
         packets = full + bool(rest)
-        seal.count = (number + packets) & MASK
+        encryptor.count = (number + packets) & MASK
         return SealedPackets(whole[:end], packets, lengths)
