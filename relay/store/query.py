@@ -127,7 +127,7 @@ def _names(ask: Ask, question: AuditQuery) -> list[int] | None:
 
 
 def _terms(ask: Ask, question: AuditQuery) -> tuple[list[str], dict[str, object]]:
-    """What can only be seen in the row itself, and its values."""
+    """SQL for the conditions that no index covers, and its values."""
     terms, values = [], dict[str, object]()
     for key, time, comparison in (("since", question.since, ">="), ("until", question.until, "<")):
         if time is not None:

@@ -251,7 +251,7 @@ class AuditWriter:
             self._database = None
 
     def _forget(self) -> None:
-        """What was remembered of a transaction that did not come to be."""
+        """Clear the caches after a rolled back transaction."""
         self._head = self._newest_hour = None
         self._dictionaries.forget()
 

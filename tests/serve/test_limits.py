@@ -1,4 +1,4 @@
-"""Limits on known persons at a real relay: exact, explained to who meets them, on record, and shown."""
+"""Limits of known persons at a real relay: exact, explained to the person, recorded, and shown."""
 
 import json
 from collections.abc import Iterator

@@ -37,7 +37,7 @@ MOST_ROWS = 100_000  # of one archive, unless no checkpoint comes before: 4 MB, 
 
 @dataclass(frozen=True, slots=True)
 class ArchivePlan:
-    """What is to be archived: from row `after` to each of `ends`, which are checkpoints."""
+    """The rows to archive: from row `after` to each of `ends`, which are checkpoints."""
 
     after: int
     ends: tuple[int, ...]

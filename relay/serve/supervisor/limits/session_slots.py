@@ -11,7 +11,7 @@ from relay.core.settings import Limits
 
 @dataclass(frozen=True, slots=True)
 class ForwardSlot:
-    """What one forward takes up."""
+    """The owners of one forward's slot."""
 
     worker: str
     connection: str
@@ -28,9 +28,9 @@ class ForwardSlots:
         self._count: Counter[tuple[str, str]] = Counter()
 
     def take(self, forward: str, slot: ForwardSlot, limits: Limits | None) -> str:
-        """Take a slot: "" when it was free, else which limit is reached. Without `limits` it is taken in any case.
+        """Take a slot. Returns "", or the reached limit, beginning with `person`, `key` or `target` and its name.
 
-        What is said begins with `person`, `key` or `target` and its name.
+        Without `limits` the slot is always taken.
         """
         if forward in self.held:
             return ""
@@ -47,7 +47,7 @@ class ForwardSlots:
         return ""
 
     def free(self, forward: str) -> None:
-        """The forward is closed or was never opened."""
+        """Free the slot of a forward that has closed or was never opened."""
         slot = self.held.pop(forward, None)
         if slot is not None:
             for name in _names(slot):
@@ -56,23 +56,23 @@ class ForwardSlots:
                     del self._count[name]
 
     def most(self, kind: str) -> tuple[str, int]:
-        """Which person, key or target has the most forwards, and how many."""
+        """The person, key or target with the most forwards, and their number."""
         return _most(Counter({name: count for (of, name), count in self._count.items() if of == kind}))
 
     def fullest_connection(self) -> tuple[str, int]:
-        """The connection with the most forwards, and how many."""
+        """The connection with the most forwards, and their number."""
         return _most(Counter(slot.connection for slot in self.held.values()))
 
 
 class SessionCounts:
-    """The connections that have proven a key, and how many each person and key has."""
+    """The authenticated connections, and how many each person and key has."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[str, str]] = {}
         self._count: Counter[tuple[str, str]] = Counter()
 
     def enter(self, connection: str, person: str, key: str, limits: Limits | None) -> str:
-        """Count it: "" when it may stay, else which limit is reached. Without `limits` it is counted in any case."""
+        """Count a connection. Returns "", or the limit that is reached. Without `limits` it is always counted."""
         if connection in self._held:
             return ""
         if limits is not None:
@@ -87,7 +87,7 @@ class SessionCounts:
         return ""
 
     def leave(self, connection: str) -> None:
-        """It is gone."""
+        """Forget a connection that has ended."""
         held = self._held.pop(connection, None)
         if held is not None:
             for name in (("person", held[0]), ("key", held[1])):
@@ -96,7 +96,7 @@ class SessionCounts:
                     del self._count[name]
 
     def most(self, kind: str) -> tuple[str, int]:
-        """Which person or key has the most connections, and how many."""
+        """The person or key with the most connections, and their number."""
         return _most(Counter({name: count for (of, name), count in self._count.items() if of == kind}))
 
     def __contains__(self, connection: str) -> bool:
