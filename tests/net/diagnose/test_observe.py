@@ -13,13 +13,14 @@ from tests.net.conftest import Namespace
 
 OBSERVE = """
 import json
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
+from relay.core.network_plan import Overlay
+from relay.core.policy.model import Host, Zone
 from relay.net.diagnose.observe import ZoneObserver
-from relay.core.policy.model import Host
 from relay.net.zerotier.node_view import ApiStatus, NodeView
-from tests.net import recorded
+overlay = Overlay(Zone("office", (ip_network("192.168.1.0/24"),), "zt0", ip_address("172.18.0.200")))
 host = Host("remote", "office", ip_address("192.168.1.201"))
-observer = ZoneObserver(recorded.overlay(), host, node=lambda: NodeView(ApiStatus.NOT_RUNNING), timeout=0.1)
+observer = ZoneObserver(overlay, host, node=lambda: NodeView(ApiStatus.NOT_RUNNING), timeout=0.1)
 seen = observer.observe()
 print(json.dumps([seen.interface, seen.guard.reason, seen.far is not None and seen.far.answers,
                   seen.target is not None and seen.target.asked, list(seen.left_out)]))
