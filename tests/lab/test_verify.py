@@ -180,7 +180,7 @@ def gateway_without_lan(lab: Lab) -> None:
         (gateway_dead, "", "gateway", "172.18.0.200 answers no ping", "zerotier"),
         (gateway_dead, "gateway-dead-180s.relay", "gateway", "172.18.0.200 answers no ping", "zerotier-one"),
         (no_forwarding, "", "forwarding", "ip_forward is off there", SCRIPT),
-        (target_down, "", "return path", "the gateway finds nobody at 192.168.1.201", "is remote on?"),
+        (target_down, "", "return path", "the gateway finds no host at 192.168.1.201", "is remote on?"),
         (gateway_without_lan, "", "return path", "nothing comes back from 192.168.1.201", SCRIPT),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--undo", is_flag=True, help="Take back all that was applied here.")
 @click.option("--method", type=click.Choice(["1", "2"]), default="1", help="2: members of the overlay are routed too.")
-@click.option("--force", is_flag=True, help="Also where somebody has changed a file of ours.")
+@click.option("--force", is_flag=True, help="Replace files that were changed since relayctl wrote them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def apply(ctx: Context, *, dry_run: bool, undo: bool, method: str, force: bool, yes: bool) -> None:

@@ -42,7 +42,11 @@ _OVERLAY = ("network_id", "network", "relay", "lan_interface", "lan_address", "r
 @click.option("--relay-address", "relay", metavar="ADDRESS", help="The relay's address in the overlay.")
 @click.option("--lan-interface", metavar="NAME", help="The gateway's interface towards the LAN.")
 @click.option("--lan-address", metavar="ADDRESS", help="The gateway's address in the LAN.")
-@click.option("--route", type=click.Choice(["managed", "relay"]), help="Who sets the relay's route into the LAN.")
+@click.option(
+    "--route",
+    type=click.Choice(["managed", "relay"]),
+    help="Origin of the relay's route into the LAN: the overlay's controller, or the relay itself.",
+)
 @click.option("--add-member", "members", multiple=True, metavar="NAME=ADDRESS", help="One more client of method 2.")
 @click.pass_obj
 def plan(ctx: Context, /, **given: Any) -> None:
@@ -207,7 +211,7 @@ class _Wanted:
             found.setdefault(key.person, []).append(key)
         name = self.given["person"]
         if name and name not in found:
-            raise InputRejected(f"nobody called {name!r} has a key", "see: relayctl list-keys")
+            raise InputRejected(f"no person called {name!r} has a key", "see: relayctl list-keys")
         return {person: keys for person, keys in found.items() if name in ("", person)}
 
     def _reach(self, person: str) -> tuple["Reachable", ...]:
@@ -227,7 +231,7 @@ class _Wanted:
         persons = sorted(self._keys())
         if asked and len(persons) != 1:
             raise InputRejected(
-                "a client is one person's" if persons else "nobody has a key yet",
+                "a client is one person's" if persons else "no person has a key yet",
                 f"--person {'|'.join(persons[:5])}" if persons else "relayctl add-key PERSON FILE",
             )
         if not self.compiled.policy.public:

@@ -36,7 +36,7 @@ def path_findings(zones: PlannedZones) -> Iterator[ZoneFinding]:
                     legs = check.result(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 name = request.zone.name
-                yield name, "warning", f"not looked at within {SECONDS:g} s", f"sudo relayctl net verify {name}"
+                yield name, "warning", f"not checked within {SECONDS:g} s", f"sudo relayctl net verify {name}"
                 continue
             yield from summarize(request, legs)
     finally:

@@ -108,20 +108,20 @@ def _route(route: Route) -> str:
 
 
 def _reach(reach: Reachability, figures: bool) -> str:
-    who = f"{escape(reach.name, 40)} {reach.address}" if reach.name else str(reach.address)
+    subject = f"{escape(reach.name, 40)} {reach.address}" if reach.name else str(reach.address)
     echo = reach.echo
     if echo is not None and echo.kind is EchoKind.REPLY:
-        return f"{who} answers" + (f" in {milliseconds(echo.seconds)}" if figures else "")
+        return f"{subject} answers" + (f" in {milliseconds(echo.seconds)}" if figures else "")
     said = {PortState.OPEN: "answers", PortState.REFUSED: "refuses"}.get(reach.port_state)
     if said:
-        return f"{who}: {'' if echo is None else 'pings are silent, '}port {reach.port} {said}"
+        return f"{subject}: {'' if echo is None else 'pings are silent, '}port {reach.port} {said}"
     if echo is not None and echo.kind is EchoKind.UNREACHABLE:
-        return f"{who}: {echo.detail}, says {echo.sender or 'this machine'}"
+        return f"{subject}: {echo.detail}, says {echo.sender or 'this machine'}"
     if echo is not None:
-        return f"{who} does not answer"
+        return f"{subject} does not answer"
     if reach.neighbour is not None:
-        return f"{who} was not asked; the kernel's entry is {reach.neighbour.state}"
-    return f"{who} was not asked"
+        return f"{subject} was not asked; the kernel's entry is {reach.neighbour.state}"
+    return f"{subject} was not asked"
 
 
 def _zerotier(overlay: Overlay, seen: Observation, view: NodeView, figures: bool) -> Iterator[Line]:

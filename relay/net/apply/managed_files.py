@@ -56,7 +56,9 @@ def read_file(path: str | Path) -> FileContent | None:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-            raise RelayError(f"{path} is no file of ours", f"one belongs there: mv {path} {path}.aside")
+            raise RelayError(
+                f"{path} exists and was not created by relayctl", f"one belongs there: mv {path} {path}.aside"
+            )
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return FileContent(file.read(_MOST_BYTES + 1), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
     finally:

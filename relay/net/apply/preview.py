@@ -80,8 +80,8 @@ def preview_changes(machine: Machine, *, force: bool = False) -> ApplyPreview:
     if clashes:
         shown = "\n".join(f"  {escape(line)}" for line, _ in clashes)
         raise RelayError(
-            f"routes of somebody else are where ours belong:\n{shown}",
-            "if nobody needs them: " + " && ".join(escape(cure) for _, cure in clashes),
+            f"routes of other programs are where ours belong:\n{shown}",
+            "if they are not needed: " + " && ".join(escape(cure) for _, cure in clashes),
         )
     before = saved_settings()
     planned = kernel_state.planned_state(
@@ -143,7 +143,7 @@ def summary(found: ApplyPreview) -> list[str]:
     lines = [_count(written, "written"), _count(len(found.files) - written, "removed")]
     lines = [line for line in lines if line]
     lost = sum(change.path in found.forced for change in found.files)
-    lines += [f"{lost} of them changed by somebody, whose changes are lost"] if lost else []
+    lines += [f"{lost} of them changed since relayctl wrote them; these changes are lost"] if lost else []
     if now.rules != wanted.rules:
         what = "made" if not now.rules else "replaced" if wanted.rules else "removed"
         lines.append(f"nft table {TABLE} {what}")
@@ -206,7 +206,7 @@ def _files(machine: Machine, known: AppliedPlan, force: bool) -> tuple[tuple[Fil
         )
     if changed and not force:
         raise RelayError(
-            f"changed by somebody since relayctl wrote it: {', '.join(changed)}",
+            f"changed since relayctl wrote it: {', '.join(changed)}",
             "see what would be lost: relayctl net apply --dry-run --force; then the same without --dry-run",
         )
     return tuple(changes), tuple(changed)

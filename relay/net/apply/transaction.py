@@ -167,7 +167,7 @@ def _verify(found: ApplyPreview) -> None:
         if time.monotonic() >= deadline:
             shown = [line for line in preview.diff_lines(reached) if not line.startswith("@@")]
             raise RelayError(
-                "it is not as wished afterwards:\n" + "\n".join(f"  {line}" for line in shown[:30]),
+                "the kernel is not as planned afterwards:\n" + "\n".join(f"  {line}" for line in shown[:30]),
                 "does something else on this machine change nft rules or routes?",
             )
         time.sleep(0.1)

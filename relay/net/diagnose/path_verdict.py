@@ -101,7 +101,7 @@ def return_path(zone: Zone, host: Host, echo: Echo, banner: SshBanner, second_ho
     if echo.kind is EchoKind.UNREACHABLE and echo.sender == where:
         return Leg(name, "ok", f"{where} answers: {echo.detail}", "", host.name)
     if zone.gateway is None:
-        what = f"nobody answers for {where} on {zone.interface}"
+        what = f"no answer for {where} on {zone.interface}"
         return Leg(name, "fault", what, f"is {host.name} on, and in the overlay? or correct its address", host.name)
     if echo.kind is EchoKind.UNREACHABLE and echo.sender is not None:
         return _unreachable(name, zone, where, echo, host.name)
@@ -159,7 +159,7 @@ def _unreachable(name: str, zone: Zone, where: Address, echo: Echo, host: str) -
     if echo.code in _FILTERED[where.version]:
         return Leg(name, "fault", f"a packet filter lets nothing through to {where} ({said})", script(zone), host)
     if echo.code == _HOST_UNREACHABLE[where.version]:
-        what = f"the gateway finds nobody at {where} ({said})"
+        what = f"the gateway finds no host at {where} ({said})"
         cure = f"is {host or where} on? then correct its address in `hosts:`"
         return Leg(name, "fault", what, cure, host)
     return Leg(name, "fault", f"the gateway has no way to {where} ({said})", _LAN_CURE, host)

@@ -62,7 +62,7 @@ def _far_unknown(case: Case) -> Diagnosis | None:
     if case.peer is not None and case.joined is not None:
         return None
     no_arp = case.seen.far is not None and case.seen.far.neighbour is not None and case.seen.far.neighbour.silent
-    what = _silent(case) + ("; nobody in the overlay answers for its address" if no_arp else "")
+    what = _silent(case) + ("; no member of the overlay answers for its address" if no_arp else "")
     return fault(f"{case.far_name}-silent", what, zerotier_join.revive(case.far_name, case.overlay))
 
 
@@ -145,7 +145,7 @@ def _target_down(case: Case) -> Diagnosis | None:
     undiscovered = target.neighbour is not None and target.neighbour.silent
     if not (unreachable or undiscovered or target.port_state is PortState.UNREACHABLE):
         return None
-    what = f"{_shown(target)} is off, or has another address: the gateway finds nobody there"
+    what = f"{_shown(target)} is off, or has another address: the gateway finds no host there"
     return fault("target-down", what, f"switch it on; {_where(case)}ping -c 3 {target.address}")
 
 

@@ -117,11 +117,11 @@ def bring_up(interface: str, overlay: Overlay) -> str:
     return "ip -br link: name one of these in the zone's `interface`, then: relayctl reload"
 
 
-def revive(who: str, overlay: Overlay) -> str:
+def revive(machine: str, overlay: Overlay) -> str:
     """What to do at the other end when nothing is heard from it."""
     if uses_zerotier(overlay):
-        return f"on the {who} (is it on, and online?): systemctl restart {_SERVICE}"
-    return f"on the {who} (is it on, and online?): {bring_up(overlay.zone.interface, overlay)}"
+        return f"on the {machine} (is it on, and online?): systemctl restart {_SERVICE}"
+    return f"on the {machine} (is it on, and online?): {bring_up(overlay.zone.interface, overlay)}"
 
 
 def _offline(seen: Observation, plan: NetworkPlan) -> Found:

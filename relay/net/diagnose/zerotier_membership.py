@@ -57,7 +57,7 @@ def _online_legs(seen: Observation, overlay: Overlay) -> Iterator[Leg]:
     if view is None:
         return
     if view.status is ApiStatus.TOKEN_UNREADABLE:
-        yield Leg(NAME, "skipped", "ZeroTier tells its networks and peers to root only", "sudo relayctl net verify")
+        yield Leg(NAME, "skipped", "only root can list ZeroTier's networks and peers", "sudo relayctl net verify")
     if not view.answers or joined is None or view.online is False or joined.status != "OK":
         return  # a fault or a warning says it
     peer = peer_of(seen, joined)

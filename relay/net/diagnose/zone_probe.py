@@ -109,7 +109,7 @@ class ZoneProbe:
         if not guard.ok:
             return Leg("route", "fault", f"{guard.reason}: {guard.detail}", cure, host.name)
         if guard.index != by.index:
-            what = f"{Obstacle.INTERFACE_REMADE}: {by.name} was made anew meanwhile"
+            what = f"{Obstacle.INTERFACE_REMADE}: {by.name} was recreated meanwhile"
             return Leg("route", "fault", what, "relayctl net verify again", host.name)
         if source and ip_address(source) not in by.addresses:
             what = f"{Obstacle.SOURCE_ADDRESS}: packets for {host.address} leave with {source}, none of {by.name}'s"
@@ -136,7 +136,7 @@ class ZoneProbe:
         passed: list[tuple[str, int]] = []
         try:
             most = path_mtu.interface_mtu(by)
-            for who, address in asked:
+            for owner, address in asked:
                 # a gateway that says nothing of packets too big hides its LAN's smaller size; TCP found that anyway
                 usual = _ETHERNET if address == host.address else 0
                 size = path_mtu.path_mtu(address, by, most, timeout=self._timeouts.echo, fallback=usual)
@@ -144,13 +144,13 @@ class ZoneProbe:
                     what = f"packets of {most} bytes to {address} vanish without a word; smaller ones pass"
                     cure = f"if large transfers hang: ip link set {quote(by)} mtu {_LEAST}"
                     return Leg(name, "warning", what, cure, host.name)
-                passed.append((who, size))
+                passed.append((owner, size))
                 most = size
         except (OSError, RelayError) as error:
             return Leg(name, "skipped", f"it cannot be asked: {error}", "", host.name)
-        whole = " and ".join(f"{size} bytes to {who}" for who, size in passed)
+        whole = " and ".join(f"{size} bytes to {owner}" for owner, size in passed)
         what = f"{whole} in one piece; large TCP packets arrive" if whole else "large TCP packets arrive"
-        figures = tuple((f"mtu to {who}", size) for who, size in passed)
+        figures = tuple((f"mtu to {owner}", size) for owner, size in passed)
         if most < _LEAST:
             return Leg(name, "warning", f"only {what}", "look for a tunnel inside of a tunnel", host.name, figures)
         return Leg(name, "ok", what, "", host.name, figures)

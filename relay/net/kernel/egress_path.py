@@ -50,7 +50,7 @@ class EgressPath:
         if now.reason is not None:
             return now.reason, now.detail
         if (now.interface, now.index) != (self.guard.interface, self.guard.index):
-            return Obstacle.INTERFACE_REMADE, f"{self.guard.interface} was made anew since the target was dialled"
+            return Obstacle.INTERFACE_REMADE, f"{self.guard.interface} was recreated since the target was dialled"
         at = self.guard
         if self.source is not None and at.interface not in ("", LOOPBACK) and not owns(at.index, self.source):
             return Obstacle.SOURCE_ADDRESS, f"{self.source} is no address of {self.guard.interface}"

@@ -133,12 +133,12 @@ def _interfaces(overlay: Overlay) -> str:
 def _nft(overlay: Overlay, ways: list[tuple[Address | Network, Network]], method: int) -> str:
     inside, lan = literal(overlay.zone.interface), literal(overlay.lan_interface)
     there, back, nat = ["ct state invalid drop"], [], []
-    for who, network in ways:
+    for source, network in ways:
         word = nft.family(network)
         kinds = f"meta l4proto {{ {', '.join(_PROTOCOLS[network.version])} }} " if method == 1 else ""
-        way = f"{word} saddr {who} {word} daddr {network}"
+        way = f"{word} saddr {source} {word} daddr {network}"
         there.append(f'oifname "{lan}" {way} {kinds}accept')
-        back.append(f'iifname "{lan}" {word} daddr {who} ct state established,related accept')
+        back.append(f'iifname "{lan}" {word} daddr {source} ct state established,related accept')
         nat.append(f'oifname "{lan}" {way} masquerade')
     chains = [
         nft.chain("from_overlay", [*there, "drop"]),
@@ -156,13 +156,13 @@ def _nft(overlay: Overlay, ways: list[tuple[Address | Network, Network]], method
 def _iptables(overlay: Overlay, ways: list[tuple[Address | Network, Network]], method: int, family: int) -> str:
     inside, lan = iptables.name(overlay.zone.interface), iptables.name(overlay.lan_interface)
     passing, nat = [], []
-    for who, network in ways:
+    for source, network in ways:
         if network.version != family:
             continue
         kinds = _PROTOCOLS[family] if method == 1 else ("all",)
-        passing += [f"-i {inside} -o {lan} -s {who} -d {network} -p {kind}" for kind in kinds]
-        passing.append(f"-i {lan} -o {inside} -d {who} -m conntrack --ctstate RELATED,ESTABLISHED")
-        nat.append(f"-s {who} -d {network} -o {lan} -j MASQUERADE")
+        passing += [f"-i {inside} -o {lan} -s {source} -d {network} -p {kind}" for kind in kinds]
+        passing.append(f"-i {lan} -o {inside} -d {source} -m conntrack --ctstate RELATED,ESTABLISHED")
+        nat.append(f"-s {source} -d {network} -o {lan} -j MASQUERADE")
     return iptables.table(
         {
             "mangle": [

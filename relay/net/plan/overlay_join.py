@@ -22,18 +22,18 @@ zerotier-cli info >/dev/null || die "the ZeroTier service does not answer: syste
 _RESTART = 'if [ -d /run/systemd/system ]; then systemctl restart zerotier-one; else say "restart zerotier-one now"; fi'
 
 
-def join(overlay: Overlay, who: str, address: Address | None) -> PlanStep:
-    """The step of the machine `who`, which is to have `address` in the overlay (None: any)."""
+def join(overlay: Overlay, member: str, address: Address | None) -> PlanStep:
+    """The step of the machine `member`, which is to have `address` in the overlay (None: any)."""
     zone, wanted = overlay.zone.name, f" with the address {address}" if address else ""
     if not overlay.network_id:
         return PlanStep(
             f"join the overlay of the zone {zone}",
-            by_hand=f"join the overlay of the zone {zone} as {who}{wanted}, on an interface called "
+            by_hand=f"join the overlay of the zone {zone} as {member}{wanted}, on an interface called "
             f"{overlay.zone.interface} (the plan has no ZeroTier network id)",
         )
     has = f"[ ,]{_dotted(address)}/" if address else ""
     seen = shell.quote(f" {overlay.network_id} .* OK .*{has}")
-    todo = f"authorise {who} in the controller of the network {overlay.network_id}{wanted}: it is not so yet"
+    todo = f"authorise {member} in the controller of the network {overlay.network_id}{wanted}: it is not so yet"
     script = (
         _SERVICE
         + f"zerotier-cli listnetworks | grep -q {shell.quote(f' {overlay.network_id} ')} ||"
@@ -61,7 +61,7 @@ def controller(overlays: Sequence[Overlay]) -> tuple[PlanStep, ...]:
 def _panel(overlay: Overlay) -> str:
     zone = overlay.zone
     lines = [f"in the web panel of the network {overlay.network_id} (or your own controller):", ""]
-    lines.append("- access control: private, so that only who is authorised gets in")
+    lines.append("- access control: private, so that only authorised members get in")
     if overlay.network is not None:
         lines.append(f"- managed routes: {overlay.network} without `via`; IPv4 auto-assign off, addresses given below")
     if zone.gateway is not None:
@@ -72,7 +72,7 @@ def _panel(overlay: Overlay) -> str:
                 lines.append(f"- managed routes: none for {network} (the relay sets its own)")
     members = [("the relay", overlay.relay), (f"the gateway of {zone.name}", zone.gateway)]
     members += [(one.name, one.address) for one in overlay.members]
-    lines += [f"- member {who}: authorised, managed address {address}" for who, address in members if address]
+    lines += [f"- member {member}: authorised, managed address {address}" for member, address in members if address]
     return "\n".join(lines)
 
 

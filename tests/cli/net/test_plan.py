@@ -120,7 +120,7 @@ def test_flags(relayctl: Relayctl, site: Path) -> None:
         (["--zone", "ofice"], 1, "the policy has no zone 'ofice' to plan"),
         (["--machine", "lan-host", "--host", "x"], 1, "there are: recorder, remote"),
         (["--machine", "client"], 1, "--person alice|bob"),
-        (["--machine", "client", "--person", "carol"], 1, "nobody called 'carol' has a key"),
+        (["--machine", "client", "--person", "carol"], 1, "no person called 'carol' has a key"),
         (["--method", "2", "--machine", "client", "--member", "x"], 1, "has no member 'x'"),
         (["--add-member", "x"], 1, "--add-member alice-laptop=172.18.0.11"),
         (["--network-id", "x"], 1, "command line: network_id: 'x' is not a ZeroTier network id"),

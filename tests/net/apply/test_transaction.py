@@ -127,7 +127,7 @@ def test_what_the_kernel_does_not_keep_is_a_failure(host: Host) -> None:
     """An `up` that says yes and does too little is found out."""
     before = host.state()
     answer = host.ask("apply", "lazy")
-    assert answer["what"].startswith("it is not as wished afterwards:\n")
+    assert answer["what"].startswith("the kernel is not as planned afterwards:\n")
     assert "unreachable 192.168.1.0/24" in answer["what"]
     assert host.state() == before
 
@@ -180,7 +180,7 @@ def test_a_route_of_somebody_else_in_the_place_of_ours_is_refused(host: Host) ->
     host.machine.ip("route add unreachable 192.168.1.0/24 metric 4294967294")
     before = host.state()
     answer = host.ask("apply")
-    assert "routes of somebody else are where ours belong" in answer["what"]
+    assert "routes of other programs are where ours belong" in answer["what"]
     cure = "ip -4 route del unreachable 192.168.1.0/24 metric 4294967294"
     assert answer["hint"].endswith(cure)
     assert host.state() == before

@@ -72,7 +72,7 @@ TABLE: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"on the gateway {REVIVE}",
     ),
     "gateway-dead-180s.relay": (
-        BOTH_SILENT, "gateway-silent", "172.18.0.200 does not answer; nobody in the overlay answers for its address",
+        BOTH_SILENT, "gateway-silent", "172.18.0.200 does not answer; no member of the overlay answers for its address",
         f"on the gateway {REVIVE}",
     ),
     "gateway-lan-down.relay": (

@@ -99,7 +99,7 @@ def test_a_zone_without_a_gateway_has_no_such_legs(relay_host: Namespace, gatewa
     assert list(well) == ["interface", "route", "rp_filter", "return path", "target", "mtu"]
     assert well["target"][2].startswith("172.18.0.200:22 greets with SSH-2.0-greeter after ")
     off = path_legs(relay_host, "zt0", "172.18.0.0/24", "", "172.18.0.99")
-    assert list(off.values())[-1][:3] == ("return path", "fault", "nobody answers for 172.18.0.99 on zt0")
+    assert list(off.values())[-1][:3] == ("return path", "fault", "no answer for 172.18.0.99 on zt0")
 
 
 def test_a_zone_without_hosts_ends_behind_its_gateway(relay_host: Namespace, gateway: Namespace) -> None:

@@ -37,7 +37,7 @@ def unreachable(sender: object, code: int, detail: str) -> Echo:
             unreachable(LAN_SIDE, 1, "host unreachable"),
             BannerOutcome.UNREACHABLE,
             "fault",
-            "finds nobody",
+            "finds no host",
             "is remote on?",
         ),
         (
@@ -75,7 +75,7 @@ def test_packets_that_leave_the_lan_are_seen_by_the_router_that_spends_them() ->
 def test_without_a_gateway_silence_is_the_hosts_own() -> None:
     """In a zone whose hosts are on-link a missing answer is the host's fault."""
     leg = path_verdict.return_path(ON_LINK, HOST, SILENT, SshBanner())
-    assert (leg.state, leg.what) == ("fault", "nobody answers for 192.168.1.201 on zt0")
+    assert (leg.state, leg.what) == ("fault", "no answer for 192.168.1.201 on zt0")
 
 
 @pytest.mark.parametrize(

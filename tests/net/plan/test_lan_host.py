@@ -51,6 +51,6 @@ def test_comments_are_not_taken_over() -> None:
 
 
 @pytest.mark.system
-def test_nobody(box: Box) -> None:
+def test_another_user_is_refused(box: Box) -> None:
     """A host that no rule allows is named in a warning."""
     assert "no person with a key may reach this host" in box.script(script())

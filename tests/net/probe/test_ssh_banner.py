@@ -88,7 +88,7 @@ def test_a_server_that_says_nothing_is_mute() -> None:
         assert read_banner(port, 0.1).outcome is BannerOutcome.MUTE
 
 
-def test_a_port_where_nobody_listens_refuses() -> None:
+def test_a_closed_port_refuses() -> None:
     """A closed port's reset is no silence."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

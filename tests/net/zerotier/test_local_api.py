@@ -105,7 +105,7 @@ def test_a_dripping_answer_ends_at_the_deadline(tmp_path: Path) -> None:
     assert took < 2
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_a_stopped_or_missing_service(tmp_path: Path) -> None:
     """No files: not installed. Files and no listener: not running."""
     assert local_api.read_node(tmp_path).status is ApiStatus.NOT_INSTALLED
     with socket.create_server(("127.0.0.1", 0)) as listener:
