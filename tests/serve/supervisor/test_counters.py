@@ -59,7 +59,7 @@ def test_what_a_worker_counts_arrives_once() -> None:
 
 
 def test_a_dial_that_is_given_up_is_not_counted() -> None:
-    """The client went away: that says nothing about the target."""
+    """A dial that the client cancelled is not counted."""
     figures = WorkerStatistics()
     with pytest.raises(KeyboardInterrupt), figures.dialling("office"):
         raise KeyboardInterrupt
@@ -67,7 +67,7 @@ def test_a_dial_that_is_given_up_is_not_counted() -> None:
 
 
 def test_zones_are_bounded_on_both_sides() -> None:
-    """However many zones there are, a message and a page stay small; none of the dials is lost."""
+    """The number of zones in a message and on the page is bounded, and no dial is lost."""
     figures, counts = WorkerStatistics(), Counters()
     for number in range(MAX_ZONES * 3):
         with figures.dialling(f"zone{number}"):
@@ -81,7 +81,7 @@ def test_zones_are_bounded_on_both_sides() -> None:
 
 
 def test_other_words_are_one() -> None:
-    """A worker that has gone mad makes no new label."""
+    """Unknown values are counted together, so that a faulty worker creates no label."""
     words = LabelledCounter(("a", "b"), also=("c",))
     for word in ("a", "c", "d", "e", None, 7, ["a"]):
         words.add(word)
@@ -92,7 +92,7 @@ def test_other_words_are_one() -> None:
 
 
 def test_rows_are_counted_by_event_and_forwards_by_their_end() -> None:
-    """Each event has its number from the start, also while it is none."""
+    """Each event has a counter from the start, also at zero."""
     counts = Counters()
     counts.written([Event("1", 1, "forward.closed", {"reason": "worker-lost"}), Event("2", 1, "zone.down", {})])
     rows = dict(counts.rows.items())
@@ -106,7 +106,7 @@ def test_rows_are_counted_by_event_and_forwards_by_their_end() -> None:
     | st.fixed_dictionaries({"dials": st.lists(st.lists(JSON, max_size=3))})
 )
 def test_nonsense_is_passed_over(message: dict[str, Any]) -> None:
-    """Whatever a worker sends, what it gives is a page."""
+    """Whatever a worker sends, the page can be rendered."""
     counts = Counters()
     counts.add_worker(message)
     assert counts.sent >= 0

@@ -1,4 +1,4 @@
-"""What is open, told by every worker, and ended where somebody says so."""
+"""Session queries: every worker lists what it carries, and kill ends it."""
 
 import os
 import signal
@@ -119,7 +119,7 @@ def test_a_killed_connection_is_told_why_and_its_rows_say_who(one: Relay) -> Non
 
 
 def test_a_killed_forward_ends_alone_unless_it_is_the_last(one: Relay) -> None:
-    """Its channel is closed and the other goes on; with the last one the connection ends, as only that can say why."""
+    """Its channel is closed and the others continue; with the last one the connection ends, to show the reason."""
     with echo_server() as echo, logged_in(one) as alice:
         first, _ = alice.open("remote", echo)
         second, channel = alice.open("remote", echo)

@@ -1,7 +1,7 @@
 """The pages /metrics, /healthz and /readyz, built when they are requested.
 
-One collector, in the supervisor: workers tell it what they count once a second (`figures`). Labels are words of ours
-and names of the policy's zones; no person, no key, no address of anybody stands here. docs/metrics.md has the table.
+The supervisor collects; workers report their counters once a second (`figures`). Label values are fixed words and names
+of zones, never persons, keys or addresses. docs/reference/metrics.md has the table.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from relay.serve.supervisor.worker_pool import SILENT_SECONDS, WorkerPool
 from relay.serve.supervisor.zone_status import ZoneStatus
 from relay.serve.ticker import run_ticker
 
-BEAT_SECONDS = 0.1  # how often the loop's lag is measured
-PROBES = 100  # of these between two looks whether the audit database can be written
+LAG_SECONDS = 0.1  # between two measurements of the loop's lag
+PROBE_EVERY = 100  # of these: a probe whether the audit database can be written
 
 
 class Metrics:
@@ -67,23 +67,23 @@ class Metrics:
         return self._server.where
 
     async def run(self) -> None:
-        """Show the pages for ever, where and while the settings say so."""
+        """Serve the pages where the settings say, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.run())
             group.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """Measure how late the loop is, and whether rows can be written while nobody writes any."""
-        beats = 0
+        """Measure how late timers of the loop are, and probe the audit database, also while there are no clients."""
+        measurements = 0
         while True:
-            due = self._loop.time() + BEAT_SECONDS
+            due = self._loop.time() + LAG_SECONDS
             if not self.where:
                 await run_ticker(1.0)
             else:
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(LAG_SECONDS)
                 self._audit_log.counts.lag.observe(self._loop.time() - due)
-                beats += 1
-                if beats % PROBES == 1:
+                measurements += 1
+                if measurements % PROBE_EVERY == 1:
                     self._audit_log.probe()
 
     # ---- the pages
@@ -98,7 +98,7 @@ class Metrics:
         return HttpPage("".join(f"{problem}\n" for problem in problems), 503) if problems else HttpPage("ok\n")
 
     def _problems(self) -> Iterator[str]:
-        """Why it would not serve everybody who may come, in words without addresses or paths."""
+        """The reasons why the relay is not ready, in words without addresses or paths."""
         if self._stopping():
             yield "the relay is stopping"
         if not self._workers.answering(SILENT_SECONDS):
@@ -130,7 +130,7 @@ class Metrics:
         counts = self._audit_log.counts
         started = MetricFamily("relay_start_time_seconds", "gauge", "When this supervisor started, Unix seconds.")
         yield started.put(self._began)
-        ready = MetricFamily("relay_ready", "gauge", "1 if /readyz says so: everybody who may come would be served.")
+        ready = MetricFamily("relay_ready", "gauge", "1 if /readyz reports no problem.")
         yield ready.put(0 if any(self._problems()) else 1)
         states = {"serving": 0, "draining": 0, "silent": 0}
         for worker in self._workers.members.values():
@@ -154,22 +154,24 @@ class Metrics:
         figures, counts = self._acceptor.figures(), self._audit_log.counts
         inside = sum(len(worker.connections) for worker in self._workers.members.values())
         before = figures["before_login"]
-        yield MetricFamily("relay_connections", "gauge", "Connections that are logged in.").put(max(inside - before, 0))
-        waiting = MetricFamily("relay_connections_before_login", "gauge", "Connections that have proven no key yet.")
+        yield MetricFamily("relay_connections", "gauge", "Authenticated connections.").put(max(inside - before, 0))
+        waiting = MetricFamily("relay_connections_before_login", "gauge", "Unauthenticated connections.")
         yield waiting.put(before, place="inside").put(figures["line"], place="line")
-        accepted = MetricFamily("relay_connections_accepted_total", "counter", "Connections handed to a worker.")
+        accepted = MetricFamily("relay_connections_accepted_total", "counter", "Connections passed to a worker.")
         yield accepted.put(figures["let_in"])
         away = MetricFamily(
-            "relay_connections_turned_away_total", "counter", "Connections closed before any handshake."
+            "relay_connections_turned_away_total", "counter", "Connections refused before any handshake."
         )
         yield away.put(figures["turned_away"])
-        logins = MetricFamily("relay_logins_total", "counter", "Log-ins that succeeded, and why others did not.")
+        logins = MetricFamily(
+            "relay_logins_total", "counter", "Log-ins by result: succeeded, or the reason of failure."
+        )
         logins.put(dict(counts.rows.items())["login.succeeded"], result="succeeded")
         for failure, count in counts.failures.items():
             logins.put(count, result=failure)
         yield logins
         yield MetricFamily("relay_bans", "gauge", "Sources that are penalised now.").put(figures["bans"])
-        begun = MetricFamily("relay_bans_begun_total", "counter", "Sources that came to be penalised.")
+        begun = MetricFamily("relay_bans_begun_total", "counter", "Penalties that began.")
         yield begun.put(self._acceptor.bans.begun)
 
     def _traffic(self) -> Iterator[MetricFamily]:
@@ -184,7 +186,12 @@ class Metrics:
         for name, meaning, label, words in (
             ("relay_forwards_denied_total", "Forwards that were denied, by reason.", "reason", counts.denied),
             ("relay_forwards_closed_total", "Forwards that ended, by reason.", "reason", counts.closings),
-            ("relay_requests_refused_total", "What is no direct-tcpip, by kind.", "kind", counts.refused),
+            (
+                "relay_requests_refused_total",
+                "Refused channels and requests other than direct-tcpip, by kind.",
+                "kind",
+                counts.refused,
+            ),
         ):
             family = MetricFamily(name, "counter", meaning)
             for word, count in words.items():
@@ -192,7 +199,7 @@ class Metrics:
             yield family
         flow = MetricFamily("relay_bytes_total", "counter", "Bytes to targets (sent) and from them (received).")
         yield flow.put(counts.sent, direction="sent").put(counts.received, direction="received")
-        dials = MetricFamily("relay_dial_seconds", "histogram", "How long targets took to answer, or not to.")
+        dials = MetricFamily("relay_dial_seconds", "histogram", "Duration of dials to targets, by result.")
         for (zone, result), histogram in counts.dials.items():
             dials.spread(histogram, zone=zone, result=result)
         yield dials
@@ -208,7 +215,9 @@ class Metrics:
         )
         failing = MetricFamily("relay_audit_failing", "gauge", "1 if rows cannot be written: no new forward opens.")
         yield failing.put(1 if self._audit_log.failing else 0)
-        lost = MetricFamily("relay_audit_rows_lost_total", "counter", "Rows that could not be recorded at all.")
+        lost = MetricFamily(
+            "relay_audit_rows_lost_total", "counter", "Audit rows that could not be written and are lost."
+        )
         yield lost.put(self._audit_log.lost)
         room = self._retention.room
         size = MetricFamily("relay_audit_database_bytes", "gauge", "The audit database: used by rows, and its file.")
@@ -220,7 +229,7 @@ class Metrics:
         )
         yield stuck.put(1 if self._retention.failing else 0)
         ballast = MetricFamily(
-            "relay_audit_ballast", "gauge", "1 if there is a reserve for ends of forwards on a full disk."
+            "relay_audit_ballast", "gauge", "1 if there is a reserve for closing rows on a full disk."
         )
         yield ballast.put(1 if self._audit_log.has_ballast else 0)
         sealer = self._audit_log.sealer
@@ -229,16 +238,14 @@ class Metrics:
                 "relay_audit_sealed_time_seconds", "gauge", "When the last checkpoint was signed, Unix seconds."
             )
             yield at.put(sealer.sealed_at)
-            unsealed = MetricFamily(
-                "relay_audit_unsealed_rows", "gauge", "Audit rows that no checkpoint speaks for yet."
-            )
+            unsealed = MetricFamily("relay_audit_unsealed_rows", "gauge", "Audit rows that no checkpoint covers yet.")
             yield unsealed.put(sealer.unsealed)
             overdue = MetricFamily(
                 "relay_audit_seal_overdue", "gauge", "1 if a checkpoint should have been signed long ago."
             )
             yield overdue.put(1 if sealer.overdue else 0)
         free = MetricFamily(
-            "relay_disk_free_bytes", "gauge", "Room for the relay's user where the audit database lies."
+            "relay_disk_free_bytes", "gauge", "Free space for the relay's user on the disk of the audit database."
         )
         yield free.put(_free(self._state))
 
@@ -249,20 +256,20 @@ class Metrics:
         for zone, obstacle in tuple(self._zones.obstacles().items())[:MAX_ZONE_LABELS]:
             up.put(0 if obstacle else 1, zone=zone)
         yield up
-        faults = MetricFamily("relay_site_faults", "gauge", "Faults of the site's files, for which they are not law.")
+        faults = MetricFamily("relay_site_faults", "gauge", "Faults in the site's files, which prevent a reload.")
         yield faults.put(len(self._rollout.faults))
         yield MetricFamily("relay_keys", "gauge", "Keys in force.").put(len(self._rollout.applied.keyring.keys))
 
     def _bounds(self) -> Iterator[MetricFamily]:
-        used = MetricFamily("relay_limit_used", "gauge", "How much of a limit is used, by whoever uses most of it.")
+        used = MetricFamily("relay_limit_used", "gauge", "Use of a limit by its greatest user.")
         limit = MetricFamily("relay_limit", "gauge", "The limit itself (relay.yaml, limits).")
-        for one in self._limits.usage():
-            used.put(one["used"], limit=one["limit"])
-            limit.put(one["most"], limit=one["limit"])
+        for row in self._limits.usage():
+            used.put(row["used"], limit=row["limit"])
+            limit.put(row["most"], limit=row["limit"])
         yield used
         yield limit
         reached = MetricFamily(
-            "relay_limits_reached_total", "counter", "How often a person, key or target had its limit."
+            "relay_limits_reached_total", "counter", "How often a person, key or target reached a limit."
         )
         yield reached.put(self._limits.reached_count)
         scans = MetricFamily(
@@ -274,7 +281,7 @@ class Metrics:
 
 
 def _free(directory: Path) -> int:
-    """Bytes that may be written there; none where even that cannot be asked."""
+    """Free bytes for an unprivileged user; 0 where that cannot be read."""
     try:
         disk = os.statvfs(directory)
     except OSError:
@@ -283,7 +290,7 @@ def _free(directory: Path) -> int:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process of ours has; 0 where that cannot be seen (proc(5), statm)."""
+    """Resident bytes of a process; 0 where that cannot be read (proc(5), statm)."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):

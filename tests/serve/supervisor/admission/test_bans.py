@@ -23,7 +23,7 @@ BAD = "127.0.0.66"  # where the failures come from
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A running relay that exempts nobody."""
+    """A running relay without exempt networks."""
     with relay(tmp_path_factory.mktemp("relay"), settings=SETTINGS) as shared:
         yield shared
         assert "a bug of ours" not in shared.log(), shared.log()[-5000:]
@@ -45,13 +45,13 @@ def fail(one: Relay, source: str, times: int = 1) -> None:
 
 
 def ban(one: Relay, source: str) -> dict[str, object]:
-    """Make the source penalised; what is listed of it."""
+    """Cause a penalty of the source, and return its entry in the list."""
     fail(one, source, 4)
     return wait_for(lambda: bans(one).get(source), f"{source} is not penalised")
 
 
 def test_four_failed_connections_are_on_record_and_listed(strict: Relay) -> None:
-    """Its beginning is one row, `bans` shows it with its reference, and the neighbour's log-in is as ever."""
+    """The penalty begins with one row, `bans` shows it with the row's id, and other sources log in as before."""
     found = ban(strict, "127.0.0.61")
     assert found["failures"] == 4
     assert found["why"] == "failed"
@@ -65,7 +65,7 @@ def test_four_failed_connections_are_on_record_and_listed(strict: Relay) -> None
 
 
 def test_many_unknown_keys_in_one_connection_are_one_failure(strict: Relay) -> None:
-    """An agent full of other people's keys is no attack: offers are never counted, connections are."""
+    """Offered keys are never counted, only connections: an agent may hold many unknown keys."""
     with Client(strict.port, source="127.0.0.63") as client:
         client.service()
         for _ in range(15):
@@ -76,7 +76,7 @@ def test_many_unknown_keys_in_one_connection_are_one_failure(strict: Relay) -> N
 
 
 def test_a_known_key_gets_in_by_the_slow_lane_and_forgives_all(strict: Relay) -> None:
-    """From a penalised address a good key gets in at once, and its neighbours are free again."""
+    """A known key logs in from a penalised address, which ends the penalty for all clients there."""
     source = "127.0.0.64"
     ban(strict, source)
     with Client(strict.port, source=source) as client:
@@ -88,7 +88,7 @@ def test_a_known_key_gets_in_by_the_slow_lane_and_forgives_all(strict: Relay) ->
 
 
 def test_one_at_a_time_and_five_seconds_for_a_known_key(strict: Relay) -> None:
-    """Two silent ones of a penalised source: the second hears nothing until the first has been sent away."""
+    """Of two silent clients of a penalised source the second is not served until the first has been closed."""
     source = "127.0.0.65"
     ban(strict, source)
     with Client(strict.port, source=source, exchange=False) as first:
@@ -106,7 +106,7 @@ def test_one_at_a_time_and_five_seconds_for_a_known_key(strict: Relay) -> None:
 
 
 def test_who_is_turned_away_is_told_and_the_reference_leads_to_it(strict: Relay) -> None:
-    """With the slow lane taken and ten waiting, another one is told how long it lasts, with an id to ask about."""
+    """With one connection and ten queued, another client is told how long the penalty lasts, with an id."""
     ban(strict, BAD)
     crowd = [socket.create_connection(("127.0.0.1", strict.port), source_address=(BAD, 0)) for _ in range(12)]
     try:
@@ -141,7 +141,7 @@ def test_who_is_turned_away_is_told_and_the_reference_leads_to_it(strict: Relay)
 
 
 def test_an_office_behind_one_address_is_never_dark(tmp_path: Path) -> None:
-    """Containarium#933: a job without its key hammers at the door; a colleague still logs in, within a few seconds."""
+    """Containarium#933: while a job without its key reconnects constantly, a colleague logs in within seconds."""
     import threading
     import time
 
@@ -175,7 +175,7 @@ def test_an_office_behind_one_address_is_never_dark(tmp_path: Path) -> None:
 
 
 async def test_rows_of_penalties_are_bounded() -> None:
-    """Of a thousand sources that fail fifty beginnings are rows at once; all are listed, and the next row counts."""
+    """Of a thousand penalties fifty have a row at once; all are listed, and the next row counts the others."""
     from relay.core.settings import PenaltySettings as Rules
     from relay.serve.supervisor.admission.bans import Bans
 
@@ -193,7 +193,7 @@ async def test_rows_of_penalties_are_bounded() -> None:
 
 
 async def test_what_a_predecessor_knew_has_gone_on_since() -> None:
-    """A penalty runs on while nobody serves, and so does the time since somebody proved a key."""
+    """A penalty, and the time since a log-in, continue to run while no supervisor runs."""
     from relay.core.settings import PenaltySettings as Rules
     from relay.serve.supervisor.admission.bans import Bans
 
@@ -211,7 +211,7 @@ async def test_what_a_predecessor_knew_has_gone_on_since() -> None:
 
 
 def test_a_crowd_of_others_gets_nobody_penalised(tmp_path: Path) -> None:
-    """Who has to go in the middle of a log-in, because strangers of many addresses fill the house, is not to blame."""
+    """A client evicted during its log-in, because other sources need slots, gets no penalty points."""
     settings = "workers: 1\nlimits: {unauthenticated: 12}\npenalties: {exempt: []}\n"
     with relay(tmp_path, settings=settings) as one, ExitStack() as stack:
         for number in range(1, 11):

@@ -35,7 +35,7 @@ def test_it_begins_with_the_third_failure_and_runs_out() -> None:
 
 
 def test_it_grows_to_its_most() -> None:
-    """Who goes on failing stays longer, but never longer than `most` from the last failure on."""
+    """Further failures extend a penalty, never beyond `most` after the last failure."""
     penalties = SourcePenalties()
     fail(penalties, A, 100, 0.0)
     assert penalties.remaining(A, 0.0) == 60
@@ -50,7 +50,7 @@ def test_failures_far_apart_never_add_up() -> None:
 
 
 def test_each_kind_has_its_own_weight() -> None:
-    """One that timed out weighs as ten that said nothing; what is nobody's fault weighs nothing."""
+    """A timeout counts as much as ten silent connections; an end without fault of the client counts nothing."""
     penalties = SourcePenalties()
     assert not fail(penalties, A, 14, 0.0, "silent")
     assert fail(penalties, A, 1, 0.0, "silent")
@@ -60,7 +60,7 @@ def test_each_kind_has_its_own_weight() -> None:
 
 
 def test_a_proven_key_forgives_and_protects() -> None:
-    """One log-in ends the penalty of its source, and nothing is held against it for `lately` seconds."""
+    """One log-in ends the penalty of its source, which gets no points for `lately` seconds."""
     penalties = SourcePenalties()
     fail(penalties, A, 5, 0.0)
     ended = penalties.proven(A, RULES, 1.0)
@@ -73,7 +73,7 @@ def test_a_proven_key_forgives_and_protects() -> None:
 
 
 def test_exempt_networks() -> None:
-    """Nothing is held against an exempt address, mapped into IPv6 or not; its neighbour is not exempt."""
+    """An exempt address gets no points, mapped into IPv6 or not; the next address does."""
     networks = ("192.0.2.0/25", "2001:db8::/32")
     assert exempt("192.0.2.1", networks)
     assert exempt("::ffff:192.0.2.1", networks)
@@ -85,14 +85,14 @@ def test_exempt_networks() -> None:
 
 
 def test_an_exempt_address_is_a_source_of_its_own() -> None:
-    """Its neighbours in the same /64 may be penalised, it is not; whoever is not exempt shares their source."""
+    """An exempt IPv6 address is not affected by a penalty of its /64; all other addresses of the /64 are."""
     assert counted_as("2001:db8::7", ("2001:db8::7/128",)) == "2001:db8::7"
     assert counted_as("2001:db8::8", ("2001:db8::7/128",)) == "2001:db8::/64"
     assert counted_as("192.0.2.7", ("192.0.2.0/24",)) == counted_as("192.0.2.7", ()) == "192.0.2.7"
 
 
 def test_the_table_is_bounded() -> None:
-    """The source that was quiet for longest is forgotten first, and the caller learns of penalties lost that way."""
+    """The source whose last failure is oldest is forgotten first, and the caller gets penalties lost that way."""
     penalties = SourcePenalties()
     fail(penalties, "192.0.2.0", 3, 0.0)
     for number in range(1, 6):
@@ -108,7 +108,7 @@ def test_the_table_is_bounded() -> None:
 
 
 def test_a_lifted_penalty_counts_anew() -> None:
-    """Forgiven by hand: what was gathered is gone."""
+    """A lifted penalty leaves no points."""
     penalties = SourcePenalties()
     fail(penalties, A, 100, 0.0)
     assert penalties.lift(A) is not None
@@ -117,7 +117,7 @@ def test_a_lifted_penalty_counts_anew() -> None:
 
 
 def test_a_successor_knows_the_same() -> None:
-    """What is remembered goes through JSON to another clock: penalties, their rest, and who lately proved a key."""
+    """Penalties, their remaining time and recent log-ins pass through JSON to another clock."""
     penalties, successor = SourcePenalties(), SourcePenalties()
     fail(penalties, A, 4, 100.0)
     fail(penalties, B, 1, 100.0)
@@ -130,7 +130,7 @@ def test_a_successor_knows_the_same() -> None:
 
 
 def test_a_successor_keeps_to_its_own_rules() -> None:
-    """Fewer sources, shorter penalties: those that were quiet for longest are forgotten, and their ends told."""
+    """With fewer sources and shorter penalties in the settings the oldest are forgotten, and their ends returned."""
     penalties, successor = SourcePenalties(), SourcePenalties()
     for number in range(4):
         fail(penalties, f"192.0.2.{number}", 100, float(number))

@@ -1,4 +1,4 @@
-"""Many denied targets of one key within a minute: called a scan, and frozen where the settings say so."""
+"""Scan detection: many denied targets of one key within a minute, and the freeze of the key."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.serve.kept import Kept
 
 
 class World:
-    """Scans with a clock of its own."""
+    """A scan detector with a clock that the test sets."""
 
     def __init__(self, **limits: float) -> None:
         self.now = 1_795_000_000.0
@@ -19,7 +19,7 @@ class World:
         self.scans = ScanDetector(self.record, lambda: self.limits, self.tell, lambda: self.now)
 
     def tell(self) -> None:
-        """What workers are told."""
+        """Keep the message to workers."""
         self.told.append(self.scans.message()["keys"])
 
     def deny(self, *targets: str, key: str = "SHA256:a", person: str = "alice", reason: str = "no-rule") -> None:
@@ -37,7 +37,7 @@ class World:
 
 
 async def test_the_third_target_of_a_minute_is_a_scan() -> None:
-    """Different targets count, the same again does not; one row names them."""
+    """Different targets count, the same target again does not; one row names them."""
     world = World()
     world.deny("a:22", "b:22", "a:22", "b:22")
     assert world.record.names() == []
@@ -51,7 +51,7 @@ async def test_the_third_target_of_a_minute_is_a_scan() -> None:
 
 
 async def test_a_minute_is_a_minute() -> None:
-    """Three targets within 61 seconds are none, and persons are kept apart."""
+    """Three targets within 61 seconds are no scan, and each key is counted alone."""
     world = World()
     world.deny("a:22", "b:22")
     world.now += 61
@@ -64,14 +64,14 @@ async def test_a_minute_is_a_minute() -> None:
 
 @pytest.mark.parametrize("reason", ["key-expired", "ambiguous-target", "no-policy", "key-frozen"])
 async def test_denials_that_do_not_depend_on_the_target_are_no_scan(reason: str) -> None:
-    """An expired key and an editor that tries again and again are no scan."""
+    """Denials of an expired key, and repeated denials of one target, are no scan."""
     world = World()
     world.deny(*(f"{number}:22" for number in range(50)), reason=reason)
     assert world.record.names() == []
 
 
 async def test_one_row_in_ten_minutes() -> None:
-    """Who goes on scanning is said again only after a while; it is counted."""
+    """A key that continues to scan gets a second row only after ten minutes; each scan is counted."""
     world = World()
     for turn in range(20):
         world.deny(*(f"{turn}.{number}:22" for number in range(50)))
@@ -83,7 +83,7 @@ async def test_one_row_in_ten_minutes() -> None:
 
 
 async def test_a_freeze_lapses_by_itself() -> None:
-    """With scan_freeze the key is frozen at once, workers are told, and it ends without anybody doing anything."""
+    """With scan_freeze the key is frozen at once, workers are told, and the freeze ends by itself."""
     world = World(scan_freeze=900.0)
     world.deny("a:22", "b:22", "c:22")
     assert world.record.names() == ["scan.seen", "key.frozen"]
@@ -100,7 +100,7 @@ async def test_a_freeze_lapses_by_itself() -> None:
 
 
 async def test_a_freeze_is_lifted_by_person_or_key() -> None:
-    """Somebody thaws it: by fingerprint, by person, or all; others stay."""
+    """A freeze is lifted by fingerprint, by person, or for all keys; other freezes stay."""
     world = World(scan_freeze=900.0)
     for person in ("alice", "bob", "carol"):
         world.deny("a:22", "b:22", "c:22", key=f"SHA256:{person}", person=person)
@@ -114,7 +114,7 @@ async def test_a_freeze_is_lifted_by_person_or_key() -> None:
 
 
 async def test_old_denials_are_forgotten() -> None:
-    """What nobody scans with any more costs no memory."""
+    """A key without recent denials takes no memory."""
     world = World()
     world.deny("a:22")
     world.now += 61

@@ -215,7 +215,7 @@ def test_labels_are_bounded(one: Relay) -> None:
 
 @pytest.mark.slow
 def test_a_broken_site_and_a_changed_place(tmp_path: Path) -> None:
-    """Files with faults are said while the old law goes on; by a reload the pages move, with the relay's own law."""
+    """Faults in the files are reported while the old configuration is in force; a reload moves the pages."""
     with relay(tmp_path, settings=f"workers: 1\n{PORT_LINE}") as one:
         wait_for(lambda: fetch(one, "/readyz") == (200, "ok\n"), "it is not ready")
         one.policy("rules: [nonsense]")
@@ -249,15 +249,15 @@ def test_a_disk_that_takes_nothing_is_seen_before_anybody_comes(one: Relay) -> N
 
 
 @pytest.mark.slow
-def test_a_place_that_cannot_be_had_costs_nothing_and_is_said(tmp_path: Path) -> None:
-    """The relay serves without its pages; log and doctor say where they were to be, and they come when it is free."""
+def test_a_metrics_port_in_use_is_reported_and_costs_no_forward(tmp_path: Path) -> None:
+    """The relay serves clients without its pages, log and doctor name the port, and the pages come when it is free."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         with relay(tmp_path, settings=f"workers: 1\nmetrics: {where}\n") as one, echo_server() as port:
             with Client(one.port).login("alice", load_key(one.key)) as client:
                 client.echo("remote", port)
             wait_for(lambda: f"metrics cannot be shown at {where}" in one.log(), "nothing is said")
-            assert f"relay.yaml wants metrics at {where}, they are nowhere" in one.ctl("doctor", status=None)
+            assert f"relay.yaml puts metrics at {where}, but they are at" in one.ctl("doctor", status=None)
             taken.close()
             assert fetch(one, "/healthz") == (200, "ok\n")
 

@@ -1,4 +1,4 @@
-"""What is the law: reload, start with a broken site, keys that vanish."""
+"""The running configuration: reload, start with a broken site, removed keys."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ async def opens(client: asyncssh.SSHClientConnection, port: int) -> bool:
     return True
 
 
-async def test_edits_are_a_wish_until_reload(tmp_path: Path) -> None:
+async def test_edits_take_effect_with_a_reload(tmp_path: Path) -> None:
     """A changed policy decides nothing before `reload`, and everything, for open connections too, after it."""
     with relay(tmp_path) as one, echo_server() as port:
         async with await connect(one) as client:
@@ -40,7 +40,7 @@ async def test_edits_are_a_wish_until_reload(tmp_path: Path) -> None:
 
 
 async def test_a_broken_site_changes_nothing(tmp_path: Path) -> None:
-    """`reload` of a site with a fault says file and line, exits 1, and the old policy goes on."""
+    """`reload` of a site with a fault names file and line, exits 1, and the old policy stays in force."""
     with relay(tmp_path) as one, echo_server() as port:
         one.policy(WITHOUT + "  - {name: broken, alow: [alice]}\n")
         said = one.ctl("reload", status=1)
@@ -128,7 +128,7 @@ async def test_a_hang_up_is_a_reload(tmp_path: Path) -> None:
 
 
 async def test_a_storm_of_hang_ups_is_a_reload_or_two(tmp_path: Path) -> None:
-    """What comes while a reload by SIGHUP goes on is one more behind it, not forty that everybody waits for."""
+    """Signals that come during a reload cause one more reload after it, not forty."""
     with relay(tmp_path, settings="workers: 1\n") as one:
         before = len(one.rows("site.applied"))
         assert one.process is not None
