@@ -6,6 +6,7 @@ change the meaning of an old one. docs/reference/audit-log.md has these tables, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Value = str | int | bool | None
 SCHEMA = 1  # of a row's canonical text
@@ -206,6 +207,12 @@ LAST = frozenset(
 )
 
 _KINDS: Mapping[str, type] = {"text": str, "number": int, "truth": bool}
+
+
+def event_from_json(raw: list[Any]) -> Event:
+    """The event of a message between processes: id, time, name, fields. Raises ValueError or TypeError."""
+    number, at, name, fields = raw
+    return Event(str(number), int(at), str(name), fields)
 
 
 def check(event: Event) -> tuple[str, ...]:

@@ -1,11 +1,8 @@
-"""The supervisor process: owns the door, the slots, the law and the audit log, and reads no byte of a client.
+"""The supervisor process: its parts are built, connected, started and ended here.
 
-Its parts: `entrance` (who comes in), `enactment` (the law and its changes), `record` (the audit log and the journal),
-`crew` (the workers), `forwards` (what is open), `governor` (how much anybody may have), `zone_log` (which zones are
-down), `retention` (rows that move to archives), `control` (what `relayctl`
-asks), `tenure` (how long it serves, and who comes after), `pulse` (what systemd is told). Here they are put together.
-Standard library only, but for the signing of checkpoints (a contract of the linter): it stays small, and nothing here
-can parse what a stranger sends.
+It owns the listening sockets, the exact counts, the running configuration and the audit log, and reads no byte of a
+client. The parts are listed in the package's docstring. Only the standard library is used, except for the signature of
+checkpoints (an import contract): nothing in this process can parse what a client sends.
 """
 
 import asyncio
@@ -14,11 +11,10 @@ import os
 import signal
 import socket
 import sys
-from collections import Counter
 from typing import Any
 
 from relay import __version__
-from relay.core.audit.event import Event
+from relay.core.audit.event import event_from_json
 from relay.errors import RelayError, StoreUnavailable
 from relay.serve import event_spool
 from relay.serve.ipc import Message
@@ -26,6 +22,7 @@ from relay.serve.supervisor import listeners
 from relay.serve.supervisor.admission.acceptor import Acceptor
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.audit.retention import RetentionJob
+from relay.serve.supervisor.control_requests import ControlRequests
 from relay.serve.supervisor.control_server import Answer, ControlServer
 from relay.serve.supervisor.limits.session_limits import SessionLimits
 from relay.serve.supervisor.limits.session_slots import ForwardSlots
@@ -49,55 +46,68 @@ class Supervisor:
     def __init__(self, site: locate.Site) -> None:
         self._site = site
         self._loop = asyncio.get_running_loop()
-        self._record = AuditLog(lambda: self._law.settings, lambda: self._law.applied.document.version)
-        self._crew = WorkerPool(site.state, self._received, self._joined, self._lost, self._record.say)
-        self._law = Rollout(site, self._crew, self._record)
-        self._entrance = Acceptor(self._crew, self._record, lambda: self._law.settings)
-        self._zones = ZoneStatus(self._record, lambda: self._law.applied.document, lambda: not slots.held)
-        self._control = ControlServer(self._answer)
+        self._audit = AuditLog(lambda: self._rollout.settings, lambda: self._rollout.applied.document.version)
+        self._workers = WorkerPool(site.state, self._received, self._joined, self._lost, self._audit.say)
+        self._rollout = Rollout(site, self._workers, self._audit)
+        self._acceptor = Acceptor(self._workers, self._audit, lambda: self._rollout.settings)
+        self._zones = ZoneStatus(self._audit, lambda: self._rollout.applied.document, lambda: not slots.held)
         slots = ForwardSlots()
-        self._governor = SessionLimits(
+        self._limits = SessionLimits(
             site.state / "run",
-            self._crew,
-            self._record,
-            acceptor=self._entrance,
+            self._workers,
+            self._audit,
+            acceptor=self._acceptor,
             slots=slots,
-            limits=lambda: self._law.settings.limits,
+            limits=lambda: self._rollout.settings.limits,
         )
         self._forwards = OpenForwards(
-            self._crew, self._record, lambda: self._law.settings.limits, slots=slots, session_limits=self._governor
+            self._workers, self._audit, lambda: self._rollout.settings.limits, slots=slots, session_limits=self._limits
         )
-        self._roll = SessionQuery(self._crew, slots, self._record)
-        self._retention = RetentionJob(site.state, self._record, lambda: self._law.settings)
-        self._pulse = SystemdNotifier(os.environ, self._crew.answering, self._record.say)
+        self._sessions = SessionQuery(self._workers, slots, self._audit)
+        self._retention = RetentionJob(site.state, self._audit, lambda: self._rollout.settings)
+        self._systemd = SystemdNotifier(os.environ, self._workers.answering, self._audit.say)
         self._ready = asyncio.Event()
-        self._hung_up = False  # a SIGHUP came, and its reload has not begun
-        self._rereading = asyncio.Lock()
-        self._shutdown = Shutdown(
-            site.state / "run",
-            audit_log=self._record,
-            workers=self._crew,
-            acceptor=self._entrance,
-            forwards=self._forwards,
-            limits=lambda: self._law.settings.limits,
-            systemd=self._pulse,
-            control=self._control,
-        )
+        self._reload_pending = False  # a SIGHUP came, and its reload has not begun
+        self._reloading = asyncio.Lock()
         self._own_sockets = False  # else they are systemd's, which keeps them open across a restart
         self._metrics = Metrics(
             site.state,
-            audit=self._record,
-            workers=self._crew,
-            rollout=self._law,
-            acceptor=self._entrance,
-            session_limits=self._governor,
+            audit=self._audit,
+            workers=self._workers,
+            rollout=self._rollout,
+            acceptor=self._acceptor,
+            session_limits=self._limits,
             forwards=self._forwards,
             zones=self._zones,
             retention=self._retention,
-            stopping=self._shutdown.requested.is_set,
+            stopping=self._is_stopping,
         )
+        requests = ControlRequests(
+            rollout=self._rollout,
+            audit=self._audit,
+            workers=self._workers,
+            acceptor=self._acceptor,
+            slots=slots,
+            limits=self._limits,
+            retention=self._retention,
+            zones=self._zones,
+            systemd=self._systemd,
+            metrics=self._metrics,
+            reload=self._reload,
+        )
+        self._control = ControlServer(requests.answer)
         self._control.conversations.update(
-            connections=self._roll.connections, archive=self._retention.ask, kill=self._roll.kill
+            connections=self._sessions.connections, archive=self._retention.ask, kill=self._sessions.kill
+        )
+        self._shutdown = Shutdown(
+            site.state / "run",
+            audit_log=self._audit,
+            workers=self._workers,
+            acceptor=self._acceptor,
+            forwards=self._forwards,
+            limits=lambda: self._rollout.settings.limits,
+            systemd=self._systemd,
+            control=self._control,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -108,47 +118,50 @@ class Supervisor:
         state = self._site.state
         for directory in (state, state / "run"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await self._law.start()
-        settings = self._law.settings
+        await self._rollout.start()
+        settings = self._rollout.settings
         await self._open_audit_log()  # takes its lock: where another relay runs, nothing of that one is touched
-        self._entrance.sockets = self._listen()
-        self._law.listening = [sock.getsockname()[:2] for sock in self._entrance.sockets]
-        await self._law.send_all()
+        self._acceptor.sockets = self._listen()
+        self._rollout.listening = [sock.getsockname()[:2] for sock in self._acceptor.sockets]
+        await self._rollout.send_all()
         for number, handler in (
             (signal.SIGTERM, self._shutdown.request),
             (signal.SIGINT, self._shutdown.request),
-            (signal.SIGHUP, self._hang_up),
+            (signal.SIGHUP, self._request_reload),
         ):
             self._loop.add_signal_handler(number, handler, number)
-        self._crew.start(settings.processes(os.cpu_count()))
+        self._workers.start(settings.processes(os.cpu_count()))
         if not await self._is_ready():
             await self._end()
             return
-        self._entrance.open()
-        where = " ".join(listeners.where(sock) for sock in self._entrance.sockets)
-        self._law.log_start()
-        self._record.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where})
-        self._record.say(f"serving {self._site.path} at {where}")
-        for fault in listeners.missing(self._entrance.sockets, settings.listen):
-            self._record.say(f"warning: this relay listens {fault}: {self._listen_cure()}")
+        self._acceptor.open()
+        where = " ".join(listeners.where(sock) for sock in self._acceptor.sockets)
+        self._rollout.log_start()
+        self._audit.note("server.started", {"version": __version__, "pid": os.getpid(), "detail": where})
+        self._audit.say(f"serving {self._site.path} at {where}")
+        for fault in listeners.missing(self._acceptor.sockets, settings.listen):
+            self._audit.say(f"warning: this relay listens {fault}: {self._listen_remedy()}")
         if sys.platform != "linux":
-            self._record.say("this system has no route guard: packets may leave by another interface than a zone's")
-        self._pulse.ready(f"serving at {where}")
+            self._audit.say("this system has no route guard: packets may leave by another interface than a zone's")
+        self._systemd.ready(f"serving at {where}")
         for coroutine in (
-            self._law.watch_keys(),
-            self._record.store_strangers(lambda: self._law.settings.strangers_keep_days),
+            self._rollout.watch_keys(),
+            self._audit.store_strangers(lambda: self._rollout.settings.strangers_keep_days),
             self._forwards.settle_orphans(),
-            self._law.repeat_faults(),
-            self._entrance.watch_queue(),
-            self._governor.watch(),
+            self._rollout.repeat_faults(),
+            self._acceptor.watch_queue(),
+            self._limits.watch(),
             self._zones.run(),
-            self._pulse.beat(),
+            self._systemd.beat(),
             self._metrics.run(),
             self._retention.run(),
         ):
             self._spawn(coroutine)
         await self._shutdown.requested.wait()
         await self._end()
+
+    def _is_stopping(self) -> bool:
+        return self._shutdown.requested.is_set()
 
     async def _end(self) -> None:
         for task in tuple(self._tasks):
@@ -163,25 +176,25 @@ class Supervisor:
         deadline = self._loop.time() + LOCK_SECONDS
         while True:
             try:
-                unclosed = self._record.open(self._site.state / FILE, self._law.settings.node)
+                unclosed = self._audit.open(self._site.state / FILE, self._rollout.settings.node)
                 break
             except StoreUnavailable as error:
                 if not isinstance(error.__cause__, BlockingIOError) or self._loop.time() > deadline:
                     raise
             await asyncio.sleep(0.1)
-        event_spool.replay(self._site.state / "run", self._record.event, self._record.say)
+        event_spool.replay(self._site.state / "run", self._audit.event, self._audit.say)
         self._forwards.inherit(unclosed)
-        self._governor.load()
-        self._crew.listen()
+        self._limits.load()
+        self._workers.listen()
         await self._control.listen(self._site.state / "run")
 
     def _listen(self) -> list[socket.socket]:
         """The listening sockets: systemd's, or else our own."""
         given = listeners.inherited(os.environ, os.getpid())
         self._own_sockets = not given
-        return given or listeners.bind(self._law.settings.listen)
+        return given or listeners.bind(self._rollout.settings.listen)
 
-    def _listen_cure(self) -> str:
+    def _listen_remedy(self) -> str:
         if self._own_sockets:
             return "stop the relay and start it again"
         return "relayctl init --systemd writes relay.socket anew; then systemctl restart relay.socket relay.service"
@@ -190,98 +203,98 @@ class Supervisor:
         """Wait for a worker; False when told to stop before there was one (they may all fail to start)."""
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._ready, self._shutdown.requested)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for one in waiting:
-            one.cancel()
+        for waiter in waiting:
+            waiter.cancel()
         return self._ready.is_set() and not self._shutdown.requested.is_set()
 
     # ---- reloading
 
-    def _hang_up(self, number: int) -> None:
-        if not self._hung_up:  # one that waits for its turn will see what the files say then
-            self._hung_up = True
-            self._spawn(self._reread())
+    def _request_reload(self, number: int) -> None:
+        if not self._reload_pending:  # a waiting reload reads the files only when its turn comes
+            self._reload_pending = True
+            self._spawn(self._reload_after_signal())
 
-    async def _reread(self) -> None:
-        """Reload because of a signal, while this one serves. One after another: what comes meanwhile is one more."""
-        async with self._rereading:
-            self._hung_up = False
+    async def _reload_after_signal(self) -> None:
+        """Reload because of SIGHUP; signals that come meanwhile are one more reload."""
+        async with self._reloading:
+            self._reload_pending = False
             await self._reload({})
 
     async def _reload(self, question: dict[str, Any]) -> Answer:
-        """Make the files law; what only new workers can have gets new workers, and the old ones drain."""
-        self._pulse.reloading()
+        """Apply the candidate files. Settings that only new workers can take start new ones, and the old ones drain."""
+        self._systemd.reloading()
         try:
-            answer = await self._law.reload(question)
+            answer = await self._rollout.reload(question)
             if answer.get("ok"):
-                settings = self._law.settings
-                self._crew.resize(settings.processes(os.cpu_count()), settings.limits.drain)
+                settings = self._rollout.settings
+                self._workers.resize(settings.processes(os.cpu_count()), settings.limits.drain)
                 self._zones.check_now()
             return answer
         finally:
-            self._pulse.reloaded()
+            self._systemd.reloaded()
 
     # ---- workers
 
-    def _joined(self, member: WorkerHandle) -> None:
-        settings = self._law.settings
-        welcome = {"t": "welcome", "v": 1, "slot": member.slot, "node": settings.node, "ours": member.ours}
-        member.link.send({**welcome, "site": str(self._site.path)})
-        if self._shutdown.requested.is_set() and not self._shutdown.workers_stay:  # it was just starting
-            member.link.send({"t": "stop", "seconds": settings.limits.stop})
-        self._law.send(member)
-        self._governor.joined(member)
+    def _joined(self, worker: WorkerHandle) -> None:
+        settings = self._rollout.settings
+        welcome = {"t": "welcome", "v": 1, "slot": worker.slot, "node": settings.node, "ours": worker.ours}
+        worker.link.send({**welcome, "site": str(self._site.path)})
+        if self._is_stopping() and not self._shutdown.workers_stay:  # it was just starting
+            worker.link.send({"t": "stop", "seconds": settings.limits.stop})
+        self._rollout.send(worker)
+        self._limits.joined(worker)
 
-    def _lost(self, member: WorkerHandle) -> None:
+    def _lost(self, worker: WorkerHandle) -> None:
         """A worker's link broke: if the process is gone its forwards get their closing rows now."""
-        self._entrance.lost(member)
-        self._governor.lost(member)
-        self._spawn(self._forwards.close_lost(member, self._roll.lost(member)))
+        self._acceptor.lost(worker)
+        self._limits.lost(worker)
+        self._spawn(self._forwards.close_lost(worker, self._sessions.lost(worker)))
 
-    def _received(self, member: WorkerHandle, message: Message) -> None:
+    def _received(self, worker: WorkerHandle, message: Message) -> None:
         match message.get("t"):
-            case "open":  # the one kind that somebody waits for
+            case "open":  # first, because a client waits for the answer
                 is_first = not self._forwards.slots.held
-                self._forwards.open(member, _event(message["e"]))
+                self._forwards.open(worker, event_from_json(message["e"]))
                 if is_first:
                     self._zones.begin()
             case "auth":
-                self._entrance.proven(message["c"])
-                self._governor.proven(member, message)
-                self._roll.proven(member, message)
+                self._acceptor.proven(message["c"])
+                self._limits.proven(worker, message)
+                self._sessions.proven(worker, message)
             case "gone":
-                self._entrance.gone(
+                self._acceptor.gone(
                     message["c"], str(message.get("why", "")), exchanged=bool(message.get("exchanged", True))
                 )
-                self._governor.gone(message["c"])
-                self._roll.gone(message["c"])
-                member.connections.discard(message["c"])
+                self._limits.gone(message["c"])
+                self._sessions.gone(message["c"])
+                worker.connections.discard(message["c"])
             case "have":
-                member.connections.add(message["c"])
+                worker.connections.add(message["c"])
                 if message.get("person"):
-                    self._roll.proven(member, message)
+                    self._sessions.proven(worker, message)
                 if not message.get("proven", True):
-                    self._entrance.readmit(message["c"], message["source"], member)
+                    self._acceptor.readmit(message["c"], message["source"], worker)
                 else:
-                    self._governor.have(message)
+                    self._limits.have(message)
             case "holding":
-                self._begin_looking()
-                self._forwards.holding(member, message)
+                self._watch_zones_closely()
+                self._forwards.holding(worker, message)
             case "joined":
-                member.ready = True
-                if member.ours:  # one of a former supervisor takes no new clients
+                worker.ready = True
+                if worker.ours:  # one of a former supervisor takes no new clients
                     self._ready.set()
             case "listing" | "killed":
-                self._roll.received(member, message)
+                self._sessions.received(worker, message)
             case "note":
-                event = _event(message["e"])
-                self._forwards.note(member, event)
-                self._governor.recorded(event)
+                event = event_from_json(message["e"])
+                self._forwards.note(worker, event)
+                self._limits.recorded(event)
             case "figures":
                 self._metrics.add_worker(message)
             case "use":
-                member.use = message
+                worker.use = message
             case "stranger":
-                self._record.stranger(
+                self._audit.stranger(
                     str(message["kind"]),
                     str(message["source"]),
                     int(message["port"]),
@@ -292,80 +305,12 @@ class Supervisor:
             case _:
                 pass  # of a newer worker
 
-    def _begin_looking(self) -> None:
+    def _watch_zones_closely(self) -> None:
         """A forward is about to be held: if it is the first one, zones are looked at more often from now on."""
         if not self._forwards.slots.held:
             self._zones.begin()
 
-    # ---- the control socket
-
-    async def _answer(self, question: dict[str, Any]) -> Answer:
-        match question.get("do"):
-            case "reload":
-                return await self._reload(question)
-            case "apply-keys":
-                persons = [str(person) for person in question.get("persons", [])]
-                return await self._law.apply_keys(persons, [_event(raw) for raw in question.get("events", [])])
-            case "record":
-                return await self._write_down([_event(raw) for raw in question.get("events", [])])
-            case "status":
-                return self._status()
-            case "bans" | "unban" | "limits":
-                return self._governor.answer(question)
-            case other:
-                return {"ok": False, "problem": f"this relay ({__version__}) does not know {other!r}"}
-
-    async def _write_down(self, events: list[Event]) -> Answer:
-        done: asyncio.Future[str] = self._loop.create_future()
-        for event in events[:-1]:
-            self._record.event(event)
-        if events:
-            self._record.event(events[-1], lambda problem: None if done.done() else done.set_result(problem))
-            try:
-                async with asyncio.timeout(5):
-                    await done
-            except TimeoutError:
-                return {"ok": False, "problem": self._record.failing or "the row is not durable yet"}
-        return {"ok": True}
-
-    def _status(self) -> Answer:
-        document, keyring = self._law.applied.document, self._law.applied.keyring
-        members = self._crew.members.values()
-        carried = Counter(slot.worker for slot in self._forwards.slots.held.values())
-        return {
-            "ok": True,
-            "version": __version__,
-            "pid": os.getpid(),
-            "systemd": self._pulse.by_systemd,
-            "listening": [listeners.where(sock) for sock in self._entrance.sockets],
-            "metrics": self._metrics.where,
-            "policy": document.version,
-            "keys": len(keyring.keys),
-            "faults": [str(fault) for fault in self._law.faults],
-            "forwards": len(self._forwards.slots.held),
-            "before_login": self._entrance.waiting,
-            "connections": sum(len(member.connections) for member in members),
-            "database": self._record.failing,
-            "rows_lost": self._record.lost,
-            "retention": self._retention.status(),
-            "seal": self._record.seal_status(),
-            "zones": self._zones.status(),
-            "workers": [
-                {
-                    "name": member.name,
-                    "pid": member.pid,
-                    "connections": len(member.connections),
-                    "release": member.release,
-                    "slow": member.slow,
-                    "draining": member.draining or not member.ours,
-                    "answers": self._crew.answers(member),
-                    "forwards": carried[member.name],
-                }
-                for member in members
-            ],
-        }
-
-    # ---- small things
+    # ---- tasks
 
     def _spawn(self, coroutine: Any) -> None:
         task = self._loop.create_task(coroutine)
@@ -375,12 +320,7 @@ class Supervisor:
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._record.say(f"a bug of ours, please report it: {task.exception()!r}")
-
-
-def _event(raw: list[Any]) -> Event:
-    number, at, name, fields = raw
-    return Event(str(number), int(at), str(name), fields)
+            self._audit.say(f"a bug of ours, please report it: {task.exception()!r}")
 
 
 def main() -> None:

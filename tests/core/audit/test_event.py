@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from relay.core.audit.event import FIELDS, LONGEST_TEXT, NAMES, Event, bounded, check
+from relay.core.audit.event import FIELDS, LONGEST_TEXT, NAMES, Event, bounded, check, event_from_json
 from tests.audit_rows import NOON, Relay
 
 FULL = Relay().day()
@@ -63,3 +63,11 @@ def test_texts_are_cut_and_surrogates_written_out():
     fixed = bounded(event)
     assert fixed.fields == {"detail": "a" * 1021 + "...", "version": "\\udcff", "pid": 7, "\\ud800": None}
     assert bounded(fixed) is fixed
+
+
+@pytest.mark.parametrize("raw", [[], ["id", "noon", "name", {}], ["id", 1, "name"], ["id", None, "name", {}]])
+def test_a_malformed_event_of_a_message_is_refused(raw: list[object]) -> None:
+    """An event from another process has four parts and a time; anything else raises."""
+    with pytest.raises((TypeError, ValueError)):
+        event_from_json(raw)
+    assert event_from_json(["id", 1, "zone.up", {"zone": "office"}]) == Event("id", 1, "zone.up", {"zone": "office"})
