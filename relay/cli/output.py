@@ -68,7 +68,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     measure: Callable[[str], int] = len
     terminal = sys.stdout.isatty()
     if terminal:
-        from rich.cells import cell_len as measure  # Chinese characters take two columns; imported for terminals only
+        from rich.cells import cell_len  # imported for terminals only
+
+        measure = cell_len  # Chinese characters take two columns
     lines = [list(columns), *cells]
     widths = [max(measure(line[column]) for line in lines) for column in range(len(columns))]
     for number, line in enumerate(lines):

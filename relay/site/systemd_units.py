@@ -74,7 +74,7 @@ ExecStart={program} --site {site} serve
 ExecReload={program} --site {site} reload
 Restart=always
 RestartSec=2
-# fed while the workers answer; where they do not, a new supervisor with new workers serves whoever comes
+# pinged while the workers answer; if they hang, systemd starts a new supervisor with new workers
 WatchdogSec=60
 # Workers with open forwards live on when the supervisor is replaced, and drain; only the supervisor is signalled,
 # and workers join its successor. After a stop for good: systemctl kill --signal=TERM relay.service ends open forwards.

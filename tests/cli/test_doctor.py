@@ -73,7 +73,7 @@ def test_the_doctor_names_the_first_cure(tmp_path: Path) -> None:
 
 
 def test_the_doctor_sees_a_file_that_others_can_write(tmp_path: Path) -> None:
-    """A policy that everybody can write is named with the chmod."""
+    """A world-writable policy is a fault with the chmod as remedy."""
     one = Relay(tmp_path)
     try:
         (one.site / "policies" / "main.yaml").chmod(0o666)

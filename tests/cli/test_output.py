@@ -13,7 +13,7 @@ from relay.cli.output import print_json, table
 
 
 def test_table_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a pipe a table is aligned plain text, with a stranger's text escaped and None empty."""
+    """In a pipe a table is aligned plain text, with untrusted text escaped and None empty."""
     table(("name", "key"), [("alice", "x\x1b[31m"), ("b", None)])
     assert capsys.readouterr().out.splitlines() == ["name   key", "alice  x\\x1b[31m", "b"]
 

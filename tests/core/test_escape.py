@@ -1,4 +1,4 @@
-"""relay.core.escape: how a stranger's text is shown."""
+"""Escaping of untrusted text for display."""
 
 import unicodedata
 

@@ -53,7 +53,7 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 20)), max_size=60))
 def test_no_more_than_the_rate_goes_out(steps: list[tuple[float, int]]) -> None:
-    """Whatever the order of asking, at most burst + rate x time is taken by who asks first."""
+    """In any order of requests at most burst + rate x time is granted."""
     bucket = TokenBucket(7, 20)
     now = taken = 0.0
     for pause, amount in steps:

@@ -73,7 +73,7 @@ def test_one_bad_line_and_none_is_written(site: Path, lines: dict[str, str]) -> 
     assert files(site) == {}
 
 
-def test_a_key_of_somebody_else_is_refused(site: Path, lines: dict[str, str]) -> None:
+def test_a_key_of_another_person_is_refused(site: Path, lines: dict[str, str]) -> None:
     """Also when the other's line, or another line of their file, is broken."""
     (site / "keys" / "bob.pub").write_text("rubbish\nsome-option " + lines["ed25519"])
     with pytest.raises(InputRejected, match=r"is bob's already \(keys/bob.pub:2\)"):
@@ -91,7 +91,7 @@ def test_a_key_with_other_options_is_not_added_twice(site: Path, lines: dict[str
 
 
 def test_a_revoked_key_never_comes_back(site: Path, lines: dict[str, str], prints: dict[str, str]) -> None:
-    """The line of keys/revoked is named, with who, when and why."""
+    """The error names the line of keys/revoked with author, time and reason."""
     (site / "keys" / "revoked").write_text(f"# gone\n{prints['ed25519']} 2026-11-23T10:00:00Z root stolen\n")
     with pytest.raises(InputRejected, match=r"keys/revoked:2 \(2026-11-23T10:00:00Z root stolen\)"):
         add(site, "alice", lines["ed25519"])
@@ -104,7 +104,7 @@ def test_a_revoked_key_never_comes_back(site: Path, lines: dict[str, str], print
 def test_what_cannot_be_written_changes_nothing(
     site: Path, lines: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk leaves the old file, no temporary one, and says so; so does a directory of somebody else."""
+    """A full disk or a foreign directory leaves the old file and no temporary one, with an error."""
     add(site, "alice", lines["ed25519"])
     before = set(os.listdir(site / "keys")), files(site)
 

@@ -1,4 +1,4 @@
-"""relay.people.audit_actor: who did this."""
+"""The administrator of a command, as fields of an audit row."""
 
 import os
 

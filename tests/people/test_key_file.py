@@ -71,7 +71,7 @@ def test_the_directory_is_made_when_it_is_missing(tmp_path: Path) -> None:
         pass
 
 
-def test_a_leftover_of_a_killed_command_is_in_nobodys_way(site: Path) -> None:
+def test_a_leftover_of_a_killed_command_is_replaced(site: Path) -> None:
     """What it had begun to write is replaced, and is never read as a person's."""
     path = site / "keys" / "alice.pub"
     path.with_name(".alice.pub.new").write_text("half")

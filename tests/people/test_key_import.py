@@ -40,7 +40,7 @@ def named(line: str, comment: str, options: str = "") -> str:
     ],
 )
 def test_a_comment_suggests_a_name(comment: str, person: str) -> None:
-    """What stands before the @, made to fit; shared accounts and nothing suggest nobody."""
+    """The name is the part before the @, normalised; shared accounts and empty comments suggest none."""
     assert key_import.person_of(comment) == person
 
 
@@ -101,7 +101,7 @@ def test_each_rejected_key_has_its_reason(site: Path, lines: dict[str, str], pri
 
 
 def test_a_map_says_whose_is_which(site: Path, lines: dict[str, str], prints: dict[str, str]) -> None:
-    """By fingerprint or by comment; it wins over the comment; what no line asked for is told."""
+    """The map is by fingerprint or comment and overrides the comment; unused entries are reported."""
     chosen = key_import.names(
         f"# map\n{prints['ed25519'][7:]} alice\nroot@old host  bob\nnobody-has-this zed\n".encode()
     )

@@ -1,4 +1,4 @@
-"""relay.people.key_text: which public keys are in what somebody pasted, or what it is instead."""
+"""Public keys in pasted text, and the refusal of other formats."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""relay.people.revoke: shutting somebody out works in whatever state the site is."""
+"""Revocation works in any state of the site."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def put(site: Path, name: str, text: str) -> None:
 
 
 def test_a_person_is_out_with_all_keys(site: Path, lines: dict[str, str], prints: dict[str, str]) -> None:
-    """Each key is listed with when, who and why, whole and readable for the service; others stay."""
+    """Each revoked key is listed with time, author and reason, readable for the service; other lines stay."""
     put(site, "alice", lines["ed25519"] + lines["rsa-3072"])
     put(site, "bob", lines["ecdsa-256"])
     done = revoke(site, "alice", "laptop\nstolen ")
@@ -52,7 +52,7 @@ def test_one_key_by_its_fingerprint(site: Path, lines: dict[str, str], prints: d
     assert set(key_files.read(site).keys) == {prints["rsa-3072"]}
 
 
-def test_a_fingerprint_that_nobody_has(site: Path, prints: dict[str, str]) -> None:
+def test_an_unknown_fingerprint_is_accepted(site: Path, prints: dict[str, str]) -> None:
     """It is shut out should it ever come."""
     done = revoke(site, prints["ed25519"], "seen on a stolen disk")
     assert done.keys[0].person == ""
@@ -69,8 +69,8 @@ def test_twice_is_once(site: Path, lines: dict[str, str]) -> None:
     assert (site / "keys" / "revoked").read_text() == before
 
 
-def test_a_name_that_nobody_has(site: Path, lines: dict[str, str]) -> None:
-    """The nearest name is proposed; a file in which nothing is a key lets nobody in."""
+def test_an_unknown_name_is_refused(site: Path, lines: dict[str, str]) -> None:
+    """For an unknown name the nearest one is proposed; a file without a key grants nothing."""
     put(site, "alice", lines["ed25519"])
     with pytest.raises(InputRejected, match="is neither a person nor a fingerprint") as caught:
         revoke(site, "alcie")
@@ -85,7 +85,7 @@ def test_a_name_that_nobody_has(site: Path, lines: dict[str, str]) -> None:
 def test_broken_files_stop_no_revocation(
     site: Path, lines: dict[str, str], prints: dict[str, str], damage: str
 ) -> None:
-    """Broken lines of the person, broken neighbours, broken policies and broken revocations are all passed over."""
+    """Invalid lines, other invalid files, policies and revocations do not prevent a revocation."""
     put(site, "alice", lines["ed25519"])
     if damage == "faulty line":
         put(site, "alice", 'unknown="x, ' + lines["ed25519"])
@@ -196,7 +196,7 @@ def test_a_pipe_in_the_place_of_revoked(site: Path, lines: dict[str, str]) -> No
         revoke(site, "alice")
 
 
-def test_the_policy_that_still_names_somebody(site: Path) -> None:
+def test_policy_lines_that_name_a_person_are_found(site: Path) -> None:
     """Found as text: in broken files too, not in comments, not as a part of another name."""
     (site / "policies" / "a.yaml").write_text(
         "groups:\n  ops: [alice, bob]  # alice\n# alice\n  x: [alice2, al.alice]\n"

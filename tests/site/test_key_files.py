@@ -51,7 +51,7 @@ def test_one_file_per_person(site: Path) -> None:
 
 
 def test_no_keys_at_all(tmp_path: Path) -> None:
-    """A site without keys/ lets nobody in, and that is no fault."""
+    """A site without keys/ has an empty keyring and no fault."""
     found = key_files.read(tmp_path)
     assert (dict(found.keys), found.faults) == ({}, ())
 
@@ -60,15 +60,15 @@ def test_no_keys_at_all(tmp_path: Path) -> None:
     "name", ["Alice.pub", "al ice.pub", ".pub", "everyone.pub", "-x.pub", "a" * 33 + ".pub", "é.pub"]
 )
 def test_files_that_name_no_person(site: Path, name: str) -> None:
-    """A file whose name is not a person's is a fault, and nobody gets in by it."""
+    """A file whose name is no person is a fault, and its keys are not accepted."""
     put(site, name, LINES["ed25519"])
     found = key_files.read(site)
     assert not found.keys
     assert name == ".pub" or "alice.pub" in found.faults[0].cure
 
 
-def test_a_broken_neighbour_costs_nobody_else(site: Path) -> None:
-    """Broken lines, broken files, pipes and directories are named; everybody else gets in."""
+def test_an_invalid_file_disables_no_other_key(site: Path) -> None:
+    """Invalid lines, unreadable files, pipes and directories are faults; other keys are accepted."""
     put(site, "alice.pub", LINES["ed25519"])
     put(site, "bob.pub", "rubbish\n" + LINES["ecdsa-256"])
     (site / "keys" / "carol.pub").mkdir()
@@ -84,8 +84,8 @@ def test_a_broken_neighbour_costs_nobody_else(site: Path) -> None:
     assert all(fault.cure for fault in found.faults)
 
 
-def test_what_others_may_write_lets_nobody_in(site: Path) -> None:
-    """A key file that everybody may write is out; keys/revoked or keys/ itself like that shut the door."""
+def test_keys_that_others_may_write_are_not_accepted(site: Path) -> None:
+    """A world-writable key file is not accepted; if keys/revoked or keys/ is, no key is accepted."""
     put(site, "alice.pub", LINES["ed25519"])
     put(site, "bob.pub", LINES["ecdsa-256"]).chmod(0o646)
     found = key_files.read(site)
@@ -152,8 +152,8 @@ def test_a_broken_line_in_revoked_takes_no_other_line_away(site: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["directory", "pipe", "too large", "loop"])
-def test_a_revoked_file_that_cannot_be_read_shuts_everybody_out(site: Path, how: str) -> None:
-    """When nobody can tell who is revoked, no key of the files is accepted by the files, and the fault says so."""
+def test_unreadable_revocations_disable_all_keys(site: Path, how: str) -> None:
+    """If the revocations are unreadable, no key of the files is accepted, and the fault says so."""
     put(site, "alice.pub", LINES["ed25519"])
     path = site / "keys" / "revoked"
     if how == "directory":

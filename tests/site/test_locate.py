@@ -47,7 +47,7 @@ def test_file_in_place_of_a_site(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["", "relay.yaml", "policies", "keys"])
 def test_writable_by_others_is_refused(tmp_path: Path, part: str) -> None:
-    """A site of which any part can be written by everybody is refused, naming that part."""
+    """A site with a world-writable part is refused, and the error names that part."""
     site = tmp_path / "site"
     for directory in (site, site / "policies", site / "keys"):
         directory.mkdir()

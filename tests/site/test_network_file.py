@@ -95,7 +95,7 @@ def test_nothing_said(text: str) -> None:
     ],
 )
 def test_faults(line: str, said: str) -> None:
-    """What is wrong is said with its line, and with what would be right."""
+    """Each fault has its line and a remedy."""
     found = faults(line)
     assert any(said in fault and fault.startswith("network.yaml:1: ") for fault in found), found
 

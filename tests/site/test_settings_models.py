@@ -46,6 +46,6 @@ def test_an_unsafe_value_is_refused(section: str, key: str, value: object, words
 
 @pytest.mark.parametrize("value", [0, 65, "many", True])
 def test_workers_are_auto_or_1_to_64(value: object) -> None:
-    """The neighbours of the bounds are refused."""
+    """Values just outside the bounds are refused."""
     with pytest.raises(ValidationError, match="number of processes"):
         SettingsFile.model_validate({"workers": value})

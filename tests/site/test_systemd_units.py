@@ -1,4 +1,4 @@
-"""What systemd is told: rendered texts, hostile values, and systemd's own opinion of them."""
+"""The systemd units: rendered texts, hostile values, and the check by systemd-analyze."""
 
 import os
 import re

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from relay.cli import Context
 from relay.cli.output import json_option, print_json
+from relay.core.policy.model import Address
+from relay.core.policy.target import parse_spec
 from relay.errors import InputRejected, RelayError
-
-if TYPE_CHECKING:
-    from relay.core.policy.model import Address
-    from relay.site.explain_target import ExplainAnswer
+from relay.net.kernel import interfaces
+from relay.site import explain_target, times
+from relay.site.explain_target import ExplainAnswer
+from relay.site.yaml import scalars
 
 _Value = TypeVar("_Value")
 
@@ -35,10 +37,6 @@ def explain(ctx: Context, *, person: str, target: str, source: str | None, at: s
       relayctl explain alice remote:22
       relayctl explain carol 192.168.1.201.office:22 --from 203.0.113.7 --at 2026-12-31T18:00
     """
-    from relay.core.policy.target import parse_spec
-    from relay.site import explain_target, times
-    from relay.site.yaml import scalars
-
     asked = explain_target.ExplainRequest(
         _parameter("PERSON", scalars.name, person),
         _parameter("TARGET", parse_spec, target),
@@ -66,17 +64,15 @@ def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
         raise click.BadParameter(f"{error.what}; {error.hint}", param_hint=name) from None
 
 
-def _own_addresses() -> "frozenset[Address]":
+def _own_addresses() -> frozenset[Address]:
     """This machine's addresses; none if they cannot be read (not Linux)."""
-    from relay.net.kernel import interfaces
-
     try:
         return interfaces.own_addresses()
     except (OSError, RelayError):
         return frozenset()
 
 
-def _json(found: "ExplainAnswer") -> dict[str, Any]:
+def _json(found: ExplainAnswer) -> dict[str, Any]:
     explanation, decision = found.explanation, found.explanation.decision
     return {
         "asked": explanation.asked,

@@ -2,14 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from relay.errors import NotPermitted, RelayError
-
-if TYPE_CHECKING:
-    from relay.site.init import CandidateRoute, FileOwner
+from relay.site.init import CandidateRoute, FileOwner, give, make
 
 
 @click.command()
@@ -36,7 +33,6 @@ def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
       sudo relayctl init /etc/relay --systemd --host-key /etc/ssh/ssh_host_ed25519_key
     """
     from relay.site import locate, systemd_units
-    from relay.site.init import give, make
 
     path = Path(os.path.abspath(directory))  # noqa: PTH100 - a link stays a link
     click.echo(f"site {path}", err=True)
@@ -61,10 +57,9 @@ def init(directory: Path, systemd: bool, host_keys: tuple[Path, ...]) -> None:
         click.echo(f"  {step}", err=True)
 
 
-def _routes() -> "list[CandidateRoute]":
+def _routes() -> list[CandidateRoute]:
     """The kernel's routes; none if they cannot be read (not Linux, a sandbox)."""
     from relay.net.kernel import route_guard
-    from relay.site.init import CandidateRoute
 
     try:
         return [CandidateRoute(route.network, route.gateway, route.interface) for route in route_guard.routes()]
@@ -73,12 +68,11 @@ def _routes() -> "list[CandidateRoute]":
         return []
 
 
-def _owner() -> "FileOwner | None":
+def _owner() -> FileOwner | None:
     """root and the service's group, if root runs this and the group exists."""
     import grp
 
     from relay.site import systemd_units
-    from relay.site.init import FileOwner
 
     if os.geteuid() != 0:
         return None

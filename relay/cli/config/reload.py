@@ -1,15 +1,16 @@
 """`relayctl reload`: applies the site's files, completely or not at all."""
 
 import time
-from typing import TYPE_CHECKING
 
 import click
 
 from relay.cli import Context
 from relay.cli.output import json_option, print_json, waiting
-
-if TYPE_CHECKING:
-    from relay.site.locate import Site
+from relay.cli.running import impact, open_sessions
+from relay.people import audit_actor
+from relay.serve import control_client
+from relay.site import lint
+from relay.site.locate import Site
 
 
 @click.command()
@@ -27,9 +28,6 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
       relayctl reload --dry-run
       relayctl reload
     """
-    from relay.people import audit_actor
-    from relay.serve import control_client
-
     site = ctx.site(announce=not as_json)
     if dry_run:
         raise SystemExit(_dry_run(site, as_json=as_json))
@@ -54,11 +52,8 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
     raise SystemExit(0 if answer.get("ok") else 1)
 
 
-def _dry_run(site: "Site", *, as_json: bool) -> int:
+def _dry_run(site: Site, *, as_json: bool) -> int:
     """Show the effect of a reload; returns its exit status. Raises RelayNotRunning."""
-    from relay.cli.running import impact, open_sessions
-    from relay.site import lint
-
     found = lint.check_site(site, now=int(time.time()))
     compiled = found.examination.compiled
     wrong = (*found.examination.faults, *(failure.fault() for failure in found.examination.failures))

@@ -110,7 +110,7 @@ class LogVerifier:
             if seq in self._before:
                 self._compare(anchors, seq, self._before[seq], "")
             elif seq < self._first:
-                self._completeness.answer.note(seq, "an anchor of yours is of a row that is not here any more")
+                self._completeness.answer.note(seq, "an anchor of yours is of a row that is no longer in the log")
             else:
                 self._unmatched += anchors
         for anchor in self._unmatched:

@@ -1,7 +1,4 @@
-"""How does a row read for a program: one flat JSON object, with its time as text?
-
-The same object everywhere: `audit tail --json` and `audit show --json`.
-"""
+"""Rows as flat JSON objects with RFC 3339 times, for `audit tail --json` and `audit show --json`."""
 
 from datetime import UTC, datetime, tzinfo
 from typing import Any

@@ -183,12 +183,12 @@ def _rsa(reader: _Reader, least: int) -> int:
     modulus = reader.positive()
     bits = modulus.bit_length()
     if bits < least:
-        raise InputRejected(f"an RSA key of {bits} bits is refused: {least} are the least", _NEW_KEY)
+        raise InputRejected(f"an RSA key of {bits} bits is refused: the minimum is {least} bits", _NEW_KEY)
     if bits > RSA_BITS_MOST:
-        raise InputRejected(f"an RSA key of {bits} bits is refused: {RSA_BITS_MOST} are the most", _NEW_KEY)
-    # with e = 1 a message is its own signature; above 64 bits OpenSSL refuses e with large moduli, and nobody uses it
+        raise InputRejected(f"an RSA key of {bits} bits is refused: the maximum is {RSA_BITS_MOST} bits", _NEW_KEY)
+    # with e = 1 a message is its own signature; above 64 bits OpenSSL refuses e with large moduli
     if exponent < 3 or exponent.bit_length() > 64 or not exponent & 1 or not modulus & 1:
-        raise InputRejected("the RSA key's numbers cannot be those of a real key", _NEW_KEY)
+        raise InputRejected("the RSA key's numbers cannot be those of a valid key", _NEW_KEY)
     return bits
 
 

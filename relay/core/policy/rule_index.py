@@ -150,7 +150,7 @@ class RuleIndex:
         """Index these rules. Raises InputRejected for too many rules, or a rule that is too long or invalid."""
         chosen = sorted(rules, key=_order)
         if len(chosen) > RULES_MOST:
-            raise InputRejected(f"{len(chosen)} rules, {RULES_MOST} are the most", "merge rules by groups and zones")
+            raise InputRejected(f"{len(chosen)} rules, the limit is {RULES_MOST}", "merge rules by groups and zones")
         person_numbers: dict[frozenset[str], int] = {frozenset(): 0}
         place_numbers: dict[tuple[tuple[str, Network], ...], int] = {(): 0}
         named: dict[frozenset[str], _RuleMask] = {}

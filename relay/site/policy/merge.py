@@ -238,7 +238,7 @@ class _Merger:
         if entry.except_ and not entry.deny:
             self._fault(lines.at("except"), "`except` without `deny`", "an allow lists the persons it is for")
         if entry.except_ and EVERYONE in entry.except_:
-            self._fault(lines.at("except"), "a deny that excepts everyone denies nobody", "remove the rule")
+            self._fault(lines.at("except"), "a deny that excepts everyone has no effect", "remove the rule")
         names, key = (entry.allow, "allow") if entry.allow else (entry.deny or [], "deny")
         to = self._to(entry.to, lines)
         until = entry.until.end(self.zone) if entry.until else None

@@ -9,7 +9,7 @@ Relayctl = Callable[..., Any]
 
 
 def test_valid(relayctl: Relayctl, site: Path) -> None:
-    """A valid site is said to be valid, with status 0; warnings are no faults."""
+    """A valid site is reported as valid with status 0; warnings are no faults."""
     done = relayctl("--site", site, "check")
     assert done.returncode == 0
     assert "valid: policy " in done.stdout
@@ -23,7 +23,7 @@ def test_environment(relayctl: Relayctl, site: Path) -> None:
 
 
 def test_a_limit_in_the_wrong_place(relayctl: Relayctl, site: Path) -> None:
-    """A limit beside the other settings is told its place, not the nearest name there."""
+    """The fault of a misplaced limit names the right section, not the nearest setting."""
     (site / "relay.yaml").write_text("login_grace: 30s\n")
     done = relayctl("--site", site, "check")
     assert "relay.yaml:1: unknown key 'login_grace' in the file; it belongs under `limits:`" in done.stdout

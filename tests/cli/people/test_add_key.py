@@ -9,7 +9,7 @@ from tests.cli.people.command import ED25519, FIXTURES, PRINT, ctl, rows
 
 
 def test_add_key_shows_what_it_did_and_leaves_a_row(site: Path) -> None:
-    """Site, fingerprint and what the person may reach; the row says who did it, though no relay runs."""
+    """It prints site, fingerprint and targets; the row names the administrator, without a running relay."""
     out, err = ctl(site, "add-key", "alice", FIXTURES / "ed25519.pub")
     assert err.splitlines()[0] == f"site {site}"
     assert f"added: alice {PRINT} ED25519 256 ed25519-256@fixture" in out

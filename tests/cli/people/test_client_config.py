@@ -50,7 +50,7 @@ def test_the_whole_configuration(site: Path) -> None:
     assert "User jump\n" in ctl(site, "alice", "--login", "jump")[0]
 
 
-def test_a_person_that_nobody_is(site: Path) -> None:
+def test_an_unknown_person_is_refused(site: Path) -> None:
     """Exit status 1 with the nearest name."""
     assert "did you mean alice?" in ctl(site, "alcie", status=1)[1]
 

@@ -25,7 +25,7 @@ def test_revoke_key_says_what_is_left_to_do(site: Path) -> None:
 
 
 def test_revoke_key_works_on_a_broken_site(site: Path) -> None:
-    """Broken settings, policy and neighbours, and an audit database that somebody else holds, stop nothing."""
+    """Invalid settings, policies and key files, and a locked audit database, do not prevent a revocation."""
     (site / "keys" / "alice.pub").write_text("oops " + ED25519)
     (site / "keys" / "bob.pub").mkdir()
     (site / "relay.yaml").write_text("{{{{")
@@ -41,7 +41,7 @@ def test_revoke_key_works_on_a_broken_site(site: Path) -> None:
     assert "policies/main.yaml:1" in out
 
 
-def test_revoking_works_on_a_site_that_everybody_can_write(tmp_path: Path) -> None:
+def test_revoking_works_on_a_world_writable_site(tmp_path: Path) -> None:
     """A site whose modes refuse every other command still takes a revocation."""
     one = Relay(tmp_path)
     try:
@@ -53,8 +53,8 @@ def test_revoking_works_on_a_site_that_everybody_can_write(tmp_path: Path) -> No
         one.end()
 
 
-def test_somebody_without_a_key_is_still_found_in_the_rules(tmp_path: Path) -> None:
-    """Revoking a person who has no key is answered no, with every rule that names the person."""
+def test_a_person_without_a_key_is_found_in_the_rules(tmp_path: Path) -> None:
+    """Revoking a person without a key fails, and lists every rule that names the person."""
     one = Relay(tmp_path, policy="rules:\n  - {name: r, allow: [dave], to: [remote], ports: [22]}\n")
     try:
         assert "is named: policies/main.yaml:2" in one.ctl("revoke-key", "dave", status=1)

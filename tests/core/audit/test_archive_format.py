@@ -86,7 +86,7 @@ def test_what_is_no_row_is_refused(text: str) -> None:
 
 
 def test_a_person_is_found_only_as_a_field() -> None:
-    """Somebody who writes a field into a text of theirs does not become that person."""
+    """A field name inside a text value is not taken for a field."""
     assert archive_format.person_of(canonical("n", 1, Event("i", 1, "x", {"detail": '"person":"mallory"'}))) is None
 
 

@@ -48,7 +48,7 @@ STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0
     ],
 )
 def test_all_that_is_asked_must_hold(question, answers):
-    """Each part narrows; a near miss (another case, a neighbour's port) does not answer."""
+    """Each condition narrows the query; near misses (another case, the next port) do not match."""
     rows = {"o": OPENED, "d": DENIED, "s": STARTED, "c": SEALED}
     assert "".join(letter for letter, row in rows.items() if question.matches(row)) == answers
 

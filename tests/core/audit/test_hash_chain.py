@@ -32,7 +32,7 @@ def test_the_canonical_text_is_written_down():
     assert digest(GENESIS, "{}") == "5649d09ed68c17156095d175eef152856c5b1a81c117c409c1e00f096aa6838e"
 
 
-def test_a_stranger_can_follow_it_with_standard_tools():
+def test_standard_tools_can_recompute_the_chain():
     """printf and sha256sum give the hash that stands in the row."""
     row = chained(2)[1]
     text = canonical(row.node, row.seq, row.event)

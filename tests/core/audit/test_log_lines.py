@@ -1,4 +1,4 @@
-"""One line for each event: readable, one line whatever a stranger sends, and what fail2ban needs in its place."""
+"""Log lines of events: one line each for any input, with the address where fail2ban expects it."""
 
 import re
 
@@ -64,7 +64,7 @@ def test_a_zones_lines():
         ("junk", "", "Bad protocol from {} [preauth]"),
     ],
 )
-def test_a_strangers_line(kind, login, text):
+def test_the_line_of_an_unauthenticated_client(kind, login, text):
     """A failed log-in reads as sshd's does, then says what it was, with which key, and the id that was told."""
     text = text.format("203.0.113.7 port 4242")
     said = preauth_line(kind, "203.0.113.7", 4242, login=login, fingerprint=ALICE, reference="0k3v9x2m4qz")
@@ -85,8 +85,8 @@ def test_whatever_the_fields_are_it_is_one_harmless_line(name, fields, id):
 
 
 @given(hostile, hostile, hostile)
-def test_a_strangers_line_is_harmless_too(kind, fingerprint, reference):
-    """The same for what is known of a stranger."""
+def test_the_line_of_an_unauthenticated_client_is_one_printable_line(kind, fingerprint, reference):
+    """Lines of unauthenticated clients stay one printable line for any input."""
     assert preauth_line(kind, "203.0.113.7", 1, fingerprint=fingerprint, reference=reference).isprintable()
 
 
@@ -109,7 +109,7 @@ def test_unknown_events_have_a_line_too():
 
 
 def test_the_throttle_says_what_it_left_out():
-    """Ten at once, two a second; afterwards the number of those that were left out is said once."""
+    """After a burst of ten, two lines a second pass; the number of dropped lines is reported once."""
     throttle = Throttle(per_second=2, burst=10)
     said = [text for number in range(1000) for text in throttle.lines(NOON, f"line {number}")]
     assert said == [f"line {number}" for number in range(10)]
@@ -127,7 +127,7 @@ def test_the_throttle_takes_a_clock_that_goes_back():
 
 
 def test_who_ended_something_is_in_its_line():
-    """A killed connection, and each forward of it, say who did it and why; what was typed stays one word."""
+    """Lines of a killed connection and its forwards name the administrator and the reason, each as one word."""
     alice = Relay().connect()
     by = {"by_uid": 0, "by_sudo": "carol", "why": "left\nthe company"}
     killed = event_line(Event("0k3v9x2m4qz", NOON, "connection.killed", {**alice, "forwards": 2, **by}))

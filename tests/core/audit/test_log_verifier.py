@@ -1,4 +1,4 @@
-"""The three verdicts: every way to change a log that we know of, and what each is told as."""
+"""The verifier of the audit log: each known way to tamper with a log, and the finding it causes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_a_log_read_in_parts_is_the_same_log() -> None:
     assert walk.end() == proof(DAY.lines, keys=[DAY.first])
 
 
-def test_without_a_key_nobody_says_whose_it_is() -> None:
+def test_without_a_key_the_log_is_unproven() -> None:
     """The signatures follow from each other, and that is all that can be said: no fault, and no praise."""
     found = proof(DAY.lines)
     assert states(found) == ("ok", "ok", "unproven")
@@ -71,7 +71,7 @@ def test_without_a_key_nobody_says_whose_it_is() -> None:
 
 
 def test_a_later_key_proves_what_was_before_it() -> None:
-    """A key noted in the middle of the log's life is enough, and it is said from where on."""
+    """A key noted in the middle of a log proves it, and the result says from which row."""
     log, middle = SealedLog().key().seal(), ""
     middle = log.signer.public
     log.seal().seal()
@@ -89,7 +89,7 @@ def test_rows_after_the_last_checkpoint_are_not_yet_sealed() -> None:
 
 
 def test_a_log_without_rows_or_keys() -> None:
-    """Nothing written, nothing signed, a key that has not signed yet: each is said, and none is praised."""
+    """An empty log, an unsigned log and a key without checkpoints are reported as unproven."""
     assert states(proof([])) == ("ok", "ok", "unproven")
     old = SealedLog()
     old.add(old.relay.event("server.started", version="0.1.0"))
@@ -103,7 +103,7 @@ def test_a_log_without_rows_or_keys() -> None:
 
 
 def test_a_log_that_was_sealed_later_in_its_life() -> None:
-    """Rows from before the first key are spoken for by the checkpoints behind it, and it is said."""
+    """Rows before the first key are covered by later checkpoints, with a note."""
     log = SealedLog()
     log.add(log.relay.denied(log.relay.connect())).key().seal()
     found = proof(log.lines, keys=[log.first])
@@ -234,7 +234,7 @@ def test_another_log_altogether_is_found_by_the_key() -> None:
     ],
 )
 def test_checkpoints_without_signature_or_sense_are_found(changes: dict[str, Any], what: str) -> None:
-    """As it would be done by somebody with root: the row changed, and all behind it made to fit."""
+    """A row changed by root, with all later hashes recomputed, is detected."""
     import json
 
     told_ = json.loads(DAY.lines[6][6])
@@ -338,7 +338,7 @@ def test_a_restored_backup_reads_as_restored() -> None:
 
 
 def test_an_anchor_says_which_rows_went_with_a_restored_backup() -> None:
-    """They are missing, and that is said; but as what it is."""
+    """Discarded rows are reported as discarded, not as missing."""
     for seq, rows in ((13, "rows 10 to 13"), (10, "row 10")):
         found = told(proof(restored().lines, anchors=[DAY.anchor(seq)]))
         what = f"{rows} of before, which an anchor of yours saw, went when the backup was restored"
@@ -375,7 +375,7 @@ def test_silence_is_found() -> None:
 
 
 def test_a_checkpoint_that_says_why_it_is_late_is_no_fault() -> None:
-    """A full disk is told, not held against the log."""
+    """A full disk is a note and no fault."""
     log = day().seal(after=2 * HOUR, detail="late: the disk is full")
     found = proof(log.lines)
     assert found.good
@@ -409,7 +409,7 @@ def test_forwards_without_checkpoints_are_found() -> None:
 
 
 def test_counts_that_do_not_fit_are_found() -> None:
-    """Rows and open forwards that a checkpoint counted and nobody sees."""
+    """Rows and open forwards that a checkpoint counts must be in the log."""
     assert told(proof(day().seal(count=5).lines)) == {"completeness": [(14, "speaks for 5 rows, and there are 0")]}
     assert told(proof(day().seal(open=3).lines)) == {"completeness": [(14, "counts 3 open forwards, and there are 1")]}
 
@@ -427,7 +427,7 @@ def test_openings_and_closings_come_in_pairs() -> None:
 
 
 def test_a_row_that_was_put_in_afterwards_is_noted() -> None:
-    """Nothing signs it yet, and a full disk makes rows late as well: it is no fault, and it is said once."""
+    """Late rows after a full disk are one note and no fault."""
     log = day()
     old = replace(log.relay.denied(log.relay.connect()), time=log.relay.now - 49 * 3_600_000_000)
     found = proof(log.add(old, replace(old, id=log.relay.id())).lines)
@@ -558,7 +558,7 @@ Deed = Callable[[list[Line]], list[Line]]
 
 @st.composite
 def deeds(draw: st.DrawFn) -> tuple[str, list[Line]]:
-    """The day after one deed of somebody who has root: what was done, and what is there then."""
+    """A log, a manipulation of it by root, and the log that the verifier then reads."""
     lines = list(DAY.lines)
     kind = draw(st.sampled_from(["change", "delete", "cut", "behead", "swap", "insert", "rewrite"]))
     at = draw(st.integers(0, len(lines) - 1))

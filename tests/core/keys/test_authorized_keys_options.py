@@ -116,7 +116,7 @@ def test_touch_is_required_already_and_verification_when_asked() -> None:
     ],
 )
 def test_sources(pattern: str, inside: str, outside: str) -> None:
-    """An address, a network or a wildcard over the address's text; the neighbour is outside."""
+    """from= matches an address, a network or a wildcard, and not the adjacent address."""
     (source,) = parse(f'from="{pattern}"').sources
     assert source.matches(ip_address(inside), inside)
     assert not outside or not source.matches(ip_address(outside), outside)
@@ -147,7 +147,7 @@ def test_sources(pattern: str, inside: str, outside: str) -> None:
         "10.0.0.1/٨",
     ],
 )
-def test_patterns_that_could_match_nobody_or_somebody_else(pattern: str) -> None:
+def test_patterns_that_match_nothing_or_too_much_are_refused(pattern: str) -> None:
     """Names (nothing is ever looked up), host bits in a network, short and disguised forms are faults with a cure."""
     with pytest.raises(InputRejected) as caught:
         parse(f'from="{pattern}"')

@@ -39,7 +39,7 @@ BOB = key("ecdsa-256", "bob")
 CAROL = key("sk-ed25519", "carol", "verify-required ")
 
 
-def test_the_zero_value_lets_nobody_in() -> None:
+def test_the_zero_value_accepts_no_key() -> None:
     """An empty keyring has no keys and no revocations."""
     assert (dict(Keyring().keys), Keyring().revoked) == ({}, frozenset())
 
@@ -65,7 +65,7 @@ def test_a_revoked_key_is_out_even_if_the_files_list_it() -> None:
 
 
 def test_for_named_persons_the_files_are_the_law() -> None:
-    """Their new keys come, their old ones go, their options change; everybody else is only narrowed."""
+    """Keys of the named persons are replaced by the files; for others only removals apply."""
     looser = replace(ALICE, sources=())
     got = keyring.with_persons(ring(ALICE, BOB), ring(looser, ALICE_2, CAROL), ["alice"])
     assert set(got.keys.values()) == {looser, ALICE_2}

@@ -70,7 +70,7 @@ def test_the_nearest_come_first_and_are_few() -> None:
 
 
 def test_except_of_an_allow_rule() -> None:
-    """Somebody whom an allow rule leaves out is told so."""
+    """A person that an allow rule does not name gets that as the reason."""
     rule = replace(OPS, everyone=True, persons=frozenset(), excepted=frozenset({"dave"}))
     assert "dave is in its 'except'" in changes("remote:22", "dave", policy=build(rule))
 
@@ -163,6 +163,6 @@ def test_a_rule_in_one_line(rule: Rule, text: str) -> None:
 
 
 def test_a_policy_without_zones() -> None:
-    """Nothing is known, and that is said."""
+    """An empty policy is explained as such."""
     bare = build(zones=(), hosts=())
     assert "there are none" in changes("10.0.0.1:22", "alice", policy=bare)

@@ -222,7 +222,7 @@ def test_except_narrows_an_allow_rule_too() -> None:
 
 
 def test_a_rule_that_leaves_something_out_matches_nothing() -> None:
-    """No place, no port or nobody is nothing, never everything."""
+    """A rule without targets, ports or persons matches nothing, never everything."""
     for gap in ({"to": ()}, {"ports": ()}, {"persons": frozenset()}, {"windows": (TimeWindow(frozenset()),)}):
         assert not build(replace(OPS, **gap)).decide_by_rules("alice", HERE, parse_spec("remote:22"), NOW).allowed  # type: ignore[arg-type]
 
@@ -267,7 +267,7 @@ def test_what_makes_no_sense_is_not_compiled(changes: dict[str, object], what: s
 def test_the_index_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many rules, too large a rule, too large an index: refused in words, not by the machine's memory."""
     for name, value, what in (
-        ("RULES_MOST", 1, "2 rules, 1 are the most"),
+        ("RULES_MOST", 1, "2 rules, the limit is 1"),
         ("LINE_MOST", 100, "too many places or persons"),
         ("INDEX_MOST", 0, "index of 0 MiB"),
     ):

@@ -76,7 +76,7 @@ def test_local_time_of_a_real_zone() -> None:
 
 
 def test_the_end_of_a_rule_in_words() -> None:
-    """A rule that ends with a day is said to end on that day; any moment can be shown."""
+    """The end of a whole-day rule is shown as that day; any time can be shown."""
     midnight = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
     assert time_conditions.until_text(midnight, []) == "2026-12-31"
     assert time_conditions.until_text(midnight - 8 * 3600, [(0, 8 * 3600)]) == "2026-12-31"

@@ -159,7 +159,7 @@ def test_deny_without_ports_is_about_all_ports() -> None:
         ("to: office, ports: 22", "neither allows nor denies"),
         ("allow: ops, deny: carol, to: office, ports: 22", "both allows and denies"),
         ("allow: ops, except: bob, to: office, ports: 22", "`except` without `deny`"),
-        ("deny: ops, except: everyone, to: office", "denies nobody"),
+        ("deny: ops, except: everyone, to: office", "has no effect"),
         ("allow: [], to: office, ports: 22", "allow: an empty list"),
         ("allow: , to: office, ports: 22", "allow: there is no value"),
         ("allow: ops, to: office, ports: []", "ports: an empty list"),
@@ -280,7 +280,7 @@ def test_all_settings() -> None:
 
 
 def test_every_fault_at_once() -> None:
-    """Faults of one entry hide neither its neighbours' nor those of other files, nor what its rules name."""
+    """Faults of an entry hide neither faults of other entries and files, nor those of its rules."""
     found = faults(
         ZONES,
         "rules:\n  - {name: x, alow: ops, to: nowhere}\n  - {name: y, allow: ops, to: plnt, ports: [0, 22, x]}\n"
