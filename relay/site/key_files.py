@@ -114,14 +114,14 @@ def read(
     files[REVOKED] = gone
     shut = gone.stamp is None and any(fault.line == 0 for fault in gone.faults)
     revocations = {revocation.fingerprint: revocation for revocation in reversed(gone.revocations)}
-    keys, clashes, out = _one_person_each(files.values(), revocations)
+    keys, clashes, revoked_listed = _one_person_each(files.values(), revocations)
     for file in files.values():
         faults += file.faults
     return _Read(
         keys=MappingProxyType({} if shut else keys),
         revocations=MappingProxyType(revocations),
         faults=(*faults, *clashes),
-        warnings=(*(warning for file in files.values() for warning in file.warnings), *out),
+        warnings=(*(warning for file in files.values() for warning in file.warnings), *revoked_listed),
         shut=shut,
         files=MappingProxyType(files),
         reading=reading,
@@ -153,7 +153,7 @@ def parse_revoked(text: str, file: str) -> tuple[tuple[RevokedLine, ...], tuple[
     A line is `FINGERPRINT WHEN WHO WHY...` (all but the first optional) or a whole public key with or without
     options; # starts a comment. Only the fingerprint matters for access.
     """
-    found: list[RevokedLine] = []
+    revocations: list[RevokedLine] = []
     faults: list[Fault] = []
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         line = raw.strip()
@@ -162,7 +162,7 @@ def parse_revoked(text: str, file: str) -> tuple[tuple[RevokedLine, ...], tuple[
         words = line.split(None, 3)
         if _is_fingerprint(words[0]):
             when, who, why = (*words[1:], "", "", "")[:3]
-            found.append(RevokedLine(words[0].rstrip("="), when[:40], who[:80], why[:500], file, number))
+            revocations.append(RevokedLine(words[0].rstrip("="), when[:40], who[:80], why[:500], file, number))
             continue
         try:
             blob, comment = _any_key(line, file, number)
@@ -176,8 +176,8 @@ def parse_revoked(text: str, file: str) -> tuple[tuple[RevokedLine, ...], tuple[
                 )
             )
             continue
-        found.append(RevokedLine(public_key.fingerprint(blob), why=comment[:500], file=file, line=number))
-    return tuple(found), tuple(faults)
+        revocations.append(RevokedLine(public_key.fingerprint(blob), why=comment[:500], file=file, line=number))
+    return tuple(revocations), tuple(faults)
 
 
 def _is_fingerprint(word: str) -> bool:
@@ -242,27 +242,27 @@ def _bytes(path: Path, known: _File | None, most: int) -> tuple[bytes | None, St
     # O_NONBLOCK: opening a FIFO must not block
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise InputRejected("is not a file", "remove it")
         writable = writable_by_others(path)
         if writable:
             raise InputRejected(f"{writable}: anyone who can write it can grant access", f"chmod go-w {path}")
-        if found.st_size > most:
-            raise InputRejected(f"has {found.st_size} bytes, the limit is {most}", "remove what is not needed")
+        if status.st_size > most:
+            raise InputRejected(f"has {status.st_size} bytes, the limit is {most}", "remove what is not needed")
         data = b""
         while len(data) <= most and (piece := os.read(descriptor, 1 << 16)):
             data += piece
         if len(data) > most:
             raise InputRejected(f"has more than {most} bytes", "remove what is not needed")
-        settled = time.time_ns() - found.st_ctime_ns > _SETTLED_NS
-        return data, _stamp(found) if settled else None
+        settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        return data, _stamp(status) if settled else None
     finally:
         os.close(descriptor)
 
 
-def _stamp(found: os.stat_result) -> Stamp:
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns, found.st_dev, found.st_mode
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns, status.st_dev, status.st_mode
 
 
 def _unreadable(path: Path, place: str, error: OSError | InputRejected) -> Fault:
@@ -281,12 +281,14 @@ def _one_person_each(
     """The keys without those listed for two persons, the faults of these, and warnings about revoked keys."""
     keys: dict[str, Key] = {}
     clashes: dict[str, list[Key]] = {}
-    out: list[Fault] = []
+    warnings: list[Fault] = []
     for file in files:
         for key in file.keys:
             gone = revocations.get(key.fingerprint)
             if gone is not None:
-                out.append(Fault(key.file, key.line, f"revoked by {gone.file}:{gone.line}", "the line can be removed"))
+                warnings.append(
+                    Fault(key.file, key.line, f"revoked by {gone.file}:{gone.line}", "the line can be removed")
+                )
             elif key.fingerprint in keys:
                 clashes.setdefault(key.fingerprint, [keys[key.fingerprint]]).append(key)
             else:
@@ -299,4 +301,4 @@ def _one_person_each(
             faults.append(
                 Fault(key.file, key.line, f"the key of {others} again: one key, one person", "keep one of them")
             )
-    return keys, faults, out
+    return keys, faults, warnings

@@ -46,7 +46,7 @@ def find(option: str | None, environ: Mapping[str, str], *, narrowing: bool = Fa
         raise RelayError("a site's path cannot contain a NUL byte", "relayctl --site DIR ...")
     path = Path(os.path.abspath(chosen))  # noqa: PTH100 - not resolve(): /etc/relay may be a link and is still /etc/relay
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         where = "" if option or environ.get("RELAY_SITE") else ", and neither --site nor RELAY_SITE names another"
         raise RelayError(f"there is no site at {path}{where}", f"make one: relayctl init {path}") from None
@@ -54,7 +54,7 @@ def find(option: str | None, environ: Mapping[str, str], *, narrowing: bool = Fa
         raise NotPermitted(
             f"the site {path} cannot be read: {error.strerror}", "run it with sudo, or name another: --site DIR"
         ) from None
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise RelayError(f"the site {path} is not a directory", "name the directory that holds relay.yaml: --site DIR")
     for part in (path, path / SETTINGS, path / POLICIES, path / KEYS):
         fault = "" if narrowing else writable_by_others(part)
@@ -90,12 +90,12 @@ def writable_by_others(path: Path) -> str:
     The owner's private group counts as the owner, because Ubuntu's default umask is 0002.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return ""
-    if found.st_mode & stat.S_IWOTH:
+    if status.st_mode & stat.S_IWOTH:
         return "is writable by everyone"
-    if found.st_mode & stat.S_IWGRP and not _private_group(found.st_uid, found.st_gid):
+    if status.st_mode & stat.S_IWGRP and not _private_group(status.st_uid, status.st_gid):
         return "is writable by its group"
     return ""
 

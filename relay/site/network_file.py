@@ -66,18 +66,18 @@ class _Checker:
     def plan(self, file: NetworkFile, above: NetworkFile) -> NetworkPlan:
         """The file overridden by the flags, checked against the zones."""
         zones = {zone.name: zone for zone in self.zones or ()}
-        found = {name: Overlay(zone) for name, zone in zones.items()}
+        overlays = {name: Overlay(zone) for name, zone in zones.items()}
         for name in sorted({*file.overlays, *above.overlays}):
             if name in zones:
                 entry = _above(file.overlays.get(name), above.overlays.get(name))
-                found[name] = self._overlay(zones[name], entry)
+                overlays[name] = self._overlay(zones[name], entry)
             elif self.zones is not None:
                 cure = nearest(name, zones, "define it under `zones:` in policies/")
                 self._fault(("overlays", name), f"the policy has no zone {name}", cure)
         public = above.relay.public or file.relay.public
         moon = above.moon if "moon" in above.model_fields_set else file.moon
-        self._apart(tuple(found.values()))
-        return NetworkPlan(tuple(found[name] for name in sorted(found)), public, moon)
+        self._apart(tuple(overlays.values()))
+        return NetworkPlan(tuple(overlays[name] for name in sorted(overlays)), public, moon)
 
     def _overlay(self, zone: Zone, entry: OverlayEntry) -> Overlay:
         made = Overlay(
@@ -105,14 +105,14 @@ class _Checker:
     def _addresses(self, overlay: Overlay) -> list[tuple[str, Address, tuple[str, ...]]]:
         """The addresses of the overlay: (owner, address, path in the file)."""
         path = ("overlays", overlay.zone.name)
-        found: list[tuple[str, Address, tuple[str, ...]]] = [
-            (f"the member {one.name}", one.address, (*path, "members", one.name)) for one in overlay.members
+        addresses: list[tuple[str, Address, tuple[str, ...]]] = [
+            (f"the member {member.name}", member.address, (*path, "members", member.name)) for member in overlay.members
         ]
         if overlay.relay is not None:
-            found.insert(0, ("the relay", overlay.relay, (*path, "relay")))
+            addresses.insert(0, ("the relay", overlay.relay, (*path, "relay")))
         if overlay.zone.gateway is not None:
-            found.insert(0, ("the zone's gateway", overlay.zone.gateway, (*path, "network")))
-        return found
+            addresses.insert(0, ("the zone's gateway", overlay.zone.gateway, (*path, "network")))
+        return addresses
 
     def _inside(self, overlay: Overlay) -> None:
         network = overlay.network
@@ -140,17 +140,17 @@ class _Checker:
 
     def _apart(self, overlays: tuple[Overlay, ...]) -> None:
         """Check that equal network ids have equal networks, and that different overlays do not overlap."""
-        for index, one in enumerate(overlays):
+        for index, overlay in enumerate(overlays):
             for other in overlays[:index]:
-                if one.network is None or other.network is None:
+                if overlay.network is None or other.network is None:
                     continue
-                same = one.network_id == other.network_id and one.zone.interface == other.zone.interface
-                path = ("overlays", one.zone.name, "network")
-                if one.network.overlaps(other.network) and not same:
-                    what = f"{one.network} of {one.zone.name} overlaps {other.network} of {other.zone.name}"
+                same = overlay.network_id == other.network_id and overlay.zone.interface == other.zone.interface
+                path = ("overlays", overlay.zone.name, "network")
+                if overlay.network.overlaps(other.network) and not same:
+                    what = f"{overlay.network} of {overlay.zone.name} overlaps {other.network} of {other.zone.name}"
                     self._fault(path, what, "the relay is in both: give each overlay its own addresses")
-                elif one.network_id and one.network_id == other.network_id and one.network != other.network:
-                    what = f"{one.zone.name} and {other.zone.name} are one ZeroTier network with two `network`s"
+                elif overlay.network_id and overlay.network_id == other.network_id and overlay.network != other.network:
+                    what = f"{overlay.zone.name} and {other.zone.name} are one ZeroTier network with two `network`s"
                     self._fault(path, what, "correct one of them")
 
     def _fault(self, path: tuple[str, ...], what: str, cure: str) -> None:

@@ -198,7 +198,7 @@ class AuditEntry(StrictModel):
         default=_S.audit_seal_after, description="or so long after the first row that is not sealed"
     )
     heartbeat: Annotated[float, duration(10, 86400), DURATION_SCHEMA] = Field(
-        default=_S.audit_heartbeat, description="or so long after the last one, though nothing happened"
+        default=_S.audit_heartbeat, description="or so long after the last checkpoint, even without other rows"
     )
     anchors: Annotated[
         str,

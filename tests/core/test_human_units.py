@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.core.human_units import size, span
+from relay.core.human_units import count, size, span
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_bytes_in_the_largest_unit_that_leaves_a_number_before_the_point(count, 
 def test_spans_in_two_units(us, shown):
     """From two days on in days."""
     assert span(us) == shown
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 faults"), (1, "1 fault"), (2, "2 faults")])
+def test_a_noun_is_singular_for_one_only(number: int, text: str) -> None:
+    """Zero and two are plural."""
+    assert count(number, "fault") == text

@@ -60,3 +60,9 @@ def test_any_json_is_settings_or_an_error(value: dict[str, Any]) -> None:
     assert isinstance(settings.workers, int)
     assert isinstance(settings.limits.login_grace, float)
     assert all(isinstance(address, str) for address in settings.listen)
+
+
+@pytest.mark.parametrize(("workers", "cores", "expected"), [(0, 1, 1), (0, 64, 4), (0, None, 1), (7, 2, 7)])
+def test_workers_are_the_cores_up_to_four_unless_set(workers: int, cores: int | None, expected: int) -> None:
+    """An unknown number of cores is one."""
+    assert Settings(workers=workers).processes(cores) == expected

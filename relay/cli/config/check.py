@@ -27,49 +27,49 @@ def check(ctx: Context, as_json: bool) -> None:
       relayctl --site . check --json
     """
     site = ctx.site()
-    found = lint.check_site(site, now=int(time.time()))
+    result = lint.check_site(site, now=int(time.time()))
     if as_json:
-        print_json({"site": str(site.path), **_json(found)})
+        print_json({"site": str(site.path), **_json(result)})
     else:
-        _print(found)
-    raise SystemExit(0 if found.good else 1)
+        _print(result)
+    raise SystemExit(0 if result.good else 1)
 
 
-def _print(found: LintResult) -> None:
-    for fault in found.faults:
+def _print(result: LintResult) -> None:
+    for fault in result.faults:
         click.echo(str(fault))
-    for failure in found.examination.failures:
+    for failure in result.examination.failures:
         click.echo(str(failure.fault()))
-    for warning in found.warnings:
+    for warning in result.warnings:
         click.echo(f"{click.style('warning', fg='yellow')}: {warning}")
-    for different in found.differences:
+    for different in result.differences:
         click.echo(f"not as applied: {different}")
-    if found.note:
-        click.echo(found.note, err=True)
-    elif found.differences and found.good:
+    if result.note:
+        click.echo(result.note, err=True)
+    elif result.differences and result.good:
         click.echo("run relayctl reload to apply them", err=True)
-    if found.good:
-        policy = found.examination.compiled
+    if result.good:
+        policy = result.examination.compiled
         assert policy is not None
         zones, hosts = len(policy.policy.inventory.zones), len(policy.policy.inventory.hosts)
         rules, held = len(tuple(policy.policy.rules())), len(policy.expectations)
-        persons = len({key.person for key in found.keys.keys.values()})
+        persons = len({key.person for key in result.keys.keys.values()})
         click.echo(
             f"valid: policy {policy.version}; {count(zones, 'zone')}, {count(hosts, 'host')}, {count(rules, 'rule')}, "
             f"{count(held, 'expectation')} met; "
-            f"{count(persons, 'person')} with {count(len(found.keys.keys), 'key')}"
+            f"{count(persons, 'person')} with {count(len(result.keys.keys), 'key')}"
         )
     else:
-        faults, failures = len(found.faults), len(found.examination.failures)
+        faults, failures = len(result.faults), len(result.examination.failures)
         click.echo(f"not valid: {count(faults, 'fault')}, {count(failures, 'expectation')} not met", err=True)
 
 
-def _json(found: LintResult) -> dict[str, Any]:
-    examination = found.examination
+def _json(result: LintResult) -> dict[str, Any]:
+    examination = result.examination
     return {
-        "valid": found.good,
+        "valid": result.good,
         "policy": examination.version,
-        "faults": [_fault(fault) for fault in found.faults],
+        "faults": [_fault(fault) for fault in result.faults],
         "failures": [
             {
                 **_fault(failure.fault()),
@@ -80,9 +80,9 @@ def _json(found: LintResult) -> dict[str, Any]:
             }
             for failure in examination.failures
         ],
-        "warnings": [_fault(warning) for warning in found.warnings],
-        "differences": [{"what": different.what, "change": different.change} for different in found.differences],
-        "note": found.note or None,
+        "warnings": [_fault(warning) for warning in result.warnings],
+        "differences": [{"what": different.what, "change": different.change} for different in result.differences],
+        "note": result.note or None,
     }
 
 

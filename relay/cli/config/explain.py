@@ -43,17 +43,17 @@ def explain(ctx: Context, *, person: str, target: str, source: str | None, at: s
         _parameter("--from", scalars.address, source) if source is not None else None,
         _parameter("--at", times.moment, at) if at is not None else None,
     )
-    found = explain_target.answer(ctx.site(), asked, now=int(time.time()), own=_own_addresses)
+    answer = explain_target.answer(ctx.site(), asked, now=int(time.time()), own=_own_addresses)
     if as_json:
-        print_json(_json(found))
+        print_json(_json(answer))
     else:
-        first, *rest = found.explanation.lines()
-        click.echo(click.style(first, fg="green" if found.explanation.decision.allowed else "red"))
+        first, *rest = answer.explanation.lines()
+        click.echo(click.style(first, fg="green" if answer.explanation.decision.allowed else "red"))
         for line in rest:
             click.echo(line)
-        for note in found.notes:
+        for note in answer.notes:
             click.echo(f"  note     {note}")
-    raise SystemExit(0 if found.explanation.decision.allowed else 1)
+    raise SystemExit(0 if answer.explanation.decision.allowed else 1)
 
 
 def _parameter(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
@@ -72,8 +72,8 @@ def _own_addresses() -> frozenset[Address]:
         return frozenset()
 
 
-def _json(found: ExplainAnswer) -> dict[str, Any]:
-    explanation, decision = found.explanation, found.explanation.decision
+def _json(answer: ExplainAnswer) -> dict[str, Any]:
+    explanation, decision = answer.explanation, answer.explanation.decision
     return {
         "asked": explanation.asked,
         "allowed": decision.allowed,
@@ -91,8 +91,8 @@ def _json(found: ExplainAnswer) -> dict[str, Any]:
         "rule_at": decision.rule.at if decision.rule else None,
         "rule_text": explanation.rule_words or None,
         "changes": list(explanation.changes),
-        "key": found.key.fingerprint if found.key else None,
-        "applied": found.applied,
-        "at": found.at,
-        "notes": list(found.notes),
+        "key": answer.key.fingerprint if answer.key else None,
+        "applied": answer.applied,
+        "at": answer.at,
+        "notes": list(answer.notes),
     }

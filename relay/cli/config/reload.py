@@ -54,26 +54,26 @@ def reload(ctx: Context, dry_run: bool, as_json: bool) -> None:
 
 def _dry_run(site: Site, *, as_json: bool) -> int:
     """Show the effect of a reload; returns its exit status. Raises RelayNotRunning."""
-    found = lint.check_site(site, now=int(time.time()))
-    compiled = found.examination.compiled
-    wrong = (*found.examination.faults, *(failure.fault() for failure in found.examination.failures))
-    changes = [str(different) for different in found.differences]
+    result = lint.check_site(site, now=int(time.time()))
+    compiled = result.examination.compiled
+    faults = (*result.examination.faults, *(failure.fault() for failure in result.examination.failures))
+    changes = [str(different) for different in result.differences]
     if not as_json:
-        for fault in wrong:
+        for fault in faults:
             click.echo(str(fault), err=True)
         for line in changes or ["nothing differs from the running configuration"]:
             click.echo(line)
-        for fault in found.keys.faults:
+        for fault in result.keys.faults:
             click.echo(f"a key is not accepted: {fault}", err=True)
     if compiled is None:
         if as_json:
-            print_json({"ok": False, "faults": [[one.file, one.line, one.what, one.cure] for one in wrong]})
+            print_json({"ok": False, "faults": [[fault.file, fault.line, fault.what, fault.cure] for fault in faults]})
         else:
             click.echo("nothing would be applied; the running configuration would stay", err=True)
         return 1
     there = open_sessions.query(site, {"do": "connections"})
-    judge = impact.candidate_authorizer(site, compiled.policy, compiled.settings, found.keys)
-    ended = list(impact.impact_of_policy(there, judge))
+    authorizer = impact.candidate_authorizer(site, compiled.policy, compiled.settings, result.keys)
+    ended = list(impact.impact_of_policy(there, authorizer))
     if as_json:
         silent = list(there.silent)
         print_json({"ok": True, "changed": changes, "cut": impact.as_json(ended), "silent_workers": silent})

@@ -119,27 +119,27 @@ def row(prev: str, hash: str, text: str) -> Row:
     try:
         values = loaded["fields"]
         event = Event(loaded["id"], loaded["time"], loaded["name"], values)
-        found = Row(loaded["node"], loaded["seq"], prev, hash, event, loaded["schema"])
+        parsed = Row(loaded["node"], loaded["seq"], prev, hash, event, loaded["schema"])
     except KeyError as error:
         raise InputRejected(f"a row lacks {error}") from None
     if not (
         isinstance(values, dict)
         and all(value is None or type(value) in (str, int, bool) for value in values.values())
-        and {type(event.id), type(event.name), type(found.node)} == {str}
-        and {type(event.time), type(found.seq), type(found.schema)} == {int}
+        and {type(event.id), type(event.name), type(parsed.node)} == {str}
+        and {type(event.time), type(parsed.seq), type(parsed.schema)} == {int}
     ):
         raise InputRejected(f"{text[:40]!r} is not a row's text")
-    return found
+    return parsed
 
 
 def facts(text: str) -> tuple[int, int, str, str, str | None]:
     """Number, time, name, id and forward of the row with this canonical text. Raises InputRejected."""
     end = _END.search(text)
     if end is None:  # an id or a name that JSON writes with a backslash
-        found = row("", "", text)
-        forward = found.event.fields.get("forward")
+        parsed = row("", "", text)
+        forward = parsed.event.fields.get("forward")
         return (
-            *(found.seq, found.event.time, found.event.name, found.event.id),
+            *(parsed.seq, parsed.event.time, parsed.event.name, parsed.event.id),
             forward if isinstance(forward, str) else None,
         )
     id, name, seq, time = end.groups()
@@ -149,8 +149,8 @@ def facts(text: str) -> tuple[int, int, str, str, str | None]:
 
 def person_of(text: str) -> str | None:
     """Who is in the row with this canonical text."""
-    found = _PERSON.search(text)
-    return json.loads(found[1]) if found else None
+    match = _PERSON.search(text)
+    return json.loads(match[1]) if match else None
 
 
 def entry_line(entry: ArchiveEntry) -> str:
@@ -244,9 +244,9 @@ def _json(value: dict[str, Any]) -> str:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        value = None
+    if not isinstance(value, dict):
         raise InputRejected(f"{text[:40]!r} is no JSON object")
-    return found
+    return value

@@ -88,9 +88,9 @@ def seal(
 def read(prev: str, text: str, fields: Mapping[str, Any]) -> SignedCheckpoint | None:
     """The checkpoint in a row with this canonical text and these fields; None for an invalid or unsigned one."""
     signature = fields.get("signature")
-    bare, found = _SIGNED.subn("", text)
+    bare, signatures = _SIGNED.subn("", text)
     checkpoint = _checkpoint(fields)
-    if checkpoint is None or not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature) or found != 1:
+    if checkpoint is None or not isinstance(signature, str) or not _SIGNATURE.fullmatch(signature) or signatures != 1:
         return None
     return SignedCheckpoint(checkpoint, signature, statement(prev, bare))
 

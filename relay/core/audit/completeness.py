@@ -176,9 +176,9 @@ class CompletenessCheck:
         silent = time - self._heard
         if not self._up or not self._heard or not self._within or silent <= self._within + PATIENCE_US:
             return
-        said = f"{silent / 1e6:.0f} s without a checkpoint, and one was promised every {self._within / 1e6:.0f} s"
+        what = f"{silent / 1e6:.0f} s without a checkpoint, and one was promised every {self._within / 1e6:.0f} s"
         if detail:
-            self.answer.note(seq, f"{said}; the relay says why: {detail[:200]}")
+            self.answer.note(seq, f"{what}; the relay says why: {detail[:200]}")
         else:
-            self.answer.fault(seq, said)
+            self.answer.fault(seq, what)
         self._heard = time  # reported once

@@ -21,27 +21,27 @@ def clashes(zones: Sequence[Zone], hosts: Sequence[Host]) -> tuple[Clash, ...]:
     These are the same (name, zone) twice, a host named like a zone, a dotted host name equal to another host's
     NAME.ZONE, and two zones of one name. The same host name in two zones is no clash: its NAME.ZONE tells them apart.
     """
-    found: list[Clash] = []
+    pairs: list[Clash] = []
     named: dict[str, Zone] = {}
     for zone in zones:
         if zone.name in named:
-            found.append((named[zone.name], zone, zone.name))
+            pairs.append((named[zone.name], zone, zone.name))
         named.setdefault(zone.name, zone)
     qualified: dict[str, Host] = {}
     for host in hosts:
         text = f"{host.name}.{host.zone}"
         if text in qualified:
-            found.append((qualified[text], host, text))
+            pairs.append((qualified[text], host, text))
         qualified.setdefault(text, host)
     for host in hosts:
         if host.name in named:
-            found.append((named[host.name], host, host.name))
+            pairs.append((named[host.name], host, host.name))
         if host.name in qualified:
-            found.append((qualified[host.name], host, host.name))
+            pairs.append((qualified[host.name], host, host.name))
         text = f"{host.name}.{host.zone}"
         if text in named:
-            found.append((named[text], host, text))
-    return tuple(found)
+            pairs.append((named[text], host, text))
+    return tuple(pairs)
 
 
 def in_zone(zone: Zone, address: Address) -> bool:
@@ -133,12 +133,12 @@ class Inventory:
 
     def _zones_of(self, address: Address) -> tuple[str, ...]:
         value = int(address)
-        found: set[str] = set()
+        zones: set[str] = set()
         for shift, prefixes in self._covers[address.version].items():
             names = prefixes.get(value >> shift)
             if names:
-                found.update(names.split())
-        return tuple(sorted(found))
+                zones.update(names.split())
+        return tuple(sorted(zones))
 
 
 def pair_text(zone: str, network: Network) -> str:

@@ -63,10 +63,10 @@ class Examination:
 
 def load(path: Path, *, now: int) -> Compiled:
     """Compile the site at `path` at `now` (Unix seconds). Raises SiteInvalid with all faults, sorted by place."""
-    found = examine(path, now=now)
-    if found.compiled is None:
-        raise SiteInvalid((*found.faults, *(failure.fault() for failure in found.failures)), HINT)
-    return found.compiled
+    examination = examine(path, now=now)
+    if examination.compiled is None:
+        raise SiteInvalid((*examination.faults, *(failure.fault() for failure in examination.failures)), HINT)
+    return examination.compiled
 
 
 def examine(path: Path, *, now: int) -> Examination:
@@ -85,48 +85,50 @@ def compile_documents(
 ) -> Examination:
     """Compile the bytes of a site's files. `faults` are those of reading them; of `path` only `state:` is read."""
     documents = {name: yaml_document.read(name, raw) for name, raw in sorted(contents.items())}
-    found = list(faults)
-    settings, zone = _settings(documents.pop(locate.SETTINGS, None), found, path)
+    all_faults = list(faults)
+    settings, zone = _settings(documents.pop(locate.SETTINGS, None), all_faults, path)
     gathered = validation.PolicyEntries(whole=not faults)
-    for one in documents.values():
-        validation.policy(one, gathered)
+    for document in documents.values():
+        validation.policy(document, gathered)
     merged = merge(gathered, persons, zone, now, settings.public.rpartition(":")[0])
     expectations, wrong = policy_tests.read(gathered.expect, tuple(merged.groups), zone)
-    found += [*gathered.faults, *merged.faults, *wrong]
+    all_faults += [*gathered.faults, *merged.faults, *wrong]
     texts = {name: raw.decode("utf-8", "replace") for name, raw in sorted(contents.items())}
     version = version_of(texts)
     failures: tuple[FailedPolicyTest, ...] = ()
     compiled = None
-    if not found:
+    if not all_faults:
         build = _builder(settings, merged, version, times.offsets(zone, now))
         try:
             built = build(merged.rules)
             failures = policy_tests.failures(expectations, merged.rules, built, build, now)
         except InputRejected as error:  # a limit of the core, such as too many rules
-            found.append(Fault(locate.POLICIES, 0, error.what, error.hint))
+            all_faults.append(Fault(locate.POLICIES, 0, error.what, error.hint))
         else:
             if not failures:
                 compiled = Compiled(settings, built, expectations, tuple(sorted(merged.warnings)), texts, version)
     return Examination(
-        settings, texts, version, tuple(sorted(set(found))), failures, tuple(sorted(merged.warnings)), compiled
+        settings, texts, version, tuple(sorted(set(all_faults))), failures, tuple(sorted(merged.warnings)), compiled
     )
 
 
-def _settings(one: YamlDocument | None, faults: list[Fault], path: Path | None) -> tuple[Settings, ZoneInfo]:
-    if one is None:
+def _settings(document: YamlDocument | None, faults: list[Fault], path: Path | None) -> tuple[Settings, ZoneInfo]:
+    if document is None:
         return Settings(), ZoneInfo("UTC")
-    model, wrong = validation.settings(one)
+    model, wrong = validation.settings(document)
     faults += wrong
     settings = model.settings()
-    if path is not None and one.whole and locate.scan_state(path) != settings.state:
+    if path is not None and document.whole and locate.scan_state(path) != settings.state:
         # the control client reads `state` by the scan of locate.py, which must agree with the YAML parser
-        line = one.line(("state",))
+        line = document.line(("state",))
         faults.append(
-            Fault(one.file, line, "`state` is written in an unusual way", "on a line of its own: state: /DIR")
+            Fault(document.file, line, "`state` is written in an unusual way", "on a line of its own: state: /DIR")
         )
     for index, listener in enumerate(settings.listen):
         if listener in settings.listen[:index]:
-            faults.append(Fault(one.file, one.line(("listen", index)), f"{listener} is listed twice", "remove one"))
+            faults.append(
+                Fault(document.file, document.line(("listen", index)), f"{listener} is listed twice", "remove one")
+            )
     return settings, ZoneInfo(settings.timezone)
 
 

@@ -56,7 +56,7 @@ def merge(entries: PolicyEntries, persons: frozenset[str], zone: ZoneInfo, now: 
     merger.hosts()
     merger.places()
     merger.groups()
-    rules = tuple(filter(None, (merger.rule(*found) for found in entries.rules)))
+    rules = tuple(filter(None, (merger.rule(*entry) for entry in entries.rules)))
     merger.partial_rules()
     inventory = merger.inventory
     return Merged(
@@ -197,14 +197,14 @@ class _Merger:
                 self._fault(place, f"{name} is a person too (keys/{name}.pub)", "rename the group")
             where.setdefault(name, place)
         for name, members, place in self.entries.groups:
-            found = set()
+            persons = set()
             for member in members:
                 if member in where or member == EVERYONE:
                     self._fault(place, f"the group {name} holds {member}, which is a group", "a group holds persons")
                     continue
                 self._known(member, place)
-                found.add(member)
-            self.members.setdefault(name, frozenset(found))
+                persons.add(member)
+            self.members.setdefault(name, frozenset(persons))
 
     def _known(self, name: str, place: EntryLocation) -> None:
         """Warn once about a name without a key file. This is no fault: it is normal after a revocation."""
@@ -215,14 +215,14 @@ class _Merger:
         self.warnings.append(place.fault(f"{name} has no key (no keys/{name}.pub) and is not a group", cure))
 
     def _persons(self, names: Iterable[str], lines: EntryLines, key: str) -> frozenset[str]:
-        found: set[str] = set()
+        persons: set[str] = set()
         for index, name in enumerate(names):
             if name in self.members:
-                found |= self.members[name]
+                persons |= self.members[name]
             elif name != EVERYONE:
                 self._known(name, lines.at(key, index))
-                found.add(name)
-        return frozenset(found)
+                persons.add(name)
+        return frozenset(persons)
 
     # rules
 
@@ -272,13 +272,13 @@ class _Merger:
             if not isinstance(text, str):  # from a malformed rule
                 continue
             try:
-                found = self._reach.pairs(text)
+                pairs = self._reach.pairs(text)
             except InputRejected as error:
                 self._fault(lines.at("to", index), f"to: {error.what}", error.hint)
                 continue
-            if not found and ("*" in text or "?" in text):
+            if not pairs and ("*" in text or "?" in text):
                 self.warnings.append(lines.at("to", index).fault(f"to: no host name matches {escape(text, 40)!r}"))
-            to.update(dict.fromkeys(found))
+            to.update(dict.fromkeys(pairs))
         return to
 
     def partial_rules(self) -> None:

@@ -33,7 +33,7 @@ class ZoneEntry(StrictModel):
     """A network reached by one interface."""
 
     networks: Annotated[list[NetworkText], Field(min_length=1), OneOrMany()] = Field(
-        description="what lies behind the interface", examples=[["192.168.1.0/24"]]
+        description="the networks behind the interface", examples=[["192.168.1.0/24"]]
     )
     interface: InterfaceText = Field(description="exactly one interface must match", examples=["zt*"])
     gateway: AddressText | None = Field(
@@ -92,7 +92,7 @@ class ExpectEntry(StrictModel):
     to: Text = Field(description="a target as it is typed, with its port", examples=["remote:22"])
     verdict: DecisionText = Field(examples=["allow"])
     from_: AddressText | None = Field(default=None, alias="from", description="where the person connects from")
-    at: MomentText | None = Field(default=None, description="when; left out: whatever the calendar says")
+    at: MomentText | None = Field(default=None, description="the time; left out: at all times")
 
 
 class PolicyFile(StrictModel):

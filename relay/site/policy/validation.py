@@ -87,8 +87,8 @@ def settings(document: YamlDocument) -> tuple[SettingsFile, list[Fault]]:
             errors = error.errors(include_url=False)
             if document.whole:
                 faults += _faults(errors, document, SettingsFile)
-            for found in errors:
-                data.pop(str(found["loc"][0]), None)
+            for detail in errors:
+                data.pop(str(detail["loc"][0]), None)
 
 
 def network(document: YamlDocument) -> tuple[NetworkFile, list[Fault]]:
@@ -108,8 +108,8 @@ def network(document: YamlDocument) -> tuple[NetworkFile, list[Fault]]:
             errors = error.errors(include_url=False)
             if document.whole:
                 faults += _faults(errors, document, NetworkFile)
-            for found in errors:
-                section, name = (*map(str, found["loc"]), "")[:2]
+            for detail in errors:
+                section, name = (*map(str, detail["loc"]), "")[:2]
                 if section == "overlays" and isinstance(overlays, dict) and name in overlays:
                     del overlays[name]
                 elif section not in data or not (section == "overlays" and isinstance(overlays, dict)):
@@ -131,7 +131,7 @@ def policy(document: YamlDocument, into: PolicyEntries) -> None:
             errors = error.errors(include_url=False)
             if document.whole:  # else entries after the parser's error would be reported as missing
                 into.faults += _faults(errors, document, PolicyFile)
-            _drop(data, kept, {found["loc"][:2] for found in errors}, document, into)
+            _drop(data, kept, {detail["loc"][:2] for detail in errors}, document, into)
     for name, zone in model.zones.items():
         into.zones.append((name, zone, EntryLocation(document.file, document.line(("zones", name)))))
     for name, host in model.hosts.items():

@@ -44,6 +44,7 @@ STARTED = link("relay", 3, DENIED.hash, relay.event("server.started", version="0
         (AuditQuery(text="OPENSSH"), "od"),
         (AuditQuery(text="0.1.0"), "s"),
         (AuditQuery(text="version"), ""),
+        (AuditQuery(text=DENIED.event.id[:6]), "d"),
         (AuditQuery(person="alice", verdict="denied"), "d"),
     ],
 )

@@ -58,3 +58,10 @@ def test_without_a_host_the_first_addresses_are_asked(network: str, addresses: l
 def test_no_policy_has_no_zones() -> None:
     """Before anything was applied there is nothing to look at."""
     assert samples(()) == ()
+
+
+def test_further_hosts_do_not_replace_the_first() -> None:
+    """Once every network of a zone has a host, later hosts are not examined."""
+    hosts = [Host(f"h{number}", "plant", ip_address(f"192.168.1.{number}")) for number in (7, 8, 9)]
+    (plant,) = samples(compiled([PLANT], hosts))
+    assert texts(plant)[0][0] == "192.168.1.7"
