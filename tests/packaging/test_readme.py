@@ -14,6 +14,7 @@ ENGLISH = (CHECKOUT / "README.md").read_text()
 CHINESE = (CHECKOUT / "README.zh-CN.md").read_text()
 TUTORIAL = (CHECKOUT / "docs" / "tutorial" / "first-host.md").read_text()
 RESTORE = (CHECKOUT / "docs" / "how-to" / "restore-on-a-new-server.md").read_text()
+WHO = (CHECKOUT / "docs" / "how-to" / "who-may-run-relayctl.md").read_text()
 UNINSTALL = (CHECKOUT / "docs" / "how-to" / "uninstall.md").read_text()
 STOP = "sudo systemctl disable --now relay.service relay.socket\n"
 BLOCK = re.compile(r"^ *(?:<!-- not run: (?P<why>[^\n]+) -->\n)?^ *```sh\n(?P<text>.*?)^ *```$", re.M | re.S)
@@ -161,6 +162,17 @@ def test_the_commands_of_the_tutorial_run_as_written(machine: Machine) -> None:
     assert "systemctl restart relay.service" in upgraded
     assert "goes on until it is empty: 1 connection with 1 forward" in upgraded
     assert "relay: Accepted publickey for alice" in machine.run("journalctl --no-pager -o cat -u relay.service")
+
+    # auditors read the log, as members of the group or by sudo, and do nothing else
+    for _, block in blocks(WHO):
+        as_admin(machine, block)
+    for number, rules in enumerate(re.findall(r"^```\n(%.*?)^```$", WHO, re.M | re.S)):
+        machine.run(f"cat > /etc/sudoers.d/page{number} <<'END'\n{rules}END\nvisudo -cqf /etc/sudoers.d/page{number}")
+    machine.run("groupadd auditors; useradd -G auditors ann; useradd -G relay ben")
+    found = "relayctl audit search --since 7d"
+    assert "alice" in machine.run(f"setpriv --reuid ann --regid ann --init-groups sudo -u relay {found}")
+    assert "alice" in machine.run(f"setpriv --reuid ben --regid ben --init-groups {found}")
+    machine.run("! setpriv --reuid ann --regid ann --init-groups sudo -n -u relay relayctl backup /tmp/x")
 
     # a backup, before everything is removed
     backup, restore = (block for why, block in blocks(RESTORE)[:2])
