@@ -113,7 +113,7 @@ def test_commands_exist(page: Path) -> None:
     for line in commands(page.read_text()):
         words = shlex.split(line, comments=True)
         command: click.Command = group
-        context = click.Context(group, info_name="relayctl")
+        context = click.Context(group, info_name="relayctl", **group.context_settings)
         while isinstance(command, click.Group):
             below = command.get_command(context, words.pop(0)) if words else None
             assert below is not None, line
