@@ -333,7 +333,7 @@ class Network:
             machine.run("nft", "reset", "counters")
 
     def close(self) -> None:
-        """Take everything away."""
+        """Remove everything."""
         self.world.close()
 
     def __enter__(self) -> Self:

@@ -32,7 +32,7 @@ _LOCK_SECONDS = 5.0  # `up` of a run that was killed may still be ending, and ho
 
 @dataclass(frozen=True, slots=True)
 class AppliedPlan:
-    """What was applied. The zero value: nothing."""
+    """Record of what was applied. The zero value: nothing."""
 
     files: dict[str, str] = field(default_factory=dict)  # path -> digest of what we wrote
     directories: tuple[str, ...] = ()  # that we made
@@ -50,7 +50,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class ApplyJournal:
-    """All that was before a run that is not over."""
+    """State before an unfinished run."""
 
     files: dict[str, FileContent | None]
     directories: tuple[str, ...]  # that were not there
@@ -87,7 +87,10 @@ def make_own_directory() -> None:
 
 
 def read_record() -> AppliedPlan:
-    """What was applied here. Raises RelayError for a record that is none, NotPermitted for one others could write."""
+    """The record of what was applied here.
+
+    Raises RelayError for an invalid record, NotPermitted for one that others could write.
+    """
     found = _read(RECORD)
     if found is None:
         return AppliedPlan()
@@ -116,7 +119,7 @@ def record_file(record: AppliedPlan) -> FileContent:
 
 
 def write_journal(journal: ApplyJournal) -> None:
-    """Write the journal down; from now on a crash is repaired. Raises NotPermitted."""
+    """Write the journal: from now on a crash is rolled back. Raises NotPermitted."""
     files = {
         path: None
         if seen is None
@@ -207,7 +210,7 @@ def _string(value: object) -> str:
 
 
 def _path(value: object) -> str:
-    """A path that we may write: absolute, and no way around it."""
+    """A path that may be written: absolute and normalized."""
     path = _string(value)
     if not path.startswith("/") or os.path.normpath(path) != path or "\0" in path:
         raise ValueError(f"{path!r} is not a plain absolute path")

@@ -25,7 +25,7 @@ _SETTING = re.compile(r"net(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.:@-]{1,40}){1,8}")
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
-    """What the kernel holds of ours. The zero value: nothing."""
+    """Kernel state that we own. The zero value: nothing."""
 
     rules: str = ""  # as `nft list table` prints them; "": no table
     routes: tuple[ManagedRouteLine, ...] = ()  # in order
@@ -34,14 +34,14 @@ class KernelState:
 
 @dataclass(frozen=True, slots=True)
 class PlannedState:
-    """What the kernel should hold, and what cannot be there yet because its interface is not."""
+    """Planned kernel state, and what has to wait for its interface."""
 
     state: KernelState = KernelState()
     waiting: tuple[str, ...] = ()
 
 
 def read_kernel(settings: Iterable[str] = ()) -> KernelState:
-    """What the kernel holds of ours now. Raises RelayError when nft or ip is missing or does not answer."""
+    """The kernel state that we own now. Raises RelayError when nft or ip is missing or does not answer."""
     return KernelState(
         read_rules(), managed_routes.read_routes(), tuple((name, read_setting(name)) for name in sorted(set(settings)))
     )
@@ -118,7 +118,7 @@ def read_setting(name: str) -> str:
 
 
 def write_settings(settings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Give settings their values until the next boot; what could not be done, one line each."""
+    """Set values until the next boot. Returns one line for each that could not be set."""
     problems = []
     for name, value in settings:
         try:

@@ -21,7 +21,7 @@ _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
 @dataclass(frozen=True, slots=True)
 class ApplyPreview:
-    """What is, and what would be. `machine` without files: everything is taken back."""
+    """Present and planned state. `machine` without files: an undo."""
 
     machine: Machine
     record: AppliedPlan  # of what was applied before
@@ -42,7 +42,7 @@ class ApplyPreview:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all is as it should be already."""
+        """Whether there is nothing to change."""
         return not self.files and self.now == self.wanted and self.unit_is_right and self.next_record == self.record
 
     @property
@@ -52,7 +52,7 @@ class ApplyPreview:
 
     @property
     def next_record(self) -> AppliedPlan:
-        """What will be on record once this is done."""
+        """The record after this is done."""
         if not self.machine.files:
             return AppliedPlan()
         made = dict.fromkeys([*self.record.directories, *self.directories])
@@ -108,13 +108,13 @@ def preview_changes(machine: Machine, *, force: bool = False) -> ApplyPreview:
 
 
 def saved_settings() -> dict[str, str]:
-    """What settings were before us. Raises RelayError for a file WAS that is not ours."""
+    """Values of settings before `up` changed them. Raises RelayError for a file WAS that is not ours."""
     found = managed_files.read_file(WAS)
     return {} if found is None else kernel_state.parse_saved_settings(found.content)
 
 
 def diff_lines(found: ApplyPreview) -> list[str]:
-    """All that would change, as a unified diff: files first, then what the kernel holds, then systemd."""
+    """All changes as a unified diff: files, kernel state, systemd."""
     lines = []
     for change in found.files:
         if change.after is None and change.before is not None and change.path not in found.forced:
@@ -163,7 +163,7 @@ def _count(files: int, what: str) -> str:
 
 
 def nothing_to_undo(found: ApplyPreview) -> str:
-    """What `--undo` says where it has nothing to do."""
+    """The message of `--undo` when there is nothing to undo."""
     script = Path(OWN) / "down"
     if script.exists():
         return f"nothing was applied here; what the printed script made, its own way back takes: sh {script}"
@@ -176,14 +176,14 @@ def has_systemd() -> bool:
 
 
 def read_unit() -> Unit:
-    """How our unit is now."""
+    """State of our unit now."""
     enabled = system_commands.run("systemctl", "is-enabled", UNIT).output.strip()
     active = system_commands.run("systemctl", "is-active", UNIT).output.strip()
     return Unit(enabled == "enabled", active in {"active", "activating", "reloading"})
 
 
 def _files(machine: Machine, known: AppliedPlan, force: bool) -> tuple[tuple[FileChange, ...], tuple[str, ...]]:
-    """What changes, and which files a person had changed."""
+    """(changes, paths of files that were changed since we wrote them)."""
     wanted: dict[str, FileContent | None] = {file.path: _wanted(file.text, file.mode) for file in machine.files}
     for path in known.files:
         wanted.setdefault(path, None)

@@ -31,7 +31,7 @@ _SETTLE_SECONDS = 10.0  # a service that sets routes on its own may be a moment 
 
 
 def recover(report: Report) -> bool:
-    """Go back to what was before a run that was cut off; whether there was one. Hold `journal.locked`.
+    """Roll back a run that was cut off; returns whether there was one. Hold `journal.locked`.
 
     Raises RelayError when something could not be put back; the journal stays then.
     """
@@ -47,7 +47,7 @@ def recover(report: Report) -> bool:
 
 
 def apply_changes(found: ApplyPreview, report: Report, lock: int) -> None:
-    """Do what the preview found. `lock`: the descriptor of `journal.locked`, held by `up` too.
+    """Carry out the previewed changes. `lock`: the descriptor of `journal.locked`, held by `up` too.
 
     Raises RelayError when it failed and everything is as before; also when going back failed, saying so.
     """
@@ -77,7 +77,7 @@ def apply_changes(found: ApplyPreview, report: Report, lock: int) -> None:
 
 
 def _journal(found: ApplyPreview) -> ApplyJournal:
-    """All that is there now, and that this run may change."""
+    """The present state of everything that this run may change."""
     paths = dict.fromkeys([*(change.path for change in found.files), WAS, journal.RECORD])
     files = {path: managed_files.read_file(path) for path in paths}
     for change in found.files:  # a person was asked meanwhile, and another may have edited it
@@ -124,7 +124,7 @@ def _down(found: ApplyPreview, report: Report, lock: int) -> None:
 
 
 def _script(path: str, report: Report, lock: int) -> None:
-    """Run `up` or `down`; a killed run's script goes on, so it holds the lock until it ends."""
+    """Run `up` or `down`. The script outlives a killed run, so it holds the lock too."""
     ended = system_commands.run("sh", path, timeout=_UP_SECONDS, keep=(lock,))
     if ended.status:
         raise RelayError(f"{path} failed: {ended.why}", f"try it: sh -x {path}")
@@ -174,7 +174,7 @@ def _verify(found: ApplyPreview) -> None:
 
 
 def _finish(found: ApplyPreview) -> None:
-    """The moment from which on it is done: the journal goes."""
+    """Complete the run: write the record, remove the journal."""
     following = found.next_record
     managed_files.remove_directories(path for path in found.record.directories if path not in following.directories)
     if following.files:
@@ -188,7 +188,7 @@ def _finish(found: ApplyPreview) -> None:
 
 
 def _roll_back(before: ApplyJournal, report: Report) -> None:
-    """Put everything back; what cannot be is said, and then the journal stays. Raises RelayError."""
+    """Restore everything. Raises RelayError and keeps the journal when something cannot be restored."""
     problems: list[str] = []
     booted = preview.has_systemd()
 
@@ -237,7 +237,7 @@ def _roll_back(before: ApplyJournal, report: Report) -> None:
 
 
 def _suppressing(report: Report) -> Report:
-    """Saying may fail (the terminal is gone, and that is why we go back): then it is not said."""
+    """Reports that ignore a lost terminal, which may be the reason for the rollback."""
 
     def report_quietly(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class PortState(StrEnum):
-    """What a TCP connection to a target's port met."""
+    """Outcome of a TCP connection to a target's port."""
 
     NOT_TRIED = "not-asked"
     OPEN = "open"
@@ -34,7 +34,7 @@ class PortState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RouteLookup:
-    """Where a packet of a program that binds to nothing would go; `gateway` None: on-link."""
+    """Route of an unbound socket's packets; `gateway` None: on-link."""
 
     network: Network
     interface: str
@@ -54,7 +54,7 @@ class Reachability:
 
     @property
     def answers(self) -> bool:
-        """Whether anything came from the address itself."""
+        """Whether the address itself answered."""
         return (self.echo is not None and self.echo.kind is EchoKind.REPLY) or self.port_state in {
             PortState.OPEN,
             PortState.REFUSED,
@@ -62,13 +62,13 @@ class Reachability:
 
     @property
     def asked(self) -> bool:
-        """Whether silence means something."""
+        """Whether it was probed, so that silence means something."""
         return self.echo is not None or self.port_state is not PortState.NOT_TRIED
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that was seen of one zone. The zero values mean not seen, and `left_out` says why."""
+    """Everything observed of one zone. Zero values mean not observed, and `left_out` says why."""
 
     guard: RouteCheck  # for `address`; unused on the gateway
     address: Address  # one in the zone: its first host's, else the first of its first network

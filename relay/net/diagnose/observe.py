@@ -55,7 +55,7 @@ class ZoneObserver:
         self._tried_at = 0.0  # time.monotonic
 
     def observe(self) -> Observation:
-        """What is to be seen now. Blocks for some 6 s at most, where all are silent. Raises RelayError off Linux."""
+        """The zone as observed now. Blocks for some 6 s at most, where all are silent. Raises RelayError off Linux."""
         overlay, zone, address = self.overlay, self.overlay.zone, zone_address(self.overlay, self.host)
         left_out: list[str] = []
         links: tuple[Interface, ...] = ()
@@ -132,7 +132,7 @@ class ZoneObserver:
         return Reachability(address, name, echo, _neighbour(address, link.index))
 
     def _port_state_of(self, host: Host, interface: str) -> PortState:
-        """What the target's port says, or said less than PORT_AGAIN seconds ago."""
+        """The state of the target's port, tried again after PORT_AGAIN seconds."""
         now = time.monotonic()
         if self._port_state is PortState.NOT_TRIED or now - self._tried_at >= PORT_AGAIN:
             self._port_state = try_port(host.address, host.port, interface)
@@ -152,7 +152,7 @@ class ZoneObserver:
 
 
 def try_port(address: Address, port: int, interface: str) -> PortState:
-    """Connect to a port by `interface` and go away again. Blocks for PORT_SECONDS seconds at most, raises nothing."""
+    """Connect to a port by `interface` and close again. Blocks for PORT_SECONDS seconds at most, raises nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:

@@ -110,7 +110,7 @@ class _Legs:
 
 
 def _local(zone: Zone, address: Address, guard: RouteCheck, interface: Interface | None) -> Iterator[Leg]:
-    """What this machine's kernel says by itself: interface, route, and whether answers would be let in."""
+    """Legs from this machine's kernel: interface, route, reverse-path filter."""
     name = guard.interface or zone.interface
     if guard.reason in _NO_INTERFACE or interface is None:
         reason = guard.reason if guard.reason in _NO_INTERFACE else Obstacle.INTERFACE_MISSING
@@ -147,7 +147,7 @@ def _local(zone: Zone, address: Address, guard: RouteCheck, interface: Interface
 
 
 def _meanwhile(address: Address, guard: RouteCheck) -> str:
-    """Where the packets of a program that knows nothing of zones go now, in words behind a fault."""
+    """Where packets of other programs go now, as an addition to a fault."""
     try:
         entry = route_guard.lookup(address)
         hop = entry.hops[0] if entry is not None and entry.hops else None

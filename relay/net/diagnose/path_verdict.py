@@ -23,7 +23,7 @@ _PENALTY = "Not allowed at this time"  # sshd's words for a source that it shuts
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One part of the way: how it is, with its figure, and what to type if it is not well."""
+    """One part of the path: its state, its figures, and the cure."""
 
     name: str
     state: State
@@ -34,18 +34,18 @@ class Leg:
 
     @property
     def broken(self) -> bool:
-        """Whether the walk ends here."""
+        """Whether the check ends here."""
         return self.state == "fault"
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration as people say it: 0.4 ms, 13 ms, 2100 ms."""
+    """A duration for people: 0.4 ms, 13 ms, 2100 ms."""
     value = seconds * 1000
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
 def script(zone: Zone) -> str:
-    """The cure for whatever the gateway has not."""
+    """The cure for anything that the gateway lacks."""
     return f"as root on the gateway, run what this prints: relayctl net plan --machine gateway --zone {zone.name}"
 
 

@@ -21,7 +21,7 @@ def uses_zerotier(overlay: Overlay) -> bool:
 
 
 def trouble(seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role) -> Found | None:
-    """Why the node or its network cannot work, None for nothing known."""
+    """The fault of the node or its network, None for none."""
     view = seen.zerotier
     if view is None:
         return None
@@ -45,7 +45,7 @@ def trouble(seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role) 
 def oddities(
     seen: Observation, overlay: Overlay, plan: NetworkPlan, role: Role, *, troubled: bool
 ) -> list[Found]:  # fmt: skip
-    """What stops nothing now: a relayed path, a Moon that is missing, a joined network that does not exist."""
+    """Findings that break nothing now: a relayed path, a missing Moon, a joined network that does not exist."""
     view = seen.zerotier
     if view is None or not view.answers:
         return []
@@ -81,7 +81,7 @@ def sends_route(seen: Observation, overlay: Overlay) -> bool | None:
 
 
 def panel(joined: JoinedNetwork | None, seen: Observation) -> str:
-    """Where the controller is spoken to."""
+    """Where the controller is configured, in words."""
     if joined is None:
         return "in the controller's web panel"
     where = "this node" if seen.zerotier is not None and joined.id[:10] == seen.zerotier.node else joined.id[:10]
@@ -107,7 +107,7 @@ def rootless(seen: Observation, *, besides: str) -> bool:
 
 
 def bring_up(interface: str, overlay: Overlay) -> str:
-    """What makes the overlay's interface."""
+    """The command that brings up the overlay's interface."""
     if uses_zerotier(overlay):
         return f"systemctl start {_SERVICE}"
     if interface.startswith("tailscale"):
@@ -118,7 +118,7 @@ def bring_up(interface: str, overlay: Overlay) -> str:
 
 
 def revive(machine: str, overlay: Overlay) -> str:
-    """What to do at the other end when nothing is heard from it."""
+    """The remedy at the other end when it is silent."""
     if uses_zerotier(overlay):
         return f"on the {machine} (is it on, and online?): systemctl restart {_SERVICE}"
     return f"on the {machine} (is it on, and online?): {bring_up(overlay.zone.interface, overlay)}"
@@ -150,7 +150,7 @@ def _has_moon(seen: Observation, plan: NetworkPlan, role: Role) -> bool:
 
 
 def _network(seen: Observation, overlay: Overlay, role: Role) -> Found | None:
-    """What the node's network lacks."""
+    """The fault of the zone's network, None for none."""
     joined = seen.joined(overlay)
     view = seen.zerotier
     assert view is not None

@@ -17,20 +17,20 @@ from relay.net.zerotier import local_api
 from relay.net.zerotier.node_view import ApiStatus, NodeView
 
 NAME = "overlay"
-# legs which the overlay can explain, and what it says of which others are better at
+# legs that the overlay can explain, and findings that other legs report better
 _ITS_OWN = frozenset({"interface", "route", "gateway"})
 _OTHERS = frozenset({"leaking", Obstacle.SHADOWED.value})
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What it says: `legs` to show, and the one `fault` that explains a broken leg of the kernel's, if it has one."""
+    """The overlay's view: `legs` to show, and the `fault` that explains a broken leg, if there is one."""
 
     legs: tuple[Leg, ...] = ()
     fault: Diagnosis | None = None
 
     def explained(self, legs: Iterator[Leg]) -> Iterator[Leg]:
-        """The same legs; a broken one with the overlay's explanation and cure."""
+        """The legs, with the overlay's explanation and cure at a broken one."""
         for leg in legs:
             if leg.broken and leg.name in _ITS_OWN and self.fault is not None:
                 # one and the same obstacle need not be said twice
@@ -43,7 +43,7 @@ class Membership:
 def check_membership(
     overlay: Overlay, plan: NetworkPlan, node: Callable[[], NodeView] = local_api.read_node, *, timeout: float = 1.0
 ) -> Membership:
-    """Ask. Blocks for some 5 s at most, `timeout` for one echo of the gateway. Raises RelayError off Linux."""
+    """Query the overlay. Blocks for 5 s at most; `timeout` is that of one echo. Raises RelayError off Linux."""
     seen = ZoneObserver(overlay, None, node=node, timeout=timeout).observe()
     found = diagnose(seen, overlay, plan=plan)
     fault = next((one for one in found if one.state == "fault"), None)

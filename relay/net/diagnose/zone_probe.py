@@ -49,7 +49,7 @@ class ZoneProbe:
         self._gateway_answers = False
 
     def gateway(self, address: Address, hosts: tuple[Host, ...]) -> Iterator[Leg]:
-        """Is it there, does it forward packets for `address` (that of the first of `hosts`, if there are any)?"""
+        """Legs about the gateway: its answer, and whether it forwards packets for `address` (of the first host)."""
         zone, by, gateway = self._zone, self._by, self._zone.gateway
         if gateway is None or by.loopback:
             return
@@ -78,7 +78,7 @@ class ZoneProbe:
             yield path_verdict.forwarding(zone, address, spent, reached=reached)
 
     def host(self, host: Host) -> Iterator[Leg]:
-        """Do its answers come back, does it greet, do large packets pass?"""
+        """Legs about one host: the return path, its banner, large packets."""
         zone, by = self._zone, self._by
         changed = self._changed(host)
         if changed is None:

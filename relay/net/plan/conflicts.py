@@ -29,7 +29,7 @@ def require_none(plan: NetworkPlan) -> None:
 
 
 def everywhere(overlays: Iterable[Overlay]) -> list[str]:
-    """What holds for every machine in these overlays."""
+    """Warnings that concern every machine of these overlays."""
     out = []
     for overlay in overlays:
         taken = overlay.network and next((pool for pool in _DOCKER if pool.overlaps(overlay.network)), None)

@@ -241,7 +241,7 @@ class TestKernel:
         assert relay_host.guard("zt0", LAN, GATEWAY)[1] == "other-gateway"
 
     def test_a_nic_of_its_own_in_the_same_prefix(self, relay_host: "Namespace") -> None:
-        """Metric 0 beats ZeroTier's 5000 for everybody but the bound socket; our own address there is refused."""
+        """Metric 0 beats ZeroTier's 5000 for unbound sockets only; our own address there is refused."""
         relay_host.link("eth1", "192.168.1.77/24", "fdaa::77/64")
         assert relay_host.guard("zt0", LAN, GATEWAY)[0]
         assert relay_host.guard("zt0", "fdaa::5", "fd18::200")[0]

@@ -95,8 +95,8 @@ def test_a_closed_port_refuses() -> None:
     assert read_banner(port).outcome is BannerOutcome.REFUSED
 
 
-def test_large_packets_and_a_word_of_leave_are_sent() -> None:
-    """The server gets our identification, one packet to be ignored that fills several segments, and why we leave."""
+def test_large_packets_and_a_disconnect_message_are_sent() -> None:
+    """The server gets our identification, a large packet to be ignored, and a disconnect message with a reason."""
     got = bytearray()
 
     def serve(connection: socket.socket) -> None:
