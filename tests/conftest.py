@@ -33,7 +33,7 @@ QUICK_ALL_THE_SAME = "test_first_jump.py"
 LONGEST = (
     "installing",
     "floods-junk",
-    "tests/net/test_apply.py",
+    "tests/net/apply/test_transaction.py",
     "tests/serve/test_restart.py",
     "floods-rekey",
     "serve-floods",
