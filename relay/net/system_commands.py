@@ -31,7 +31,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a program ended: its exit status (negative: the signal), what it printed, and what it complained of."""
+    """Result of a program: exit status (negative: the signal), standard output, standard error."""
 
     status: int
     output: str
@@ -45,7 +45,7 @@ class CommandResult:
 
 
 def find(name: str) -> Path:
-    """Where the program is. Raises RelayError naming the package that has it."""
+    """The path of a program. Raises RelayError naming the package that has it."""
     found = shutil.which(name, path=SYSTEM_PATH)
     if found is None:
         package = _PACKAGES.get(name, name)
@@ -91,7 +91,7 @@ def run(name: str, *arguments: str, input: str = "", timeout: float = 10, keep: 
 
 
 def demand(name: str, *arguments: str, input: str = "", timeout: float = 10, keep: tuple[int, ...] = ()) -> str:
-    """What the program printed. Raises RelayError as `run` does, and with its complaint where it fails."""
+    """Output of a program that must succeed. Raises RelayError as `run` does, and when its status is not 0."""
     ended = run(name, *arguments, input=input, timeout=timeout, keep=keep)
     if ended.status:
         words = " ".join((name, *arguments))

@@ -73,7 +73,7 @@ def verify(ctx: Context, places: tuple[str, ...], as_json: bool) -> None:
 
 
 def path_requests(known: "PlannedZones", places: tuple[str, ...] = ()) -> "list[PathCheckRequest]":
-    """What is to be walked for what was typed: every zone when nothing was.
+    """The path checks for the given places: every zone when none is given.
 
     Raises click.BadParameter for a place that is not there, RelayError for a policy without zones.
     """

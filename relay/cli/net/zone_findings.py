@@ -22,7 +22,7 @@ ZoneFinding = tuple[str, State, str, str]  # zone, state, what, cure
 
 
 def path_findings(zones: PlannedZones) -> Iterator[ZoneFinding]:
-    """What is not well on the way into each zone, one by one; for a zone that is well, its figures in one line.
+    """Findings about the path into each zone; for a zone that is well, its figures in one line.
 
     Raises RelayError off Linux.
     """

@@ -39,7 +39,7 @@ def zone_block(overlay: Overlay, seen: Observation, found: Sequence[Diagnosis], 
 
 
 def facts(overlay: Overlay, seen: Observation, role: Role, *, figures: bool = True) -> Iterator[Line]:
-    """What was seen, a line for each thing; everything in them is escaped."""
+    """The observed facts as labelled lines, escaped."""
     yield "interface", _interface(overlay, seen)
     if role is Role.GATEWAY:
         yield "lan", _link(seen, overlay.lan_interface or seen.lan)

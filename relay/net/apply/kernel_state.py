@@ -48,7 +48,7 @@ def read_kernel(settings: Iterable[str] = ()) -> KernelState:
 
 
 def planned_state(kernel: PlannedKernelState, rules: str, routes: Iterable[ManagedRouteLine] = ()) -> PlannedState:
-    """What `kernel` requires now; `rules` are normalized, `routes` are those present.
+    """The state that `kernel` requires now; `rules` are normalized, `routes` are those present.
 
     Routes and settings of a missing interface are in `waiting`, and so is a route by an interface that is down or
     without an address. Raises RelayError where a pattern means more than one interface.
@@ -93,7 +93,7 @@ def _ready(at: Interface, route: PlannedRoute) -> bool:
 
 
 def normalized_rules(rules: str) -> str:
-    """How nft would list our table once it has read `rules`: tried out in a network namespace that ends with it.
+    """Our table as nft lists it after reading `rules`, tried out in a temporary network namespace.
 
     Raises RelayError when nft refuses them.
     """
@@ -130,7 +130,7 @@ def write_settings(settings: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def parse_saved_settings(content: bytes) -> dict[str, str]:
-    """What the file WAS says: setting -> what it was before `up` changed it. Raises RelayError for a line not ours."""
+    """The content of the file WAS: setting -> value before `up` changed it. Raises RelayError for a foreign line."""
     found: dict[str, str] = {}
     for line in content.decode("ascii", "replace").splitlines()[:1000]:
         name, _, value = line.partition(" ")

@@ -65,7 +65,7 @@ class ApplyPreview:
 
 
 def preview_changes(machine: Machine, *, force: bool = False) -> ApplyPreview:
-    """What has to change so that this machine is as `machine` says.
+    """The changes that make this machine as `machine` says.
 
     Raises RelayError where another program's routes or files are in the way, or, without `force`, a file that a person
     has changed; NotPermitted unless root asks. Hold `journal.locked`, and have repaired what was cut off.

@@ -42,7 +42,7 @@ def diagnose(
 
 
 def _zerotier_fault(case: Case) -> Diagnosis | None:
-    """What ZeroTier lacks, where the zone does not work and that explains it."""
+    """A fault of ZeroTier, where the zone does not work and the fault explains it."""
     trouble = zerotier_join.trouble(case.seen, case.overlay, case.plan, case.role)
     return Diagnosis("fault", *trouble) if trouble and not _works(case) and _zerotier_explains(case) else None
 

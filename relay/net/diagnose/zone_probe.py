@@ -28,7 +28,7 @@ _UNREACHED = frozenset({BannerOutcome.SILENT, BannerOutcome.UNREACHABLE})
 
 @dataclass(frozen=True, slots=True)
 class ProbeTimeouts:
-    """How long silence is waited for."""
+    """Time-outs of the probes."""
 
     echo: float = 1.0  # seconds for one echo: three times the slowest path that people work over
     tries: int = 3  # a new ZeroTier path loses its first packets
@@ -124,7 +124,7 @@ class ZoneProbe:
             return pinged.result().kind is EchoKind.REPLY or greeted
 
     def _sizes(self, host: Host, banner: SshBanner, *, answers: bool) -> Leg:
-        """How large packets may be: by echoes that must not be fragmented, and by what TCP carried."""
+        """The leg about packet sizes: echoes with don't-fragment, and the large TCP packets of the banner probe."""
         name, by = "mtu", self._by.name
         if banner.unsent:
             what = f"{banner.unsent} bytes of large TCP packets never reached {host.address}"

@@ -41,7 +41,7 @@ class EgressPath:
     port: int = 0  # of the target; 0: not known, and no rule of the kernel's asks for it
 
     def obstacle(self, now: RouteCheck, owns: Owns) -> tuple[Obstacle, str] | None:
-        """What has come into it, given the guard's answer of this moment, with a detail; None while it is good.
+        """The obstacle on this path and its detail, given the guard's present answer; None while there is none.
 
         Raises what `owns` raises.
         """

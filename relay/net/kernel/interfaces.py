@@ -39,7 +39,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class LinkMessage:
-    """What one RTM_NEWLINK says; `enabled` is the administrator's setting (IFF_UP)."""
+    """Content of one RTM_NEWLINK; `enabled` is the administrator's setting (IFF_UP)."""
 
     name: str
     index: int
@@ -127,7 +127,7 @@ def is_pattern(text: str) -> bool:
 
 
 def candidates(pattern: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that `pattern` means, in order: `*` any letters, `?` one letter, everything else itself."""
+    """The `names` that match `pattern`, in order: `*` any characters, `?` one character, everything else itself."""
     means = _compiled(pattern).fullmatch
     return sorted({name for name in names if means(name)})
 
@@ -180,7 +180,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _addresses(kernel: netlink.Netlink, index: int = 0) -> list[tuple[int, Address]]:
-    """Those of interface `index`, 0 for all; where the kernel cannot filter (`strict`), all in any case."""
+    """Addresses of interface `index`, 0 for all; all of them where the kernel cannot filter (`strict`)."""
     try:
         bodies = kernel.dump(netlink.GETADDR, _ADDRESS.pack(0, 0, 0, 0, index), netlink.NEWADDR)
     except OSError as error:

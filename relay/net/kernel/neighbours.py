@@ -82,7 +82,7 @@ def parse_neighbour(body: bytes | memoryview) -> Neighbour | None:
 
 
 def neighbour(address: Address, index: int) -> Neighbour | None:
-    """What the kernel knows of `address` on interface `index`; None: nothing. Costs one netlink question.
+    """The kernel's entry for `address` on interface `index`, None for none. Costs one netlink request.
 
     Raises OSError as `netlink.Netlink.ask` does (EOPNOTSUPP before Linux 5.0), and RelayError off Linux.
     """

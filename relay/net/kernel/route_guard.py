@@ -55,7 +55,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class RouteMessage:
-    """What one RTM_NEWROUTE says, with numbers where the kernel has numbers."""
+    """Content of one RTM_NEWROUTE, with the kernel's numbers."""
 
     network: Network
     kind: int  # RTN_*
@@ -239,7 +239,7 @@ def _asked(address: Address, index: int, port: int, source: bytes, flags: int) -
 
 
 def _redirect(judged: RouteCheck, hops: tuple[Hop, ...], to: bytes, address: Address) -> RouteCheck:
-    """What was judged, unless the next packet goes to another gateway than the route it goes by says."""
+    """The check unchanged, or REDIRECTED when the next packet goes to another gateway than its route says."""
     if judged.interface == "lo" or any(to == (hop.gateway.packed if hop.gateway else b"") for hop in hops):
         return judged
     gateway = _address(memoryview(to)) if to else None

@@ -42,7 +42,7 @@ def everywhere(overlays: Iterable[Overlay]) -> list[str]:
 
 
 def on_relay(plan: NetworkPlan, method: int) -> list[str]:
-    """What the relay host's administrator has to know."""
+    """Warnings for the relay host."""
     out = everywhere(plan.overlays)
     for prefix in prefixes(overlay.zone for overlay in plan.overlays):
         here = [overlay for overlay in plan.overlays if prefix.network in overlay.zone.networks]
@@ -68,7 +68,7 @@ def on_relay(plan: NetworkPlan, method: int) -> list[str]:
 
 
 def on_client(overlay: Overlay) -> list[str]:
-    """What the administrator of a method 2 client has to know."""
+    """Warnings for a client of method 2."""
     out = everywhere([overlay])
     for network in overlay.zone.networks:
         if any(home.overlaps(network) for home in _HOMES):
@@ -80,7 +80,7 @@ def on_client(overlay: Overlay) -> list[str]:
 
 
 def risk(overlay: Overlay) -> str:
-    """What method 2 costs."""
+    """The risk of method 2, as a sentence."""
     return (
         f"method 2 opens every port of every host in {', '.join(map(str, overlay.zone.networks))} to its members: no "
         "key, no rule and no audit row of the relay stands between; for administrators of the network only"
@@ -88,7 +88,7 @@ def risk(overlay: Overlay) -> str:
 
 
 def with_routes(plan: NetworkPlan, routes: Iterable[Route]) -> list[str]:
-    """What this machine's own routes clash with: for when a plan is made or applied on the relay host itself."""
+    """Conflicts of the plan with this machine's own routes, when it is the relay host itself."""
     own = [route for route in routes if route.gateway is None and route.network.prefixlen]
     out = []
     for overlay in plan.overlays:

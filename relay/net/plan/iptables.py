@@ -74,12 +74,12 @@ def stand(families: Iterable[int]) -> str:
 
 
 def typed(family: int, path: str) -> list[str]:
-    """What `up` comes down to."""
+    """The commands of `up`, for the page to read."""
     command = _COMMANDS[family]
     jumps = [f"{command} -t {which} -I {chain} 1 -j {CHAIN}" for which, chain in HOOKS]
     return [f"{command}-restore --noflush {path}", *jumps]
 
 
 def programs(families: Iterable[int]) -> tuple[tuple[str, str], ...]:
-    """What `up` needs, with the Debian package of each."""
+    """Programs that `up` needs, with the Debian package of each."""
     return tuple((f"{_COMMANDS[family]}{end}", "iptables") for family in families for end in ("", "-restore"))

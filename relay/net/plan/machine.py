@@ -37,7 +37,7 @@ class PlannedRoute:
 
 @dataclass(frozen=True, slots=True)
 class PlannedKernelState:
-    """What the kernel holds of ours once `up` has run: what `net apply` compares with, and nothing besides."""
+    """Kernel state that `up` makes, and that `net apply` compares with."""
 
     rules: str = ""  # the path of one of the files: `nft -f` of it makes the table TABLE, whole; "" for no table
     routes: tuple[PlannedRoute, ...] = ()

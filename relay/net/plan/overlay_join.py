@@ -50,7 +50,7 @@ def _dotted(address: Address) -> str:
 
 
 def controller(overlays: Sequence[Overlay]) -> tuple[PlanStep, ...]:
-    """What a person does once in each ZeroTier network's controller: the web panel, or their own."""
+    """The steps to do once in each ZeroTier network's controller: the web panel, or a private one."""
     return tuple(
         PlanStep(f"once, in the controller of the ZeroTier network {overlay.network_id}", by_hand=_panel(overlay))
         for overlay in overlays
@@ -134,7 +134,7 @@ zerotier-cli listmoons
 
 
 def moon_member(plan: NetworkPlan) -> tuple[PlanStep, ...]:
-    """What every other member does for the Moon."""
+    """The steps of every other member for the Moon."""
     if not plan.moon:
         return ()
     script = f"""if [ -z "$(ls {HOME}/moons.d/*.moon 2>/dev/null)" ]; then

@@ -42,7 +42,7 @@ def prefixes(zones: Iterable[Zone]) -> tuple[Prefix, ...]:
 
 
 def largest(networks: Sequence[Network]) -> tuple[Network, ...]:
-    """Those that are in no other one, in their order."""
+    """The networks that no other one contains, in their order."""
     return tuple(one for one in networks if not any(one != other and _within(one, other) for other in networks))
 
 

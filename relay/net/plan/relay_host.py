@@ -118,7 +118,7 @@ def _up(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> 
 
 
 def _kernel(guarded: Sequence[Prefix], overlays: Sequence[Overlay], method: int) -> PlannedKernelState:
-    """What `up` makes, in values. Not the rp_filter of `loose`: what that becomes depends on what it is."""
+    """The state that `up` makes, as values. Not the rp_filter of `loose`, which depends on its present value."""
     routes = [PlannedRoute(network, _LAST) for network in _fallbacks(guarded)]
     for number, overlay in enumerate(overlays):
         routes += [

@@ -31,7 +31,7 @@ _WHO = b"relayctl net verify"
 
 
 class BannerOutcome(StrEnum):
-    """What became of the connection. Stable names: they stand in JSON."""
+    """Outcome of the connection. Stable names: they are in the JSON output."""
 
     SILENT = "silent"  # no answer to the SYN
     REFUSED = "refused"
@@ -116,7 +116,7 @@ def _read_identification(sock: socket.socket, deadline: float) -> tuple[str, boo
 
 
 def _receive(sock: socket.socket, deadline: float) -> bytes | None:
-    """What comes next, b"" at the end, None when it does not come by `deadline` (time.monotonic). Raises OSError."""
+    """The next bytes, b"" at the end, None when none come by `deadline` (time.monotonic). Raises OSError."""
     left = deadline - time.monotonic()
     if left <= 0:
         return None
