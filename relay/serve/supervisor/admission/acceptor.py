@@ -18,7 +18,7 @@ from relay.core.token_bucket import TokenBucket
 from relay.serve.supervisor.admission.bans import Bans
 from relay.serve.supervisor.admission.early_disconnect import EarlyDisconnects
 from relay.serve.supervisor.admission.preauth_slots import PreauthSlots
-from relay.serve.supervisor.admission.queue import AdmissionQueue, QueuedSocket
+from relay.serve.supervisor.admission.queue import AdmissionQueue, QueuedSocket, SourceHistory
 from relay.serve.supervisor.admission.source_penalties import counted_as
 from relay.serve.supervisor.audit.audit_log import AuditLog
 from relay.serve.supervisor.worker_pool import WorkerHandle, WorkerPool
@@ -52,7 +52,7 @@ class Acceptor:
         self._settings = settings
         self.bans = Bans(audit, lambda: settings().penalties)
         self._slots = PreauthSlots()
-        self._queue = AdmissionQueue(self.bans.recently_proven, lambda source: bool(self.bans.remaining(source)))
+        self._queue = AdmissionQueue(self._history, lambda source: bool(self.bans.remaining(source)))
         self._connections: dict[str, PreauthConnection] = {}
         self._evicted: set[str] = set()  # connections that were ended to make room for others
         self._penalised: dict[str, str] = {}  # penalised source -> the one connection that it may have
@@ -164,6 +164,11 @@ class Acceptor:
     def _resume(self, listener: socket.socket) -> None:
         if not self._closed:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _history(self, source: str) -> SourceHistory:
+        if self.bans.recently_proven(source):
+            return SourceHistory.PROVEN
+        return SourceHistory.FAILED if self.bans.recently_failed(source) else SourceHistory.NEW
 
     def _source(self, address: str) -> str:
         return counted_as(address, self._settings().penalties.exempt)

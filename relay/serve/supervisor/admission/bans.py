@@ -56,6 +56,10 @@ class Bans:
         """Whether a key was recently proven at the source."""
         return self._penalties.recently_proven(source, self._rules(), self._loop.time())
 
+    def recently_failed(self, source: str) -> bool:
+        """Whether a connection of the source recently ended unauthenticated, and no log-in followed."""
+        return self._penalties.recently_failed(source, self._loop.time())
+
     def remaining(self, source: str) -> float:
         """Seconds until the penalty of the source ends; 0 if it has none."""
         return self._penalties.remaining(source, self._loop.time())

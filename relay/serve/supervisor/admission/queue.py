@@ -1,21 +1,38 @@
 """Accepted sockets that wait to be passed to a worker, and the order in which they are.
 
 Sources take turns, and of one source the oldest socket comes first. Sources where a key was lately proven come before
-the others, but every fourth turn belongs to the others: a busy office cannot keep new people out. When the queue is
-full, the oldest socket of the source that has the most is evicted. A queued socket costs a descriptor and nothing of
-a worker; no byte of it is read.
+the others, and sources where a connection lately failed come last. Every fourth turn belongs to the others, so that a
+busy office cannot keep new people out, and every fourth of these to the failed ones. When the queue is full, the oldest
+socket of the source that has the most is evicted; of equal ones a failed source, and a proven one only if all are. A
+queued socket costs a descriptor and nothing of a worker; no byte of it is read.
 """
 
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 from relay.core.settings import Limits
 
 QUEUED_PER_SOURCE = 200  # a large office that starts its day
 QUEUED_PER_PENALISED_SOURCE = 10
-OTHERS_TURN = 4  # each fourth turn is for sources where no key was lately proven
+OTHERS_TURN = 4  # each fourth turn is for the other sources, and each fourth of these for the failed ones
+
+
+class SourceHistory(Enum):
+    """How a source has behaved lately."""
+
+    PROVEN = "proven"  # a key was proven there
+    NEW = "new"
+    FAILED = "failed"  # a connection ended without a proven key
+
+
+_ORDERS = (
+    (SourceHistory.PROVEN, SourceHistory.NEW, SourceHistory.FAILED),
+    (SourceHistory.NEW, SourceHistory.FAILED, SourceHistory.PROVEN),
+    (SourceHistory.FAILED, SourceHistory.NEW, SourceHistory.PROVEN),
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,9 +49,9 @@ class QueuedSocket:
 class AdmissionQueue:
     """The queued sockets of all sources; the source whose turn is next comes first."""
 
-    def __init__(self, is_proven: Callable[[str], bool], is_penalised: Callable[[str], bool]) -> None:
-        """`is_proven` tells whether a key was lately proven at a source, `is_penalised` whether it is penalised."""
-        self._is_proven = is_proven
+    def __init__(self, history: Callable[[str], SourceHistory], is_penalised: Callable[[str], bool]) -> None:
+        """`history` tells how a source has behaved lately, `is_penalised` whether it is penalised."""
+        self._history = history
         self._is_penalised = is_penalised
         self._sources: OrderedDict[str, deque[QueuedSocket]] = OrderedDict()
         self._count = 0
@@ -52,15 +69,16 @@ class AdmissionQueue:
 
     def next(self, may_enter: Callable[[str], bool]) -> QueuedSocket | None:
         """Take out the socket whose turn is next among the sources that `may_enter`; None if there is none."""
-        proven_first = (self._turn + 1) % OTHERS_TURN != 0
-        chosen = None
+        rounds, place = divmod(self._turn, OTHERS_TURN)
+        order = _ORDERS[0 if place < OTHERS_TURN - 1 else 2 if rounds % OTHERS_TURN == OTHERS_TURN - 1 else 1]
+        first: dict[SourceHistory, str] = {}
         for source in self._sources:
-            if not may_enter(source):
-                continue
-            if self._is_proven(source) is proven_first:
-                chosen = source
-                break
-            chosen = chosen or source
+            history = self._history(source)
+            if history not in first and may_enter(source):
+                first[history] = source
+                if history is order[0]:
+                    break
+        chosen = next((first[history] for history in order if history in first), None)
         if chosen is None:
             return None
         self._turn += 1
@@ -101,9 +119,18 @@ class AdmissionQueue:
         return queued
 
     def _fullest(self) -> str:
-        """The source with the most sockets; of equal ones the first in turn. Proven ones only if all are."""
-        others = (source for source in self._sources if not self._is_proven(source))
-        return max(others, key=self.waiting, default="") or max(self._sources, key=self.waiting)
+        """The source with the most sockets; of equal ones a failed source, or the first in turn."""
+        for most in sorted({len(waiting) for waiting in self._sources.values()}, reverse=True):
+            first: dict[SourceHistory, str] = {}
+            for source, waiting in self._sources.items():
+                if len(waiting) == most:
+                    history = self._history(source)
+                    if history is SourceHistory.FAILED:
+                        return source
+                    first.setdefault(history, source)
+            if SourceHistory.NEW in first:
+                return first[SourceHistory.NEW]
+        return max(self._sources, key=self.waiting)
 
     def _take(self, source: str) -> QueuedSocket:
         """Take out the oldest socket of the source, which has the last turn then."""

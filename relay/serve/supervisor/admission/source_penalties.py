@@ -17,6 +17,8 @@ from relay.core.policy.model import Network
 from relay.core.settings import PenaltySettings
 from relay.core.source_prefix import source_of
 
+FAILED_SECONDS = 60.0  # for so long a source is queued behind the others: people try again by then
+
 
 @dataclass(slots=True)
 class SourcePenalty:
@@ -39,6 +41,7 @@ class SourcePenalties:
     def __init__(self) -> None:
         self._table: OrderedDict[str, SourcePenalty] = OrderedDict()  # the source that failed last comes last
         self._proven: OrderedDict[str, float] = OrderedDict()
+        self._failed: OrderedDict[str, float] = OrderedDict()
         self.forgotten: list[SourcePenalty] = []  # penalised sources removed by the bound, until `lapsed`
 
     def failed(self, address: str, source: str, why: str, rules: PenaltySettings, now: float) -> SourcePenalty | None:
@@ -46,6 +49,10 @@ class SourcePenalties:
         amount = {"failed": rules.failed, "silent": rules.silent, "timeout": rules.timeout, "junk": rules.junk}.get(why)
         if not amount or self.recently_proven(source, rules, now) or exempt(address, rules.exempt):
             return None
+        self._failed.pop(source, None)
+        self._failed[source] = now
+        while len(self._failed) > rules.sources:
+            self._failed.popitem(last=False)
         penalty = self._table.get(source)
         if penalty is None or penalty.until <= now:
             self._trim(rules.sources, room=1)
@@ -80,6 +87,11 @@ class SourcePenalties:
         at = self._proven.get(source)
         return at is not None and now - at <= rules.lately
 
+    def recently_failed(self, source: str, now: float) -> bool:
+        """Whether a connection of the source ended unauthenticated in the last minute, and no log-in followed."""
+        at = self._failed.get(source)
+        return at is not None and now - at <= FAILED_SECONDS
+
     def remaining(self, source: str, now: float) -> float:
         """Seconds until the penalty of the source ends; 0 if it has none."""
         penalty = self._table.get(source)
@@ -91,6 +103,7 @@ class SourcePenalties:
 
     def lift(self, source: str) -> SourcePenalty | None:
         """Clear the points of the source; returns the penalty that this ends, None if it was not penalised."""
+        self._failed.pop(source, None)
         penalty = self._table.pop(source, None)
         return penalty if penalty is not None and penalty.begun is not None else None
 

@@ -13,6 +13,7 @@ from relay.serve.supervisor.admission.queue import (
     QUEUED_PER_SOURCE,
     AdmissionQueue,
     QueuedSocket,
+    SourceHistory,
 )
 
 SOCKET = socket.socket()  # the queue keeps sockets and never uses them
@@ -23,9 +24,16 @@ class Sources:
 
     def __init__(self, **limits: int) -> None:
         self.proven: set[str] = set()
+        self.failed: set[str] = set()
         self.penalised: set[str] = set()
-        self.queue = AdmissionQueue(self.proven.__contains__, self.penalised.__contains__)
+        self.queue = AdmissionQueue(self.history, self.penalised.__contains__)
         self.limits = Limits(**limits)  # type: ignore[arg-type]  # the limits of these tests are whole numbers
+
+    def history(self, source: str) -> SourceHistory:
+        """How the source has behaved."""
+        if source in self.proven:
+            return SourceHistory.PROVEN
+        return SourceHistory.FAILED if source in self.failed else SourceHistory.NEW
 
     def join(self, source: str, port: int) -> int | None:
         """Queue a socket; the port of the one that is evicted for it."""
@@ -70,6 +78,27 @@ def test_proven_sources_come_first_and_others_have_every_fourth_turn(sources: So
     for port in range(201, 207):
         sources.join("192.0.2.1", port)
     assert [sources.next() for _ in range(9)] == [201, 202, 203, 0, 204, 205, 206, 1, 2]
+
+
+def test_a_new_source_passes_those_that_failed_lately(sources: Sources) -> None:
+    """Behind a hundred failed sources a new one is next, and in a full queue one of them is evicted, not it."""
+    sources.limits = Limits(unauthenticated=100)
+    for port in range(100):
+        sources.failed.add(f"198.51.100.{port}")
+        sources.join(f"198.51.100.{port}", port)
+    assert sources.join("192.0.2.1", 200) == 0
+    assert sources.next() == 200
+
+
+def test_failed_sources_have_a_turn_in_sixteen(sources: Sources) -> None:
+    """However many new and proven sources are queued, a failed one is not kept out."""
+    sources.proven.add("192.0.2.1")
+    sources.failed.add("192.0.2.2")
+    for port in range(40):
+        sources.join("192.0.2.1", port)
+        sources.join(f"198.51.100.{port}", 100 + port)
+    sources.join("192.0.2.2", 200)
+    assert [sources.next() for _ in range(16)][-1] == 200
 
 
 def test_one_source_cannot_fill_the_queue(sources: Sources) -> None:
