@@ -26,7 +26,7 @@ _COLUMN = {"person": "who", "key": "who", "client": "who", "target": "target", "
 def portions(
     ask: Ask, question: AuditQuery, by: str, progress: Callable[[float], object], after: int = 0
 ) -> Iterator[TotalsPart]:
-    """Parts of the sum; each is of one group. `question` must ask for no text. `progress` is told the share done."""
+    """Parts of the totals, each of one group. `question` has no text. `progress` is called with the share done."""
     column = _COLUMN[by]
     entries = {} if by == "day" else _entries(ask, column)
     names = {int(number): str(name) for number, name in ask("SELECT id, name FROM names", ())}
@@ -52,7 +52,7 @@ def portions(
 
 
 def _terms(ask: Ask, question: AuditQuery, names: dict[int, str]) -> tuple[str, list[object]]:
-    """SQL that lets exactly the rows through that answer, but for their numbers; and its values."""
+    """SQL conditions for exactly the matching rows, apart from their numbers, and the values of the conditions."""
     terms: list[str] = []
     values: list[object] = []
 
@@ -75,7 +75,7 @@ def _terms(ask: Ask, question: AuditQuery, names: dict[int, str]) -> tuple[str, 
 
 
 def _entries(ask: Ask, table: str) -> dict[int, Fields]:
-    """A dictionary of the database, whole."""
+    """All entries of one dictionary of the database."""
     found: dict[int, Fields] = {}
     for number, text in ask(f"SELECT id, text FROM {table}", ()):  # noqa: S608 - one of two tables of our own
         try:

@@ -35,7 +35,7 @@ _STATE = ("host_keys", "applied", archive_reader.DIRECTORY)
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a backup holds."""
+    """The manifest of a backup."""
 
     version: str  # of the program that made it
     made: int  # Unix seconds
@@ -80,13 +80,12 @@ def make(site: Path, state: Path, file: Path, version: str) -> Contents:
 def restore(
     file: Path, site: Path, state: Path, unpacked: Callable[[Contents, Path], None] = lambda contents, state: None
 ) -> tuple[Contents, tuple[Path, ...]]:
-    """Bring site and state back from `file`; what was there is moved aside: (what it held, where that is now).
+    """Restore site and state from `file`. Returns the manifest and the new paths of the files that were replaced.
 
-    `unpacked` is given the state, database and all, when it is whole and lies beside its place still: what it writes
-    into it comes with it, or not at all.
+    Everything is unpacked into a temporary directory and checked there, so a damaged backup changes nothing. `unpacked`
+    is called with the complete state before it is moved into place; files that it writes there are moved with it.
 
-    Everything is unpacked and checked beside its place first, so a broken backup changes nothing. Raises
-    InputRejected for a file that is no whole backup, StoreUnavailable while a relay runs on that state.
+    Raises InputRejected for a file that is not a whole backup, StoreUnavailable while a relay runs on that state.
     """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = take_lock(state / FILE)  # no relay may start meanwhile; a damaged database is no hindrance
@@ -190,7 +189,7 @@ def _database_copy(state: Path) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def _no_archiving(state: Path) -> Iterator[None]:
-    """Nobody moves rows from the database to archives, or deletes an archive, as long as it takes."""
+    """Hold the lock of the archives, so that no rows move and no archive is deleted meanwhile."""
     if not (state / archive_reader.DIRECTORY).exists():
         yield
         return
@@ -216,7 +215,7 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path, digests: dict[str, st
 
 
 def _give(tree: Path, to: Path) -> None:
-    """What root unpacked gets the owner of the directory it goes to, as it was made by `init`."""
+    """Give the files that root unpacked to the owner of the directory that they are moved to."""
     if os.geteuid() != 0 or not tree.exists():
         return
     owner = to.stat()

@@ -1,6 +1,6 @@
-"""The last checkpoint and the key that signs next; a new line of signing keys, begun by a command.
+"""The last checkpoint and the key that signs next, and a new sequence of signing keys that a command begins.
 
-A running relay begins one by itself (serve.supervisor.audit.checkpoint_signer).
+A running relay begins a sequence by itself (serve.supervisor.audit.checkpoint_signer).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from relay.store.writer import AuditWriter
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """How the log stands."""
+    """The last row, the last checkpoint and the next key of a log."""
 
     head: int  # number of the last row
     sealed: int  # of the last checkpoint; of the last archived row, which is one too, where no other is here
@@ -30,7 +30,7 @@ class CheckpointState:
 
 
 def standing(reader: AuditReader) -> CheckpointState:
-    """Raises StoreUnavailable."""
+    """The state of the log that `reader` reads. Raises StoreUnavailable."""
     head, base = reader.head(), reader.base()[0]
     sealed = next(iter(reader.search(AuditQuery(name=checkpoint.SEALED), limit=1)), None)
     begun = next(iter(reader.search(AuditQuery(name=checkpoint.KEY), limit=1)), None)
@@ -57,9 +57,9 @@ def begin(
     event: Callable[[str, Mapping[str, Value]], Event],
     before: Sequence[Event] = (),
 ) -> SigningKey:
-    """Make a key in `state` and announce it in `database`, behind the rows `before`; others are not erased.
+    """Create a key in `state` and announce it in `database`, after the rows `before`; other keys are not erased.
 
-    The key's epoch is beyond all there were, so that a key that is left over tells how far the log had come.
+    The key's epoch is beyond all earlier ones, so that a leftover key shows the length of the log.
     Raises StoreUnavailable, OSError.
     """
     writer = AuditWriter(database, node)

@@ -12,7 +12,7 @@ from relay.errors import StoreUnavailable
 
 
 def unavailable(path: Path, error: Exception) -> StoreUnavailable:
-    """SQLite's or the system's complaint about the audit database in words, with the cure."""
+    """An error of SQLite or the system about the audit database as text, with the next step."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     base = f"the audit database {path}"
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
@@ -43,7 +43,7 @@ def is_full(path: Path, error: StoreUnavailable) -> bool:
 
 
 def create(path: Path) -> None:
-    """Make the file with its mode and owner before SQLite does; -wal and -shm take them over from it."""
+    """Create the file with its mode and owner before SQLite does; -wal and -shm inherit both."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -56,7 +56,7 @@ def create(path: Path) -> None:
 
 
 def give_to_owner(descriptor: int, directory: Path) -> None:
-    """What root makes in the state directory belongs to that directory's owner."""
+    """Give a file that root created in the state directory to the owner of that directory."""
     if os.geteuid() == 0:
         owner = directory.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -89,10 +89,10 @@ def take_lock(path: Path) -> int:
 
 
 def retire_log(path: Path, aside: Path) -> None:
-    """Before the database `path` is moved to `aside` and another takes its place: its log must not stay behind.
+    """Remove the write-ahead log of the database `path`, which is about to be moved to `aside` and replaced.
 
-    SQLite would fold a log that lies beside the new database into that one. Folded in where it belongs if that can be
-    done (a damaged database is often why it is replaced), else moved to lie beside `aside`. Hold the writer's lock.
+    SQLite would apply a log that is left beside the new database to that one. The log is applied to its own database,
+    or, if that fails (the database may be damaged), moved beside `aside`. The caller holds the writer's lock.
     Raises OSError.
     """
     if _is_sqlite(path):  # SQLite deletes a log beside what it takes for no database
@@ -108,7 +108,7 @@ def retire_log(path: Path, aside: Path) -> None:
 
 
 def _is_sqlite(path: Path) -> bool:
-    """Whether the file begins as a database with a log does (sqlite.org/fileformat.html, 1.3)."""
+    """Whether the file has the header of a database with a write-ahead log (sqlite.org/fileformat.html, 1.3)."""
     try:
         with path.open("rb") as file:
             header = file.read(20)

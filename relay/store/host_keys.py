@@ -1,8 +1,8 @@
 """The relay's SSH host keys: created, imported and retired.
 
 STATE/host_keys/NAME holds a private key in OpenSSH's format (0600), NAME.pub its public line. All of them are
-announced to clients (hostkeys-00@openssh.com), so a new key can stand beside the old one until everybody knows it.
-`cryptography` is imported only by the functions that make or read a key's inside.
+announced to clients (hostkeys-00@openssh.com), so a new key can be used beside the old one until all clients know it.
+`cryptography` is imported only in the functions that create or parse a private key.
 """
 
 import base64

@@ -1,15 +1,15 @@
 """Schema of the audit database, and the numbered migrations to it.
 
-Migrations are numbered and additive within a major version, so that a step back to the program before still
-works on the database after. SQLite's user_version holds major * 1000 + number.
+Migrations are numbered and additive within a major version, so that the previous
+version of the program still works on the migrated database. SQLite's user_version holds major * 1000 + number.
 
 Repeated values are stored once: who (person, key, client), target (asked, decided, rule) and rests are dictionaries of
 canonical JSON, with columns and indexes for searching; a row refers to them and keeps only numbers and ids (seven
 bytes each, core.ids). The hash of a row is over the whole text put together again, so a change in a dictionary breaks
 the chain as a change in a row does. A forward takes about 350 bytes in all, opened and closed (bench/store.py).
 
-There is no index on time: rows are written nearly in order of time, so `hours` says where an hour begins, and which of
-its rows came late (hours.py).
+There is no index on time: rows are written nearly in order of time, so the table `hours` has the first row
+of each hour and its late rows (rows.time_index).
 """
 
 import os

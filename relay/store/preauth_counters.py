@@ -1,6 +1,6 @@
 """Counters of failed attempts per minute and source prefix, bounded in memory and on disk.
 
-An unauthenticated client can try ten thousand times a second, so nothing durable is written per attempt: attempts are
+An unauthenticated client can try ten thousand times a second, so nothing durable is written per attempt. Attempts are
 counted here, and `AuditWriter.strangers` stores the counts outside the chain. People type passwords in place of a login
 name, so a name is stored only as its length and 32 bits of a salted hash: enough to recognise the same name, too few to
 tell which of a thousand guesses it was.

@@ -1,6 +1,6 @@
 """Deletes archived rows from the database and returns free pages to the disk.
 
-Rows are deleted in slices, so that a forward hardly waits longer for its row. New rows reuse their pages; free pages
+Rows are deleted in slices, so that no opening row is delayed noticeably. New rows reuse their pages; free pages
 beyond FREE_PAGES are returned to the disk in small steps, if the database has auto_vacuum = incremental (migrations).
 """
 
@@ -13,20 +13,20 @@ from relay.store.rows.row_decoding import base_of
 SLICE = 100  # rows deleted in one transaction while forwards wait for theirs: each has its place in five indexes
 FREE_PAGES = 4096  # kept for the rows to come, 16 MiB: growing costs more than using again
 _GIVEN_BACK = 128  # pages in one transaction: each may have to be moved first
-_STRANGER = 180  # bytes of one count of strangers, its part of the index with it: a generous guess
+_STRANGER = 180  # bytes of one count of failed attempts with its part of the index: a generous estimate
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseRoom:
-    """How large a database is, in bytes."""
+    """The size of a database in bytes."""
 
-    used: int  # by rows, but for the counts of strangers: these bound themselves, and push no row out
+    used: int  # by rows, without the counts of failed attempts: these are bounded, and archive no row
     size: int  # of the file
     base: int  # number of the last row that is archived
 
 
 def room(database: sqlite3.Connection) -> DatabaseRoom:
-    """How large the database is."""
+    """The size of the database."""
     page, pages, free, counts = database.execute(
         """SELECT (SELECT page_size FROM pragma_page_size()), (SELECT page_count FROM pragma_page_count()),
         (SELECT freelist_count FROM pragma_freelist_count()), (SELECT count(*) FROM strangers)"""
@@ -35,7 +35,7 @@ def room(database: sqlite3.Connection) -> DatabaseRoom:
 
 
 def forget(database: sqlite3.Connection, last: int, hash: str, most: int) -> bool:
-    """Delete up to `most` of the oldest rows, up to row `last`, inside the caller's transaction; whether any went.
+    """Delete up to `most` of the oldest rows, up to row `last`, inside the caller's transaction; whether any was.
 
     Raises StoreUnavailable unless row `last` has this hash, so that what was archived is what is deleted, and no
     forward is open that began up to there.
@@ -76,7 +76,7 @@ def forget(database: sqlite3.Connection, last: int, hash: str, most: int) -> boo
 
 
 def give_back(database: sqlite3.Connection) -> bool:
-    """Give some pages back to the disk where many are free; whether any went. In a transaction of its own."""
+    """Return some pages to the disk if many are free; whether any were. In a transaction of its own."""
     (kind,) = database.execute("PRAGMA auto_vacuum").fetchone()
     (free,) = database.execute("PRAGMA freelist_count").fetchone()
     if kind != 2 or free <= FREE_PAGES:  # 2: incremental (sqlite.org/pragma.html)

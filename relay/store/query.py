@@ -1,6 +1,6 @@
-"""Finds the rows that may match a query, newest first.
+"""Candidate rows for a query, newest first.
 
-`candidates` may give too many rows, never too few: `Question.matches` decides. People, clients and targets are found
+`candidates` may give too many rows, never too few: `AuditQuery.matches` decides. People, clients and targets are found
 through their dictionaries, rare events, texts and ids through indexes of their own. SQLite keeps no
 statistics, so this module counts the rows of each index and uses the smallest.
 
@@ -45,7 +45,7 @@ class _Set:
         return f":{self.column}s"
 
     def term(self, alias: str = "e.") -> str:
-        """SQL for a row that is looked at."""
+        """SQL condition on one row."""
         return f"{alias}{self.column} {_AMONG.format(self.key)}{self.more.format(alias)}"
 
     def rows(self) -> str:
@@ -107,7 +107,7 @@ def _span(ask: Ask, question: AuditQuery, before: int | None) -> tuple[int, int]
 
 
 def _sets(ask: Ask, question: AuditQuery) -> list[_Set]:
-    """What the question narrows down by an index."""
+    """The conditions of the query that an index covers."""
     found = []
     for column, (terms, values) in (("who", _who(question)), ("target", _target(question))):
         if terms:
@@ -201,7 +201,7 @@ class _Text:
     finds: tuple[str, ...]
 
     def term(self) -> str:
-        """SQL for a row that is looked at."""
+        """SQL condition on one row."""
         return f"({' OR '.join(self.terms)})"
 
     def rows(self) -> str:

@@ -8,7 +8,7 @@ live     SQLite's own: needs the -shm file, which it makes itself if it may.
 still    no process writes and the log is empty: the file alone is complete ("immutable"). What the file looked
          like is compared after each answer; if it changed, the result is discarded and the query repeated.
 copy     there is a log but its -shm can be neither read nor made (a copy on read-only media, a crashed relay):
-         database and log are copied to a private directory, and the copy is asked.
+         database and log are copied to a private directory, and the copy is read.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class AuditReader:
     """Reads the audit database. Raises StoreUnavailable from every method, with the cure."""
 
     def __init__(self, path: Path, *, only_live: bool = False) -> None:
-        """`only_live`: for who must not wait; a copy of the whole database takes minutes and as much disk again."""
+        """`only_live` excludes the third way: a copy of the database takes minutes and as much disk again."""
         self._only_live = only_live
         self._path = path
         self._wal = path.with_name(path.name + "-wal")
@@ -91,7 +91,7 @@ class AuditReader:
         return (int(found[0][0]), str(found[0][1])) if found else None
 
     def room(self) -> pruning.DatabaseRoom:
-        """How large the database is."""
+        """The size of the database."""
         self._ask("SELECT 1")
         assert self._database is not None
         return pruning.room(self._database)
@@ -109,14 +109,14 @@ class AuditReader:
             after = page[-1].seq
 
     def lines(self, after: int = 0) -> Iterator[VerifierRow]:
-        """The same as canonical texts with their hashes, three times as fast: for verifying and for archives."""
+        """The rows as canonical texts with their hashes, three times as fast as `walk`: for `verify` and archives."""
         lines = RowDecoder(self._ask)
         while page := self._ask(f"{LINE} WHERE e.seq > ? ORDER BY e.seq LIMIT ?", after, _PAGE):
             yield from map(lines.line, page)
             after = page[-1][0]
 
     def mislaid(self) -> list[str]:
-        """What a search would be misled by, though the rows are as they were written; empty: nothing."""
+        """Search columns that differ from the hashed rows; empty if none does."""
         return search_columns.mislaid(self._ask)
 
     def habits(self, until: int) -> Iterator[LastAccess]:
@@ -138,8 +138,7 @@ class AuditReader:
     def portions(
         self, question: AuditQuery, by: str, progress: Callable[[float], object], after: int = 0
     ) -> Iterator[TotalsPart]:
-        """What the rows behind row `after` that answer come to, in parts: see sums.py. `by` is of
-        core.audit.usage_totals.BY."""
+        """Totals of the matching rows after row `after`, in parts (see `aggregates`). `by`: one of usage_totals.BY."""
         if not question.text:
             return aggregates.portions(self._answer, question, by, progress, after)
         return self._each(question, progress, after)
@@ -203,7 +202,7 @@ class AuditReader:
         return max(near, key=lambda near: _likeness(near, id), default=None)
 
     def persons(self) -> list[str]:
-        """Everybody who is in the log, sorted; at most 10,000."""
+        """The persons in the log, sorted; at most 10,000."""
         return [
             str(person) for (person,) in self._ask("SELECT DISTINCT person FROM who ORDER BY 1 LIMIT 10000") if person
         ]
@@ -299,7 +298,7 @@ class AuditReader:
         raise failed or sqlite3.OperationalError("it cannot be opened")
 
     def _look(self) -> _Stamp:
-        """Size, time and inode of database and log: the same before and after means nobody wrote between."""
+        """Size, time and inode of database and log: if they are the same before and after, nothing was written."""
         stamps = []
         for file in (self._path, self._wal):
             try:

@@ -1,6 +1,6 @@
 """Reserved disk space that is released when the disk is full, so that closing rows can be recorded.
 
-Two mebibytes took 6,900 rows when that was measured; twice that is an end for each of some ten thousand open forwards.
+Two mebibytes held 6,900 rows when measured; twice that holds the closing rows of some ten thousand open forwards.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ class ReserveFile:
 
     @property
     def held(self) -> bool:
-        """Whether it is there, whole."""
+        """Whether the file exists with its full size."""
         try:
             return self._path.stat().st_size >= BYTES
         except OSError:
             return False
 
     def make(self) -> None:
-        """Make it, durably, unless it is there. Raises OSError where there is no room; then nothing is left of it.
+        """Create the file durably, unless it exists. Raises OSError if there is no room; then no part of it is left.
 
         There must be room for twice as much: else it would be made and given up again with every row.
         """
@@ -59,7 +59,7 @@ class ReserveFile:
             raise
 
     def release(self) -> bool:
-        """Give its room back; whether there was any to give."""
+        """Remove the file; returns whether it existed."""
         try:
             self._path.unlink()
         except OSError:

@@ -1,9 +1,9 @@
 """Files of the keys that sign checkpoints: created, listed and erased.
 
-STATE/audit_key/EPOCH-PUBLIC holds the 32 bytes of one private Ed25519 key (0600). There is the one that signs next, and
-mostly the one after it, made ready. A key is on the disk before any row announces it, and is erased when the checkpoint
-that it signed is durable: overwritten, synced, unlinked. That is all a program can do: a file system that copies on
-write, a disk that moves blocks about, or a snapshot of the machine may keep what was erased (docs/audit.md).
+STATE/audit_key/EPOCH-PUBLIC holds the 32 bytes of one private Ed25519 key (0600). There is the key that signs next, and
+mostly its successor, created in advance. A key is on the disk before any row announces it. It is erased when the
+checkpoint that it signed is durable: overwritten, synced, unlinked. No program can do more: a file system that copies
+on write, a disk that moves blocks, or a snapshot of the machine may keep the erased key (docs/audit.md).
 
 No backup contains these files: a copy could sign anything from its epoch on.
 """

@@ -1,8 +1,8 @@
 """The only writer of the audit database (reader.py has `AuditReader`).
 
 One process holds the writer's flock; it appends groups of events, each group one durable transaction (WAL,
-synchronous=FULL: the rows are on the disk when `append` returns). What fails leaves nothing half done, and the
-next call tries anew, so a full disk or a vanished volume heals without a restart.
+synchronous=FULL: the rows are on the disk when `append` returns). A transaction that fails changes nothing, and
+the next call tries again, so a full disk or a missing volume needs no restart.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _WAL_KEPT = 1 << 20  # bytes of an emptied log that are kept for reuse; a longer
 
 
 class AuditWriter:
-    """The only one that may write. Use it from one thread at a time; any thread will do."""
+    """Write access to the audit database, for one thread at a time."""
 
     def __init__(self, path: Path, node: str) -> None:
         """Take the lock, bring the database to this version. Raises StoreUnavailable, naming the holder of the lock."""
@@ -114,7 +114,7 @@ class AuditWriter:
         self._head, self._newest_hour = (seq, prev), span.newest
 
     def append_last(self, events: Sequence[Event]) -> None:
-        """`append`, for rows that must not wait: where the disk is full the ballast makes room for them."""
+        """`append`, for rows that must not wait: on a full disk the reserve file is released for them."""
         try:
             self.append(events)
         except StoreUnavailable as error:
@@ -149,18 +149,18 @@ class AuditWriter:
 
     @property
     def salt(self) -> bytes:
-        """This database's salt for strangers' login names (see strangers.Tally). Raises StoreUnavailable."""
+        """This database's salt for login names of failed attempts (see preauth_counters). Raises StoreUnavailable."""
         with self._guard() as database:
             (salt,) = database.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()
             return bytes(salt)
 
     def strangers(self, counts: Iterable[preauth_counters.AttemptCount]) -> None:
-        """Add the counts of strangers, outside the chain. Raises StoreUnavailable; then none of them is added."""
+        """Add the counts of failed attempts, outside the chain. Raises StoreUnavailable; then none is added."""
         with self._transaction() as database:
             preauth_counters.store(database, counts)
 
     def prune(self, now_us: int, strangers_keep_days: int = 30) -> int:
-        """Delete strangers' counts older than that many days; how many rows went. Raises StoreUnavailable.
+        """Delete older counts of failed attempts; returns the number of deleted rows. Raises StoreUnavailable.
 
         Rows of known people are never deleted here: archiving them is another matter.
         """
@@ -178,17 +178,17 @@ class AuditWriter:
         return some
 
     def give_back(self) -> bool:
-        """Give the disk some of what archived rows left free; False when there is none. Raises StoreUnavailable."""
+        """Return some free pages to the disk; False if there are none. Raises StoreUnavailable."""
         with self._guard() as database:
             return pruning.give_back(database)
 
     def room(self) -> pruning.DatabaseRoom:
-        """How large the database is. Raises StoreUnavailable."""
+        """The size of the database. Raises StoreUnavailable."""
         with self._guard() as database:
             return pruning.room(database)
 
     def probe(self) -> None:
-        """Write a page that says what it said before: whether a row could be written now. Raises StoreUnavailable."""
+        """Write a page unchanged, to test whether a row could be written now. Raises StoreUnavailable."""
         with self._transaction() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             # written also when it is the same; an UPDATE that changes nothing would touch no page
@@ -200,7 +200,7 @@ class AuditWriter:
             database.backup(copy)
 
     def close(self) -> None:
-        """Fold the log into the database and let the lock go. May be called twice."""
+        """Fold the log into the database and release the lock. May be called twice."""
         self._shut()
         if self._lock >= 0:
             os.close(self._lock)
@@ -257,7 +257,7 @@ class AuditWriter:
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[sqlite3.Connection]:
-        """The open database; errors become StoreUnavailable, and any but a full disk has it opened anew next time."""
+        """The open database; errors become StoreUnavailable, and any but a full disk has the database opened again."""
         database = self._open()
         try:
             yield database

@@ -1,4 +1,4 @@
-"""Host keys: made, taken over, retired, never readable by others."""
+"""Host keys: created, imported, retired, never readable by others."""
 
 import os
 from pathlib import Path

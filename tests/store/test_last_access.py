@@ -1,4 +1,4 @@
-"""Who reached what, when last: the past of a window, added up by SQL."""
+"""The last access of each person to each target, grouped by SQL."""
 
 import sqlite3
 

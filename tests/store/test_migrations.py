@@ -1,4 +1,4 @@
-"""Older and newer databases: brought up, taken as they are, or refused with the cure."""
+"""Older and newer databases: migrated, used as they are, or refused with the next step."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""Strangers are counted, not recorded: a flood costs next to nothing, a password typed as a name is not kept."""
+"""Counters of failed attempts: a flood stays small, and a password typed as a login name is not stored."""
 
 import random
 from ipaddress import IPv4Address, IPv6Address, ip_address

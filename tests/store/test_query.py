@@ -1,4 +1,4 @@
-"""Searching by index gives what looking at every row would give."""
+"""A search by index finds the same rows as a comparison of every row."""
 
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network

@@ -1,4 +1,4 @@
-"""Reading: while the relay runs, when it is stopped, and where nothing may be written; never in anybody's way."""
+"""Reading while the relay runs, while it is stopped, and on read-only media, without delaying the writer."""
 
 import contextlib
 import os

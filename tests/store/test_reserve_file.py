@@ -1,4 +1,4 @@
-"""The reserve for the last rows: really there, given back at once."""
+"""The reserve file: really allocated, and released at once."""
 
 import os
 import shutil

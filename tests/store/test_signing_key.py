@@ -1,4 +1,4 @@
-"""The key files: who may read them, what is left of an old one, what a crash leaves behind."""
+"""The key files: their modes, the remains of an erased key, and the state after a crash."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The writer: durable, once, whole or not at all."""
+"""The writer: rows are durable, recorded once, and whole transactions or none."""
 
 import contextlib
 import os

@@ -1,8 +1,8 @@
-"""Moves rows to an archive: write, sync, read back, record a row, delete.
+"""The move of rows to an archive: write, sync, read back, record a row, delete.
 
-In this order, so that a crash between any two steps loses nothing and the next run goes on:
+The order lets a crash between any two steps lose nothing, and the next run continues:
 1. the rows are read and their chain is checked; they are written under a temporary name, synced, read back, compared;
-2. the file gets its name, then its entry in the manifest: from here on it counts;
+2. the file gets its name, then its entry in the manifest, which makes it valid;
 3. the row `audit.archived` is written, with the id that the manifest keeps, so that it is written once;
 4. the rows are deleted, oldest first, in short slices (Writer.forget), which move the base of the database with them.
 Steps 1 and 2 need no writer: a process of their own (`python -m relay.store.archive.archive_job`) does them while
@@ -46,7 +46,7 @@ class ArchivePlan:
 
 
 def standing(reader: AuditReader, retention: RetentionSettings, now_us: int) -> DatabaseUsage:
-    """How the database stands towards `retention`."""
+    """The rows of the database, compared with `retention`."""
     opened = reader.oldest_open()
     return DatabaseUsage(
         base=reader.base()[0],
@@ -62,7 +62,7 @@ def standing(reader: AuditReader, retention: RetentionSettings, now_us: int) -> 
 def plan(
     state: Path, reader: AuditReader, retention: RetentionSettings, now_us: int, before: int | None = None
 ) -> ArchivePlan:
-    """What `retention` wants archived now, or everything older than `before`. Raises StoreUnavailable."""
+    """The rows that `retention` moves to archives now, or everything older than `before`. Raises StoreUnavailable."""
     now = standing(reader, retention, now_us)
     after = max(ArchiveReader(state).last(), now.base)
     wished = archive_format.wanted(retention, now) if before is None else reader.edge(before)
@@ -97,9 +97,9 @@ def run(
     before: int | None = None,
     found: Callable[[ArchivePlan], object] = lambda plan: None,
 ) -> Iterator[ArchiveEntry]:
-    """Archive what is due; each archive as soon as its rows may leave the database, those of an earlier run first.
+    """Archive due rows; yields each archive as soon as its rows may leave the database, those of an earlier run first.
 
-    Nobody else may archive meanwhile. Raises StoreUnavailable: nothing is to be deleted then.
+    The caller prevents other runs meanwhile. Raises StoreUnavailable; then no row may be deleted.
     """
     archives = ArchiveReader(state)
     with AuditReader(state / FILE) as reader, archive_writer.alone(state):
@@ -126,7 +126,7 @@ def run(
 
 
 def settle(writer: AuditWriter, entry: ArchiveEntry, by: Mapping[str, Value], slice: int = STOPPED_SLICE) -> None:
-    """Say that the rows of `entry` are archived, then delete them. Raises StoreUnavailable; the next run goes on."""
+    """Record that these rows are archived, then delete them. Raises StoreUnavailable; the next run resumes."""
     row = entry.archived()
     writer.append([replace(row, fields={**row.fields, **by})])
     while writer.forget(entry.last, entry.hash, slice):

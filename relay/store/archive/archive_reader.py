@@ -1,10 +1,10 @@
-"""Reads archived rows, oldest or newest first.
+"""Read access to archived rows, oldest or newest first.
 
 `STATE/archive` holds one file for each range of rows that left the database, and `manifest.jsonl`, which alone says
 which files count: a file that it does not name was never finished and is ignored. Every file is read whole and
-compared with the manifest's SHA-256 before a row of it is believed. (store.archive.archive_job writes them.)
+compared with the manifest's SHA-256 before a row of it is used (`archive_job` writes them).
 
-Rows stand in both places from when an archive is in the manifest until the database has deleted them. A reader of
+From the entry in the manifest until the deletion from the database, rows are in both places. A reader of
 both takes from the database only the rows behind `last`.
 """
 
@@ -131,7 +131,7 @@ class ArchiveReader:
         return self._story(connection, "connection", "connection.closed")[:limit]
 
     def check(self, entry: ArchiveEntry, file: Path | None = None) -> None:
-        """Whether the file is what the manifest says, every row with its hash after the one before.
+        """Check that the file is the one of the manifest, and the hash of every row.
 
         `file`: where it is while it has no name yet.
         """
@@ -149,7 +149,7 @@ class ArchiveReader:
             raise _bad(path, f"it ends with row {seq}, and is not what the manifest says")
 
     def present(self, entry: ArchiveEntry) -> None:
-        """Whether the file is there with its size: quick, for `doctor`."""
+        """Check that the file exists with its size: quick, for `doctor`."""
         path = self.directory / entry.file
         try:
             size = path.lstat().st_size
@@ -186,7 +186,7 @@ class ArchiveReader:
         )
 
     def _rows(self, entry: ArchiveEntry, needles: tuple[tuple[str, ...], ...] = ()) -> Iterator[Row]:
-        """The rows whose text has one of each of `needles`: found without taking the others apart."""
+        """The rows whose text contains one of each of `needles`; the others are not parsed."""
         for prev, hash, text in self.texts(entry):
             if all(any(needle in text for needle in some) for some in needles):
                 yield _believed(self.directory / entry.file, lambda text: archive_format.row(prev, hash, text), text)  # noqa: B023 - called at once
@@ -217,7 +217,7 @@ class ArchiveReader:
 
 
 def _bytes(path: Path, entry: ArchiveEntry) -> bytes:
-    """The whole file, when it is the one of the manifest. Raises OSError, InputRejected."""
+    """The contents of the file, compared with the manifest. Raises OSError, InputRejected."""
     if entry.bytes > MOST_BYTES:
         raise InputRejected(f"the manifest gives it {entry.bytes} bytes; more than {MOST_BYTES} are not read")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -229,7 +229,7 @@ def _bytes(path: Path, entry: ArchiveEntry) -> bytes:
 
 
 def _may_answer(entry: ArchiveEntry, question: AuditQuery) -> bool:
-    """Whether a row of the archive can answer, by what the manifest knows."""
+    """Whether the archive may have a matching row, according to the manifest."""
     if question.since is not None and entry.until < question.since:
         return False
     if question.until is not None and entry.since >= question.until:
@@ -238,7 +238,7 @@ def _may_answer(entry: ArchiveEntry, question: AuditQuery) -> bool:
 
 
 def _needles(question: AuditQuery | None) -> tuple[tuple[str, ...], ...]:
-    """What a row's text must have in it to answer, one of each: `Question.matches` decides."""
+    """Texts of which a matching row contains one of each tuple; `AuditQuery.matches` decides."""
     if question is None:
         return ()
     needles: list[tuple[str, ...]] = []

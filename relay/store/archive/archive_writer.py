@@ -1,4 +1,4 @@
-"""Writes and removes archive files, each completely or not at all."""
+"""Archive files: written and removed, each completely or not at all."""
 
 import contextlib
 import errno
@@ -48,7 +48,7 @@ def alone(state: Path) -> Iterator[Path]:
 
 
 def _mode(state: Path) -> int:
-    """Archives may be read by whom the database may be read, and written by the owner only."""
+    """The mode of archives: readable by the readers of the database, writable by the owner only."""
     try:
         return 0o600 | ((state / FILE).stat().st_mode & 0o040)
     except OSError:
@@ -66,9 +66,9 @@ def clear(archives: ArchiveReader, entries: tuple[ArchiveEntry, ...]) -> None:
 
 
 def write(archives: ArchiveReader, lines: Iterator[VerifierRow], entry: ArchiveEntry) -> ArchiveEntry:
-    """Write the archive of these lines, read it back, give it its name; its entry with the file's size and hash.
+    """Write the archive of these lines, read it back, and name it. Returns its entry with the file's size and hash.
 
-    Raises StoreUnavailable, also where `lines` are not what `entry` says; then there is no such file.
+    Raises StoreUnavailable, also if `lines` differ from `entry`; then there is no such file.
     """
     path = archives.directory / entry.file
     fresh = path.with_name(f".{path.name}.new")
@@ -107,7 +107,7 @@ def write(archives: ArchiveReader, lines: Iterator[VerifierRow], entry: ArchiveE
 
 
 def enter(archives: ArchiveReader, entries: tuple[ArchiveEntry, ...]) -> None:
-    """Put a new manifest in the place of the old one. Raises StoreUnavailable."""
+    """Replace the manifest. Raises StoreUnavailable."""
     path = archives.directory / MANIFEST
     state = archives.directory.parent
     text = "".join(archive_format.entry_line(entry) + "\n" for entry in entries)
@@ -128,12 +128,12 @@ def _unwritable(path: Path, error: OSError) -> StoreUnavailable:
 
 
 def pending_discards(archives: ArchiveReader) -> tuple[ArchiveEntry, ...]:
-    """Archives that the manifest calls discarded while their file is still there: a run was cut short."""
+    """Discarded archives whose files are still there because a run was interrupted."""
     return tuple(entry for entry in archives.entries() if not entry.kept and (archives.directory / entry.file).exists())
 
 
 def to_discard(archives: ArchiveReader, base: int, before: int, *, sealed: bool) -> tuple[ArchiveEntry, ...]:
-    """The kept archives of which every row is older than `before`, and has left the database: the oldest ones.
+    """The oldest archives that are kept, all of whose rows are older than `before` and have left the database.
 
     The newest checkpoint says which key signs next, so it is never discarded: `sealed` if the database has a newer one.
     """
@@ -150,9 +150,9 @@ def to_discard(archives: ArchiveReader, base: int, before: int, *, sealed: bool)
 def announce_discards(
     state: Path, chosen: tuple[ArchiveEntry, ...], now: Callable[[], int]
 ) -> tuple[ArchiveEntry, ...]:
-    """Note in the manifest that these are given up, after a last look that they are whole. Raises StoreUnavailable.
+    """Mark these archives as discarded in the manifest, after a last check. Raises StoreUnavailable.
 
-    Their rows `audit.discarded` are to be durable before `discard` removes a file.
+    Their rows `audit.discarded` must be durable before `discard` removes a file.
     """
     archives = ArchiveReader(state)
     with alone(state):
@@ -171,7 +171,7 @@ def announce_discards(
 
 
 def discard(archives: ArchiveReader, entry: ArchiveEntry) -> None:
-    """Remove the file of an archive that was given up. Raises StoreUnavailable."""
+    """Remove the file of a discarded archive. Raises StoreUnavailable."""
     path = archives.directory / entry.file
     try:
         path.unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def discard(archives: ArchiveReader, entry: ArchiveEntry) -> None:
 
 
 def damaged(archives: ArchiveReader, base: int, hash: str, now: Callable[[], int]) -> tuple[ArchiveEntry, ...]:
-    """The kept archives that are missing or changed, as they will be given up: as far as their rows are nowhere else.
+    """The entries of missing or changed archives, for the rows that are nowhere else.
 
     `base`, `hash`: the last row that has left the database. Their rows `audit.discarded` come before `give_up`.
     """
@@ -200,9 +200,9 @@ def damaged(archives: ArchiveReader, base: int, hash: str, now: Callable[[], int
 
 
 def give_up(state: Path, base: int, lost: tuple[ArchiveEntry, ...]) -> None:
-    """Go on without these; what is left of their files is kept beside, named .damaged. Raises StoreUnavailable.
+    """Discard these archives; what remains of their files is renamed to .damaged. Raises StoreUnavailable.
 
-    An archive whose rows are all in the database still is made anew by the next run, and so is not asked about.
+    An archive whose rows are all still in the database is not concerned: the next run writes it again.
     """
     archives = ArchiveReader(state)
     by_first = {entry.first: entry for entry in lost}

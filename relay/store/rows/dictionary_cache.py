@@ -1,4 +1,4 @@
-"""Cache of dictionary entries: recent ones are in memory, new ones are inserted.
+"""Cache of dictionary entries, which inserts those that are new.
 
 Used by the writer inside its transactions. After a rollback or a deletion of entries the caller calls `forget`.
 """
@@ -21,7 +21,7 @@ class DictionaryCache:
         self._patterns = RowTemplates(node)
 
     def forget(self) -> None:
-        """Some may not be there, or not any more."""
+        """Empty the cache, because cached entries may not exist."""
         self._ids.clear()
         self._patterns.clear()
 
@@ -30,7 +30,7 @@ class DictionaryCache:
         return self._patterns.find(event)
 
     def look_up(self, database: sqlite3.Connection, event: Event) -> tuple[DictionaryEntries, Placed, int | str]:
-        """What a row refers to, what stands in its columns, and its rest: an entry if it repeats, else the text."""
+        """The entries of a row, the values of its columns, and its rest: an entry if it repeats, else the text."""
         placed = row_encoding.columns(event)
         text, repeats = row_encoding.rest(event.fields, placed)
         entries = DictionaryEntries(

@@ -2,7 +2,7 @@
 
 `row_of` makes the value, one row at a time. `Lines` makes the canonical texts of a million rows
 (core.audit.hash_chain.canonical):
-the JSON of each dictionary entry is taken apart once, and what rows of one shape have in common is put together once.
+the JSON of each dictionary entry is parsed once, and the common text of rows of one shape is built once.
 """
 
 import json

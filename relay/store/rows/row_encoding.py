@@ -1,4 +1,4 @@
-"""Splits an event's fields into columns and dictionary entries, and joins them again.
+"""The split of an event's fields into columns and dictionary entries, and the way back.
 
 Client (`who`), target and the other fields (`rest`) repeat and are stored once each, as JSON. Ids take seven bytes. The
 numbers of a forward have columns of their own, so that SQL can add them up. Every field is read back exactly as it was,
@@ -34,7 +34,7 @@ def part(fields: Mapping[str, Value], keys: tuple[str, ...]) -> str | None:
 
 
 def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tuple[object, ...]:
-    """What tells two parts apart before their text is made: the same place is the same text."""
+    """A key of the part that is cheaper than its text: equal keys mean equal texts."""
     get = fields.get
     values = [get(key, _ABSENT) for key in keys]
     # 1 equals True, and its text does not
@@ -42,7 +42,7 @@ def place(table: str, fields: Mapping[str, Value], keys: tuple[str, ...]) -> tup
 
 
 def columns(event: Event) -> tuple[bytes | str | int | None, ...]:
-    """What goes into the columns IDS and NUMBERS; None where the field is absent or stays in the JSON."""
+    """The values of the columns IDS and NUMBERS; None where the field is absent or stays in the JSON."""
     get = event.fields.get
     connection, forward = get("connection"), get("forward")
     return (
@@ -60,7 +60,7 @@ def has_column(key: str, value: Value) -> bool:
 
 
 def rest(fields: Mapping[str, Value], placed: Sequence[object]) -> tuple[str, bool]:
-    """The canonical text of what stands elsewhere neither as JSON nor in `placed` (`columns`); whether it repeats."""
+    """The canonical text of the fields that have no other place (`placed`: `columns`), and whether it repeats."""
     has = {key for key, value in zip((*IDS, *NUMBERS), placed, strict=True) if value is not None}
     left = {key: value for key, value in fields.items() if key not in WHO and key not in TARGET and key not in has}
     text = compact(left)
@@ -103,7 +103,7 @@ def kept(id: str) -> bytes | str:
 
 
 def told(id: object) -> str:
-    """The id again. Raises ValueError for what is none, or is not kept as `kept` does it: nobody would find it."""
+    """The id of a stored value. Raises ValueError for a value that `kept` does not make: no search would find it."""
     if isinstance(id, bytes) and len(id) == 7 and id[0] < 128:  # 55 bits
         return ids.unpacked(id)
     if isinstance(id, str) and ids.packed(id) is None:
@@ -112,12 +112,12 @@ def told(id: object) -> str:
 
 
 def short_digest(text: str) -> bytes:
-    """Tells two texts of a dictionary apart in half the space."""
+    """The first half of the SHA-256 of a dictionary's text, which identifies it."""
     return sha256(text.encode()).digest()[:16]
 
 
 def address_key(value: Value) -> bytes | None:
-    """An address so that one range of bytes is one network: family, then the address. None if it is none."""
+    """Family and address as bytes, so that a network is one range of bytes. None if it is not an address."""
     if not isinstance(value, str):
         return None
     try:

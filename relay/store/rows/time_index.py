@@ -1,4 +1,4 @@
-"""Sparse time index: the range of rows for a span of time. A full index on time costs 30 bytes a forward.
+"""Sparse time index: the range of rows for a span of time. A full index would cost 30 bytes a forward.
 
 Rows are written nearly in order of time: an event is some seconds old at most when it is stored, unless the disk was
 full or the clock was set back. So for each UTC hour two numbers are kept: `first`, the first row of that hour, and

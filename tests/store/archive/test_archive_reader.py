@@ -1,4 +1,4 @@
-"""Archives as they are read: the same rows, believed only when they are what was archived."""
+"""Archives as they are read: the same rows, and only from files that match the manifest."""
 
 import gzip
 import json

@@ -1,5 +1,4 @@
-"""relay.store.rows.row_templates: rows that differ in ids, numbers and time only are filled in, and are what they
-would be."""
+"""Rows that are filled into a template equal the rows that are built without one."""
 
 import sqlite3
 import tempfile

@@ -1,4 +1,4 @@
-"""What a search would be misled by (tests/cli/test_audit_verify.py tampers with it): nothing that a writer wrote."""
+"""Search columns of written rows agree with their hashed texts (tests/cli/audit/test_verify.py tampers with them)."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -63,7 +63,7 @@ class Metrics:
 
     @property
     def where(self) -> str:
-        """Where the pages are, "" nowhere."""
+        """The address of the pages, "" if there is none."""
         return self._server.where
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Penalised sources at a real relay: slowed down, told so, never dark, forgiven."""
+"""Penalised sources at a real relay: slowed down, informed, never cut off, forgiven."""
 
 import json
 import re

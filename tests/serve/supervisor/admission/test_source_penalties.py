@@ -1,4 +1,4 @@
-"""Which sources have earned a slower welcome: growing, running out, forgiven, forgotten."""
+"""Penalty points of sources: growing, running out, forgiven, forgotten."""
 
 import json
 from dataclasses import replace
