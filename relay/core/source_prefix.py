@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 @lru_cache(maxsize=4096)  # in a flood each address is looked up a dozen times
 def source_of(address: str) -> str:
-    """What is counted as one source: the IPv4 address (also when mapped into IPv6), or the /64 of an IPv6 address.
+    """The source that an address counts as: the IPv4 address (also when mapped into IPv6), or the IPv6 /64.
 
     Raises ValueError for text that is no address.
     """

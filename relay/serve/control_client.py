@@ -65,7 +65,7 @@ def listen(state: Path, question: Mapping[str, Any], timeout: float = SECONDS) -
 
 
 def _exchange(path: Path, question: Mapping[str, Any], timeout: float) -> bytes:
-    """What is said to a question; nothing when the connection was ended instead."""
+    """The bytes of the answer; none when the connection was ended instead."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
         try:

@@ -1,4 +1,4 @@
-"""The answer of `relayctl explain`: may a person reach a target, by the rules and by the person's keys?
+"""The answer of `relayctl explain`: whether a person may reach a target, by the rules and by the person's keys.
 
 The running configuration decides; if there is none, the site's files do. The rules are evaluated first, then each key's
 options.

@@ -148,7 +148,7 @@ def facts(text: str) -> tuple[int, int, str, str, str | None]:
 
 
 def person_of(text: str) -> str | None:
-    """Who is in the row with this canonical text."""
+    """The person in the row with this canonical text."""
     match = _PERSON.search(text)
     return json.loads(match[1]) if match else None
 

@@ -1,4 +1,4 @@
-"""The compiled policy and its decision: may this person reach this target, with this key, from this source, now?
+"""The compiled policy, and its decision about a person, key, source, target and time.
 
 The checks, in order: a policy was applied; the key is still listed for this person; the target resolves to a
 destination; the destination is not a forbidden address; the key's options permit it; the rules allow it. Without a

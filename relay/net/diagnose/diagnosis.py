@@ -1,7 +1,7 @@
 """Diagnosis of one zone: an observation in, findings with their cures out. Pure.
 
 A zone has at most one fault, the first of a sequence of rules: the ZeroTier node and its network, interface and route,
-the other end, the target. What follows from it is no fault of its own. What is odd but stops nothing is a warning.
+the other end, the target. What follows from it is no fault of its own. An oddity that stops nothing is a warning.
 """
 
 from dataclasses import replace

@@ -126,9 +126,9 @@ class NodeView:
 
 
 def parse_answers(answers: Mapping[str, tuple[int, object]]) -> NodeView:
-    """The four answers, each (HTTP status, decoded JSON), as a view. Whatever they hold, raises nothing.
+    """The four answers, each (HTTP status, decoded JSON), as a view. Never raises.
 
-    What has not the right form (an id that is none, an address that is none) is left out: ids and names end in
+    A value of the wrong form (an id that is none, an address that is none) is left out: ids and names end in
     commands for a person to type.
     """
     statuses = {status for status, _ in answers.values()}

@@ -1,4 +1,4 @@
-"""Is the relay alive, and does systemd know? What sd_notify(3) and sd_watchdog_enabled(3) ask of a service."""
+"""Notifications to systemd: readiness, reload and watchdog (sd_notify(3), sd_watchdog_enabled(3))."""
 
 import asyncio
 import os

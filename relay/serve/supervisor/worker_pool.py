@@ -1,4 +1,4 @@
-"""Which workers are there, and what does each carry? Starting, replacing and losing worker processes."""
+"""The worker processes: started, resized, replaced and watched."""
 
 import asyncio
 import fcntl

@@ -1,6 +1,6 @@
-"""Where do the anchors of checkpoints go? To a file or the system log, when the settings say so; never waited for.
+"""Publisher of checkpoint anchors: to a file or the system log, as the settings say. Nothing waits for it.
 
-Each anchor stands for all before it, so one that could not be brought out is not tried again: the next one follows.
+Each anchor stands for all before it, so one that could not be published is not tried again: the next one follows.
 """
 
 import contextlib

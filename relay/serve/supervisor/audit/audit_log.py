@@ -1,6 +1,6 @@
-"""What does the supervisor write down, and where? Events to the audit log and the journal, strangers as counters.
+"""The audit log of the supervisor: events to the database and the journal, unauthenticated attempts as counters.
 
-The one owner of the recorder (the audit database's only writer), the journal and the strangers' tally.
+It owns the group commit (the only writer of the database), the journal and the counters of attempts.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""When is a checkpoint due, and with which key? Seals the audit log, in the thread that writes it.
+"""Signer of checkpoints, in the thread that writes the audit log.
 
 Nothing waits for a checkpoint: it is one row more, written between two groups of rows. The keys, whose files cost a
 sync each, are made ready and erased by a thread of their own. What fails is tried again every few seconds, and told by

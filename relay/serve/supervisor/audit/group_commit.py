@@ -1,4 +1,4 @@
-"""When is a row durable? Group commit: one thread writes what came together, one transaction for all of it.
+"""Group commit of audit rows: one thread writes the rows that came together in one transaction.
 
 The loop never waits for the disk. Openings are answered when their transaction is on the disk, or at once with
 "busy" while the database cannot be written; everything else is kept, bounded, and written when it can be.

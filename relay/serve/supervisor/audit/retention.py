@@ -1,4 +1,4 @@
-"""When do old rows move to archives? The part of it that the supervisor does: a child archives, the writer deletes.
+"""Retention of the audit log: a child process archives old rows, then the writer deletes them.
 
 A row is deleted only after the child has read back the archive that holds it, and after the row `audit.archived` is
 durable (store.archive.archive_job has the order). Deleting is done in short slices with pauses, so no forward waits

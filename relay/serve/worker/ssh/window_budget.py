@@ -1,7 +1,7 @@
-"""How much may a client send ahead? Each forward's window is memory that its client can make a worker hold.
+"""The memory budget for channel windows: each window is memory that its client can make a worker hold.
 
 A target that does not read leaves its client's window in memory, and a client that does not read a channel's buffer.
-What has been lent to all forwards together never exceeds the worker's part of `buffers`; the fuller it is, the smaller
+The windows of all forwards together never exceed the worker's part of `buffers`; the fuller it is, the smaller
 the windows of new forwards are.
 """
 
