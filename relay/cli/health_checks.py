@@ -84,7 +84,7 @@ def _modes(site: Site) -> Iterator[HealthCheck]:
         yield HealthCheck("modes", "fault", f"{path} {why}", f"chmod go-w {path}")
     if site.state.exists():
         mode = site.state.stat().st_mode & 0o777
-        if mode & 0o027:  # reviewers may have access by their group (docs/how-to/read-who-did-what.md)
+        if mode & 0o027:  # reviewers may have access by their group (docs/how-to/who-may-run-relayctl.md)
             yield HealthCheck("modes", "fault", f"{site.state} has mode {mode:o}", f"chmod 700 {site.state}")
             return
     if not wrong:
@@ -215,7 +215,7 @@ def _running(status: dict[str, Any], found: lint.LintResult, settings: Settings)
     )
     for slow in sorted({str(worker["slow"]) for worker in workers if worker.get("slow")}):
         what = f"the fast path is not used, everything works at a higher cost: {escape(slow, 400)}"
-        yield HealthCheck("fast path", "warning", what, "journalctl -u relay; docs/performance.md says what it needs")
+        yield HealthCheck("fast path", "warning", what, "journalctl -u relay says what is missing")
     if status.get("faults"):
         yield HealthCheck("relay", "fault", f"it still runs an older policy: {status['faults'][0]}", "relayctl check")
     if status.get("database"):

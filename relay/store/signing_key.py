@@ -3,7 +3,8 @@
 STATE/audit_key/EPOCH-PUBLIC holds the 32 bytes of one private Ed25519 key (0600). There is the key that signs next, and
 mostly its successor, created in advance. A key is on the disk before any row announces it. It is erased when the
 checkpoint that it signed is durable: overwritten, synced, unlinked. No program can do more: a file system that copies
-on write, a disk that moves blocks, or a snapshot of the machine may keep the erased key (docs/audit.md).
+on write, a disk that moves blocks, or a snapshot of the machine may keep the erased key
+(docs/background/audit-log.md).
 
 No backup contains these files: a copy could sign anything from its epoch on.
 """

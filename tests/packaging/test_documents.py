@@ -72,7 +72,7 @@ def test_links_and_paths_exist(page: Path) -> None:
     assert broken == []
 
 
-@pytest.mark.parametrize("root", ["README.md", "tests", "tools", "packaging", "bench", "Makefile"])
+@pytest.mark.parametrize("root", ["README.md", "relay", "tests", "tools", "packaging", "bench", "Makefile"])
 def test_documents_named_in_sources_exist(root: str) -> None:
     """Every page of docs/ that a source file names exists."""
     top = CHECKOUT / root

@@ -95,7 +95,7 @@ def anchor(context: Context, /, as_json: bool) -> int:
 def rows(context: Context, /, after: int) -> int:
     """Print every row as its hash covers it: the hash, a tab, and its canonical text.
 
-    To verify the log without this program: docs/audit.md does it with sha256sum and openssl.
+    To verify the log without this program: docs/how-to/verify-the-audit-log.md.
 
     \b
     Example:

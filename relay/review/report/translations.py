@@ -1,7 +1,7 @@
 """The report and the digest in Chinese, keyed by the English sentences.
 
-Reasons, event names and obstacles are not translated: `relayctl audit search` takes these words and docs/audit.md
-explains them. A test checks that no sentence of the page is missing here.
+Reasons, event names and obstacles are not translated: `relayctl audit search` takes these words, and
+docs/reference/audit-log.md explains them. A test checks that no sentence of the page is missing here.
 """
 
 

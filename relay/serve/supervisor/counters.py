@@ -15,7 +15,7 @@ OTHER = "other"
 OTHER_ZONES = "(others)"  # no zone can have that name
 MAX_ZONE_LABELS = 64  # with labels of their own; all others share one
 
-# Why connections fail to authenticate (docs/audit.md). One may have several: a bad signature, then a timeout.
+# Why connections fail to authenticate (docs/reference/audit-log.md). One can have several: bad signature, timeout.
 FAILURES = (
     "unknown-key",
     "wrong-name",
