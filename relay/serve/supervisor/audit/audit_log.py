@@ -1,6 +1,6 @@
-"""The audit log of the supervisor: events to the database and the journal, unauthenticated attempts as counters.
+"""The audit log of the supervisor: events go to the database and to stderr, unauthenticated clients into counters.
 
-It owns the group commit (the only writer of the database), the journal and the counters of attempts.
+It owns the group commit (the audit database's only writer), the log on stderr and the counters.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from relay.serve.supervisor.counters import Counters
 from relay.store.preauth_counters import AttemptTally, veiled
 from relay.store.writer import AuditWriter
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
-STRANGERS_SECONDS = 10.0  # how often strangers' counters go to the database
+STRANGERS_SECONDS = 10.0  # how often counters of unauthenticated clients go to the database
 ANCHOR_SECONDS = 1.0  # for the last anchors to get out when the database is closed
 PRUNE_SECONDS = 86_400.0  # how often old counters are deleted
 
 
 class AuditLog:
-    """Everything that is written down. Before `open` and after `close` events are dropped (there is no database)."""
+    """All audit events of the relay. Without a database (before `open`, after `close`) events are dropped."""
 
     def __init__(self, settings: Callable[[], Settings], policy: Callable[[], str]) -> None:
         """`settings` and the version of the `policy` are those in force."""
@@ -43,26 +43,26 @@ class AuditLog:
         self._settings, self._policy = settings, policy
         self._loop = asyncio.get_running_loop()
         self._ids = Ids(0)
-        self._recorder: GroupCommit | None = None
+        self._writer: GroupCommit | None = None
         self._salt = b""
         self._tally = AttemptTally(b"")
 
     def open(self, path: Path, node: str) -> dict[str, Event]:
         """Take the writer's lock and begin; openings without a closing row. Raises StoreUnavailable."""
-        recorder = GroupCommit(path, node, self._written, self.counts.commits, terms=self._terms, sealed=self._sealed)
-        self._salt = recorder.salt
+        writer = GroupCommit(path, node, self._written, self.counts.commits, terms=self._terms, sealed=self._sealed)
+        self._salt = writer.salt
         self._tally = AttemptTally(self._salt)
-        unclosed = recorder.open_forwards()
-        recorder.start()
-        self._recorder = recorder
+        unclosed = writer.open_forwards()
+        writer.start()
+        self._writer = writer
         return unclosed
 
     async def close(self) -> None:
-        """Write what waits, and let the database go."""
-        if self._recorder is not None:
-            self._recorder.strangers(self._tally.take())
-            await self._recorder.close()
-            await asyncio.sleep(0)  # the last checkpoint's anchor is told to the loop
+        """Write the waiting rows, then close the database."""
+        if self._writer is not None:
+            self._writer.strangers(self._tally.take())
+            await self._writer.close()
+            await asyncio.sleep(0)  # the loop receives the last checkpoint's anchor
             await asyncio.to_thread(self.anchors.flush, ANCHOR_SECONDS)
 
     def now_us(self) -> int:
@@ -76,28 +76,28 @@ class AuditLog:
     @property
     def failing(self) -> str:
         """Why rows cannot be written now; "" when they can."""
-        return self._recorder.failing if self._recorder is not None else "closed"
+        return self._writer.failing if self._writer is not None else "closed"
 
     @property
     def lost(self) -> int:
         """Rows that could not be recorded at all."""
-        return self._recorder.lost if self._recorder is not None else 0
+        return self._writer.lost if self._writer is not None else 0
 
     @property
     def has_ballast(self) -> bool:
         """Whether there is a reserve for the rows that must be written on a full disk."""
-        return self._recorder is not None and self._recorder.has_ballast
+        return self._writer is not None and self._writer.has_ballast
 
-    async def ask(self, errand: Callable[[AuditWriter], _Found]) -> _Found:
-        """See Recorder.ask. Raises StoreUnavailable where there is no database."""
-        if self._recorder is None:
+    async def run_in_writer(self, call: Callable[[AuditWriter], _Result]) -> _Result:
+        """See GroupCommit.run_in_writer. Raises StoreUnavailable where there is no database."""
+        if self._writer is None:
             raise StoreUnavailable("the audit database is closed")
-        return await self._recorder.ask(errand)
+        return await self._writer.run_in_writer(call)
 
     @property
     def sealer(self) -> CheckpointSigner | None:
-        """What makes the checkpoints; None while there is no database."""
-        return self._recorder.sealer if self._recorder is not None else None
+        """The signer of checkpoints; None while there is no database."""
+        return self._writer.sealer if self._writer is not None else None
 
     def seal_status(self) -> dict[str, Value | float]:
         """How the log is sealed, for `doctor`."""
@@ -113,20 +113,20 @@ class AuditLog:
         }
 
     def note(self, name: str, fields: Mapping[str, Value]) -> None:
-        """Record something of the supervisor's own."""
+        """Record an event of the supervisor itself."""
         self.event(Event(self.make_id(), self.now_us(), name, fields))
 
     def event(self, event: Event, answer: Answer | None = None) -> None:
         """Record an event; `answer` is called with "" when it is durable."""
-        if self._recorder is not None:
-            self._recorder.note(event, answer)
+        if self._writer is not None:
+            self._writer.note(event, answer)
 
-    def opening(self, event: Event, answer: Answer, durable: Callable[[], None] | None = None) -> None:
-        """Record a forward's opening (see Recorder.opening)."""
-        if self._recorder is None:
+    def opening(self, event: Event, answer: Answer) -> None:
+        """Record a forward's opening (see GroupCommit.opening)."""
+        if self._writer is None:
             answer("the audit database is closed")
         else:
-            self._recorder.opening(event, answer, durable)
+            self._writer.opening(event, answer)
 
     def stranger(
         self, kind: str, address: str, port: int, *, number: str = "", fingerprint: str = "", login: str = ""
@@ -144,24 +144,24 @@ class AuditLog:
         )
 
     async def store_strangers(self, days: Callable[[], int]) -> None:
-        """Bring strangers' counters to the database for ever, and delete those older than `days()`."""
+        """Store counters of unauthenticated clients every 10 seconds, and delete those older than `days()`."""
         pruned = float("-inf")
         while True:
-            if self._recorder is not None and self._loop.time() - pruned > PRUNE_SECONDS:
+            if self._writer is not None and self._loop.time() - pruned > PRUNE_SECONDS:
                 pruned = self._loop.time()
-                self._recorder.prune(self.now_us(), days())
+                self._writer.prune(self.now_us(), days())
             await asyncio.sleep(STRANGERS_SECONDS)
             counts = self._tally.take()
-            if counts and self._recorder is not None:
-                if self._recorder.failing:
+            if counts and self._writer is not None:
+                if self._writer.failing:
                     self._tally.give_back(counts)
                 else:
-                    self._recorder.strangers(counts)
+                    self._writer.strangers(counts)
 
     def probe(self) -> None:
-        """Find out soon whether rows can be written (`failing`), though nobody writes any."""
-        if self._recorder is not None:
-            self._recorder.probe()
+        """Test soon whether rows can be written, and update `failing`."""
+        if self._writer is not None:
+            self._writer.probe()
 
     def _terms(self) -> CheckpointTerms:
         settings = self._settings()
@@ -170,7 +170,7 @@ class AuditLog:
         )
 
     def _sealed(self, event: Event, anchor: Anchor) -> None:
-        """A checkpoint, or the first key of a line; the journal has no line a minute about checkpoints."""
+        """Publish the anchor of a checkpoint or of a new key. Only the new key is logged on stderr."""
         self.counts.written((event,))
         self.anchors.put(anchor)
         if event.name == checkpoint.KEY:

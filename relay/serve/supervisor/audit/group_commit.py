@@ -1,11 +1,10 @@
-"""Group commit of audit rows: one thread writes the rows that came together in one transaction.
+"""Group commit of audit rows: one thread writes the rows that arrive together in one transaction.
 
 The loop never waits for the disk. Openings are answered when their transaction is on the disk, or at once with
 "busy" while the database cannot be written; everything else is kept, bounded, and written when it can be.
 
-When the disk is full the ballast (store.reserve_file) is given up, and what it makes room for is for ends and what
-takes
-away only (event.LAST), until there is room for a new one. So nobody is let in by the last free page.
+When the disk is full the ballast (store.reserve_file) is released. Its room is only for rows that end or revoke
+something (event.LAST), until a new ballast fits. So the last free page never admits a connection.
 """
 
 import asyncio
@@ -30,26 +29,23 @@ from relay.store import database_files
 from relay.store.preauth_counters import AttemptCount
 from relay.store.writer import AuditWriter
 
-_Found = TypeVar("_Found")
-Errand = Callable[[AuditWriter], object]  # done by the thread between two groups of rows
-Answer = Callable[[str], None]  # called in the loop: "" when durable, else why it never will be
+_Result = TypeVar("_Result")
+WriterCall = Callable[[AuditWriter], object]  # run by the thread between two groups of rows
+Answer = Callable[[str], None]  # called in the loop: "" when durable, else the reason why not
 
 MOST_OPENINGS = 4096  # waiting at once; later ones are refused at once: at 10,000 rows a second they would wait 0.4 s
 MOST_KEPT = 200_000  # rows kept while the database cannot be written (about 100 MB); then the oldest but closings go
 RETRY_SECONDS = 1.0
 BATCH = 1024
-# Seconds that rows nobody waits for wait for company: a log-in's row goes with its first forward's, and the rows of
-# ends are one transaction. What an opening waits for is never longer for it, and workers keep what is not durable.
+# Longest wait of rows that are not openings, so that a log-in shares the transaction of its first forward, and closings
+# share one. Openings never wait longer for it, and workers keep their rows until these are durable.
 GATHER_SECONDS = 0.02
-_ENDS = frozenset(("forward.closed", "connection.closed"))
-# Rows of a transaction whose openings the thread answers itself. Of more, each answer would be a system call by itself,
-# after which the thread waits for the loop to let it go on: there one turn of the loop sends them all together.
-AT_ONCE = 4
+_DEFERRABLE = frozenset(("forward.closed", "connection.closed"))
 NARROW = "the disk is full: only ends and what takes away are recorded"
 
 
 def _nothing(writer: AuditWriter) -> None:
-    """The errand that only wakes the thread."""
+    """Wake the thread."""
 
 
 @dataclass(slots=True)
@@ -57,16 +53,15 @@ class _Job:
     event: Event
     answer: Answer | None
     opening: bool
-    durable: Callable[[], None] | None = None  # the thread's to call
 
 
 @dataclass(slots=True)
-class _Question:
-    ask: Errand
+class _AwaitedCall:
+    run: WriterCall
 
 
 class GroupCommit:
-    """Owns the writer's thread. All methods are called from the loop."""
+    """The owner of the writer thread. All public methods are called from the loop."""
 
     def __init__(
         self,
@@ -88,16 +83,15 @@ class GroupCommit:
         self._writer = AuditWriter(path, node)
         self._written = written
         self._commits = commits or Histogram()
-        self._jobs: queue.SimpleQueue[_Job | _Question | Errand | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _AwaitedCall | WriterCall | None] = queue.SimpleQueue()
         self._openings = 0
-        self._ends: list[_Job] = []  # the thread's: ends that wait for company
+        self._deferred: list[_Job] = []  # the thread's: closings that wait for a shared transaction
         self._due = 0.0  # when they are written at the latest
-        self._untold: list[_Job] = []  # the thread's: durable rows of which the loop does not know
-        self._hurried = False  # an opening is among what was gathered
+        self._urgent = False  # an opening is among what was gathered
         self._kept: deque[_Job] = deque()  # the thread's: rows that could not be written yet
         self.failing = ""  # why rows cannot be written now; "" when they can
         self.lost = 0
-        self.has_ballast = True  # the thread's word: rows of every kind may be written
+        self.has_ballast = True  # set by the thread: rows of every kind may be written
         self._ballast_at = -1.0  # when it was last tried to make it; -1: never
         self._why_narrow = NARROW
         self._closed = False
@@ -115,45 +109,41 @@ class GroupCommit:
 
     @property
     def salt(self) -> bytes:
-        """The database's salt for strangers' names; only before `start`."""
+        """The database's salt for the login names of unauthenticated clients; only before `start`."""
         return self._writer.salt
 
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
 
-    def opening(self, event: Event, answer: Answer, durable: Callable[[], None] | None = None) -> None:
-        """Record a forward's opening; `answer` tells when it is durable, or why it is refused.
-
-        `durable` is for who waits for nothing else: where there is one, the thread may call it instead of `answer("")`,
-        the moment that it is so. The loop's turn would come a fifth of a millisecond later.
-        """
+    def opening(self, event: Event, answer: Answer) -> None:
+        """Record a forward's opening. `answer` is called when the row is durable, or with the reason of a refusal."""
         if self.failing or self._openings >= MOST_OPENINGS:
             answer(self.failing or "too many forwards are being opened")
             return
         self._openings += 1
-        self._jobs.put(_Job(event, answer, opening=True, durable=durable))
+        self._jobs.put(_Job(event, answer, opening=True))
 
     def note(self, event: Event, answer: Answer | None = None) -> None:
         """Record anything else; it is kept until it can be written."""
         self._jobs.put(_Job(event, answer, opening=False))
 
     def strangers(self, counts: tuple[AttemptCount, ...]) -> None:
-        """Add strangers' counters, outside the chain; lost while the database cannot be written."""
+        """Add counters of unauthenticated clients, outside the chain; lost while the database cannot be written."""
         self._jobs.put(lambda writer: writer.strangers(counts))
 
     def prune(self, now_us: int, days: int) -> None:
-        """Delete strangers' counters older than `days`."""
+        """Delete counters of unauthenticated clients older than `days`."""
         self._jobs.put(lambda writer: writer.prune(now_us, days))
 
-    async def ask(self, errand: Callable[[AuditWriter], _Found]) -> _Found:
-        """What the thread finds out or does with the writer, between two groups of rows.
+    async def run_in_writer(self, call: Callable[[AuditWriter], _Result]) -> _Result:
+        """The result of a call that the thread makes with the writer, between two groups of rows.
 
-        Raises what it raises; StoreUnavailable while rows cannot be written.
+        Raises the call's own exception; StoreUnavailable while rows cannot be written.
         """
         if self._closed:
             raise StoreUnavailable("the audit database is closed")
-        done: asyncio.Future[_Found] = self._loop.create_future()
+        done: asyncio.Future[_Result] = self._loop.create_future()
 
         def tell(found: Any, error: Exception | None) -> None:
             if not done.done():
@@ -164,20 +154,20 @@ class GroupCommit:
             try:
                 if self.failing:
                     raise StoreUnavailable(self.failing, "df -h")
-                found = errand(writer)
-            except Exception as error:  # the asker's, not the thread's
+                found = call(writer)
+            except Exception as error:  # raised in the caller, not in the thread
                 failed = error
             self._loop.call_soon_threadsafe(tell, found, failed)
 
-        self._jobs.put(_Question(run))
+        self._jobs.put(_AwaitedCall(run))
         return await done
 
     def probe(self) -> None:
-        """Find out whether rows can be written now: `failing` tells in a moment."""
+        """Test soon whether rows can be written, and update `failing`."""
         self._jobs.put(lambda writer: writer.probe())
 
     async def close(self) -> None:
-        """Write what waits, then let the database go."""
+        """Write the waiting rows, then close the database."""
         self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, 10.0)
@@ -189,20 +179,18 @@ class GroupCommit:
         self._has_room()
         while not over:
             jobs: list[_Job] = []
-            errands: list[Errand] = []
-            questions: list[Errand] = []
-            over = self._gather(jobs, errands, questions)
-            jobs = self._in_turn(jobs, over=over)
-            if not jobs and not self._kept and self.failing:  # a second has passed: does it work again?
+            calls: list[WriterCall] = []
+            awaited: list[WriterCall] = []
+            over = self._gather(jobs, calls, awaited)
+            jobs = self._select_batch(jobs, over=over)
+            if not jobs and not self._kept and self.failing:  # a second has passed: try again
                 self.failing = ""
-                self._run_errands([lambda writer: writer.probe()])
+                self._run_calls([lambda writer: writer.probe()])
             self._write(jobs)
-            if over or time.monotonic() >= self._due:
-                self._tell([], "")
             if not self.failing:
-                self._run_errands([*errands, AuditWriter.fold])
-            for ask in questions:
-                ask(self._writer)
+                self._run_calls([*calls, AuditWriter.fold])
+            for run in awaited:
+                run(self._writer)
             if self.failing:  # the last room on a full disk is for ends
                 self.sealer.hold(self.failing)
             else:
@@ -210,10 +198,10 @@ class GroupCommit:
         self.sealer.finish(self._writer)
         self._writer.close()
 
-    def _gather(self, jobs: list[_Job], errands: list[Errand], questions: list[Errand]) -> bool:
-        """What there is to do next, as soon as something is that cannot wait; whether it is the last."""
+    def _gather(self, jobs: list[_Job], calls: list[WriterCall], awaited: list[WriterCall]) -> bool:
+        """Collect work until some of it is urgent or due. True when the thread is to end."""
         pause = RETRY_SECONDS if self._kept or self.failing else self.sealer.pause()
-        if self._ends or self._untold:
+        if self._deferred:
             pause = max(self._due - time.monotonic(), 0.0)
         with contextlib.suppress(queue.Empty):
             while True:
@@ -221,31 +209,31 @@ class GroupCommit:
                 if job is None:
                     return True
                 if isinstance(job, _Job):
-                    if not self._ends and not self._untold and not jobs:
+                    if not self._deferred and not jobs:
                         self._due = time.monotonic() + GATHER_SECONDS
                     jobs.append(job)
-                    self._hurried = self._hurried or job.opening
-                elif isinstance(job, _Question):
-                    questions.append(job.ask)
+                    self._urgent = self._urgent or job.opening
+                elif isinstance(job, _AwaitedCall):
+                    awaited.append(job.run)
                 else:
-                    errands.append(job)
+                    calls.append(job)
                 if len(jobs) >= BATCH:
                     break
-                waits = (jobs or self._ends) and not self._hurried
+                waits = (jobs or self._deferred) and not self._urgent
                 pause = max(self._due - time.monotonic(), 0.0) if waits else 0.0
         return False
 
-    def _in_turn(self, jobs: list[_Job], *, over: bool) -> list[_Job]:
-        """What of it is written now: an opening does not carry the ends of others, unless it is time for them."""
-        hurried, self._hurried = self._hurried, False
-        if not hurried or over or len(self._ends) + len(jobs) >= BATCH or time.monotonic() >= self._due:
-            jobs, self._ends = self._ends + jobs, []
+    def _select_batch(self, jobs: list[_Job], *, over: bool) -> list[_Job]:
+        """The jobs to write now. An opening does not wait for deferred closings, unless these are due."""
+        urgent, self._urgent = self._urgent, False
+        if not urgent or over or len(self._deferred) + len(jobs) >= BATCH or time.monotonic() >= self._due:
+            jobs, self._deferred = self._deferred + jobs, []
             return jobs
-        self._ends += [job for job in jobs if job.event.name in _ENDS]
-        return [job for job in jobs if job.event.name not in _ENDS]
+        self._deferred += [job for job in jobs if job.event.name in _DEFERRABLE]
+        return [job for job in jobs if job.event.name not in _DEFERRABLE]
 
     def _write(self, jobs: list[_Job]) -> None:
-        """Write what was kept, oldest first, then `jobs`; what cannot be written is kept, openings are refused."""
+        """Write the kept rows, oldest first, then `jobs`. On failure rows are kept, and openings are refused."""
         if not self._has_room():
             self._write_last(jobs)
             return
@@ -264,13 +252,13 @@ class GroupCommit:
             self._keep(left)
 
     def _keep(self, jobs: list[_Job]) -> None:
-        self._tell([job for job in jobs if job.opening], self.failing)
+        self._report([job for job in jobs if job.opening], self.failing)
         self._kept.extend(job for job in jobs if not job.opening)
         while len(self._kept) > MOST_KEPT:
             self._drop_one()
 
     def _write_last(self, jobs: list[_Job]) -> None:
-        """Write only what may have the last room; all else is kept, openings are refused."""
+        """Write only rows that may use the last room. Others are kept, and openings are refused."""
         self.failing = self._why_narrow
         self._keep(jobs)
         last = [job for job in self._kept if job.event.name in LAST]
@@ -281,7 +269,7 @@ class GroupCommit:
         self.failing = self._why_narrow
 
     def _has_room(self) -> bool:
-        """Whether the ballast is there; it is made when there is room for it, which is looked for once a second."""
+        """Whether the ballast exists. A missing one is made anew when it fits, tried once a second."""
         if self.has_ballast and self._ballast_at >= 0:
             return True
         now = time.monotonic()
@@ -298,7 +286,7 @@ class GroupCommit:
         return self.has_ballast
 
     def _store(self, batch: list[_Job]) -> list[_Job]:
-        """Write the batch and tell who asked; gives back those that cannot be written now."""
+        """Write the batch and acknowledge it. Returns the jobs that cannot be written now."""
         if not batch:
             return []
         began = time.monotonic()
@@ -308,28 +296,16 @@ class GroupCommit:
             self.failing = error.what
             self._full = database_files.is_full(self._path, error)
             return batch
-        except Exception as error:  # one row that the store cannot take must not stop the others, nor speak for them
+        except Exception as error:  # a row that the store cannot take must not stop the others
             if len(batch) > 1:
                 return [left for job in batch for left in self._store([job])]
             self.lost += 1
             sys.stderr.write(f"relay: a row could not be recorded, please report it: {error!r}\n")
-            self._tell(batch, "internal error" if batch[0].opening else "")
+            self._report(batch, "internal error" if batch[0].opening else "")
             return []
-        ended = time.monotonic()
         self.failing = ""
-        if len(batch) <= AT_ONCE and all(job.durable is not None for job in batch):
-            for job in batch:
-                if job.durable is not None:
-                    job.durable()
-                    job.answer = None
-            # whoever waited knows: the loop is told of it with the next rows
-            if not self._untold and not self._ends:
-                self._due = ended + GATHER_SECONDS
-            self._untold += batch
-            self._commits.observe(ended - began)
-        else:
-            self._commits.observe(ended - began)
-            self._tell(batch, "")
+        self._commits.observe(time.monotonic() - began)
+        self._report(batch, "")
         self.sealer.wrote(len(batch))
         return []
 
@@ -337,29 +313,26 @@ class GroupCommit:
         for index, job in enumerate(self._kept):
             if job.event.name != "forward.closed":
                 del self._kept[index]
-                self._tell([job], "")
+                self._report([job], "")
                 break
         else:
             self._kept.popleft()
         self.lost += 1
 
-    def _run_errands(self, errands: list[Errand]) -> None:
+    def _run_calls(self, calls: list[WriterCall]) -> None:
         try:
-            for errand in errands:
-                errand(self._writer)
+            for call in calls:
+                call(self._writer)
         except StoreUnavailable as error:
             self.failing = error.what
         except Exception as error:  # the thread must go on: nothing is recorded without it
             sys.stderr.write(f"relay: counters could not be recorded, please report it: {error!r}\n")
 
-    def _tell(self, jobs: list[_Job], problem: str) -> None:
-        if self._untold:
-            untold, self._untold = self._untold, []
-            self._loop.call_soon_threadsafe(self._told, untold, "")
+    def _report(self, jobs: list[_Job], problem: str) -> None:
         if jobs:
-            self._loop.call_soon_threadsafe(self._told, jobs, problem)
+            self._loop.call_soon_threadsafe(self._acknowledge, jobs, problem)
 
-    def _told(self, jobs: list[_Job], problem: str) -> None:
+    def _acknowledge(self, jobs: list[_Job], problem: str) -> None:
         self._openings -= sum(job.opening for job in jobs)
         for job in jobs:
             if job.answer is not None:

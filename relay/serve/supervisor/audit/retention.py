@@ -103,7 +103,7 @@ class RetentionJob:
 
     async def _measure(self) -> None:
         try:
-            self.room = await self._record.ask(lambda writer: writer.room())
+            self.room = await self._record.run_in_writer(lambda writer: writer.room())
         except RelayError:
             return  # it cannot be written: that is said elsewhere
 
@@ -155,7 +155,7 @@ class RetentionJob:
         more = True
         while more:
             began = self._loop.time()
-            more = await self._record.ask(errand)
+            more = await self._record.run_in_writer(errand)
             await asyncio.sleep(max(PAUSE_SECONDS, PAUSES * (self._loop.time() - began)))
 
     async def _entries(self, before: int | None) -> AsyncGenerator[ArchiveEntry, None]:

@@ -3,12 +3,9 @@
 import asyncio
 import contextlib
 import itertools
-import queue
 import random
 import sqlite3
 import subprocess
-import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -193,7 +190,7 @@ async def test_on_a_full_disk_ends_are_recorded_and_nobody_is_let_in(tmp_path: P
         assert set(await asyncio.gather(*(answered(recorder, one, is_opening=False) for one in ends))) == {""}
         assert {one.id for one in ends} <= set(rows(disk / FILE))
         with pytest.raises(StoreUnavailable, match="the disk is full"):
-            await recorder.ask(lambda writer: writer.room())
+            await recorder.run_in_writer(lambda writer: writer.room())
         recorder.strangers((AttemptCount(1, "198.51.100.0/24", "no-key", 1),))
         assert recorder.failing == NARROW
         filler.unlink()
@@ -218,52 +215,29 @@ async def test_a_question_is_answered_between_rows(tmp_path: Path) -> None:
     """What the thread is asked it answers to the asker; what goes wrong is the asker's, and stops no forward."""
     recorder = GroupCommit(tmp_path / FILE, "n", lambda events: None)
     recorder.start()
-    assert await recorder.ask(lambda writer: writer.open_count()) == 0
+    assert await recorder.run_in_writer(lambda writer: writer.open_count()) == 0
     with pytest.raises(StoreUnavailable, match="not the one that was archived"):
-        await recorder.ask(lambda writer: writer.forget(7, "0" * 64, 1))
+        await recorder.run_in_writer(lambda writer: writer.forget(7, "0" * 64, 1))
     with pytest.raises(ZeroDivisionError):
-        await recorder.ask(lambda writer: 1 // 0)
+        await recorder.run_in_writer(lambda writer: 1 // 0)
     assert recorder.failing == ""
     assert await answered(recorder, opening(1)) == ""
     await recorder.close()
 
 
-async def test_who_waits_for_a_row_is_told_by_the_thread_and_the_loop_later(tmp_path: Path) -> None:
-    """`durable` comes from the thread when the row can be read, instead of `answer`; the journal hears of it soon."""
-    written: list[Event] = []
-    recorder = GroupCommit(tmp_path / FILE, "n", written.extend)
-    recorder.start()
-    said: queue.SimpleQueue[tuple[str, list[str]]] = queue.SimpleQueue()
-    problems: list[str] = []
-
-    def durable() -> None:
-        said.put((threading.current_thread().name, rows(tmp_path / FILE)))
-
-    one = opening(1)
-    recorder.opening(one, problems.append, durable)
-    assert said.get(timeout=20) == ("audit writer", [one.id])
-    assert not written  # this is the loop, which has not had its turn
-    async with asyncio.timeout(20):
-        while not written:
-            await asyncio.sleep(0.001)
-    await recorder.close()
-    assert written == [one]
-    assert not problems
-
-
 async def test_many_openings_at_once_are_answered_in_one_turn_of_the_loop(tmp_path: Path) -> None:
-    """Each is told once, by whichever of the two ways; what fails is told by the loop, with the reason."""
+    """Each opening is acknowledged once; while rows cannot be written, an opening is refused with the reason."""
     recorder = GroupCommit(tmp_path / FILE, "n", lambda events: None)
     told: list[str] = []
     for number in range(100):
-        recorder.opening(opening(number), told.append, lambda: told.append("thread"))
+        recorder.opening(opening(number), told.append)
     recorder.start()
     async with asyncio.timeout(20):
         while len(told) < 100:
             await asyncio.sleep(0.001)
     assert set(told) == {""}
     recorder.failing = "the disk is gone"
-    recorder.opening(opening(101), told.append, lambda: told.append("thread"))
+    recorder.opening(opening(101), told.append)
     assert told[100:] == ["the disk is gone"]
     await recorder.close()
 
@@ -306,9 +280,6 @@ async def test_whatever_comes_when_each_is_told_once_and_openings_when_they_are_
     def tell(id: str, how: str) -> None:
         asked[id].append(how if how or reader.by_id(id) else "acknowledged before it was there")
 
-    def durable(id: str) -> Callable[[], None]:
-        return lambda: asked[id].append("" if id in rows(tmp_path / FILE) else "answered before it was there")
-
     for _ in range(80):
         one = opening(next(number)) if chance.random() < 0.5 else event("login.succeeded")
         if opened and chance.random() < 0.4:
@@ -317,7 +288,7 @@ async def test_whatever_comes_when_each_is_told_once_and_openings_when_they_are_
         asked[one.id] = []
         if one.name == "forward.opened":
             opened.append(str(one.fields["forward"]))
-            recorder.opening(one, partial(tell, one.id), durable(one.id) if chance.random() < 0.8 else None)
+            recorder.opening(one, partial(tell, one.id))
         else:
             recorder.note(one, partial(tell, one.id))
         match chance.randrange(8):
