@@ -84,6 +84,17 @@ def test_a_module_is_short_enough_to_review(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST_MODULE
 
 
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    """relay/a/b.py is tested in tests/a/test_b.py, so that its tests are found by its name."""
+    missing = [
+        path.relative_to(CHECKOUT).as_posix()
+        for path in MODULES
+        if not path.name.startswith("__")
+        and not (CHECKOUT / "tests" / path.relative_to(PACKAGE).parent / f"test_{path.name}").is_file()
+    ]
+    assert missing == []
+
+
 def test_imports_form_no_circle() -> None:
     """Each module can be read without one that imports it, also where the import is for annotations only."""
     graph = {dotted(path): set(imported(path)) - {dotted(path)} for path in MODULES}

@@ -1,4 +1,4 @@
-"""How many workers there are, and what becomes of one that hangs, dies, or leaves something behind."""
+"""The worker pool: how many workers there are, and what happens when one hangs, dies or leaves files behind."""
 
 import os
 import signal
