@@ -94,7 +94,7 @@ def _up(found: ApplyPreview, report: Report, lock: int) -> None:
         report(f"{'removed' if change.after is None else 'wrote'} {change.path}")
     if found.has_unit:
         system_commands.demand("systemctl", "daemon-reload", timeout=_UNIT_SECONDS)
-        system_commands.demand("systemctl", "enable", "--report_quietly", UNIT, timeout=_UNIT_SECONDS)
+        system_commands.demand("systemctl", "enable", "--quiet", UNIT, timeout=_UNIT_SECONDS)
         ended = system_commands.run("systemctl", "restart", UNIT, timeout=_UNIT_SECONDS)
         if ended.status:
             why = system_commands.run("journalctl", "--no-pager", "-n", "10", "-o", "cat", "-u", UNIT).why
@@ -109,7 +109,7 @@ def _up(found: ApplyPreview, report: Report, lock: int) -> None:
 
 def _down(found: ApplyPreview, report: Report, lock: int) -> None:
     if found.unit.enabled or found.unit.active:
-        system_commands.demand("systemctl", "disable", "--report_quietly", "--now", UNIT, timeout=_UNIT_SECONDS)
+        system_commands.demand("systemctl", "disable", "--quiet", "--now", UNIT, timeout=_UNIT_SECONDS)
         report(f"stopped {UNIT}")
     script = found.record.down
     if script and script not in found.forced and managed_files.read_file(script) is not None:
@@ -201,7 +201,7 @@ def _roll_back(before: ApplyJournal, report: Report) -> None:
     if booted and not (before.unit.enabled and before.unit.active) and preview.read_unit() != before.unit:
         for word, wanted in (("disable", before.unit.enabled), ("stop", before.unit.active)):
             if not wanted:
-                attempt("systemctl", word, "--report_quietly", UNIT)
+                attempt("systemctl", word, "--quiet", UNIT)
     try:
         present, earlier = preview.saved_settings(), before.files.get(WAS)
         known = kernel_state.parse_saved_settings(earlier.content) if earlier is not None else {}
@@ -220,7 +220,7 @@ def _roll_back(before: ApplyJournal, report: Report) -> None:
     if booted:
         attempt("systemctl", "daemon-reload")
         if before.unit.enabled:
-            attempt("systemctl", "enable", "--report_quietly", UNIT)
+            attempt("systemctl", "enable", "--quiet", UNIT)
         if before.unit.active:
             attempt("systemctl", "restart", UNIT)
         else:
