@@ -261,6 +261,7 @@ class Caller(Client):
         self.gone_at = 0.0
         self.last_words = ""
         self.faults: list[str] = []
+        self._has_service = False
         self._thread = threading.Thread(target=self._take, daemon=True)
 
     def __repr__(self) -> str:
@@ -273,12 +274,19 @@ class Caller(Client):
 
     def offered(self) -> bool:
         """Offer the key, and no more; whether it is welcome."""
-        self.service()
+        self._request_service()
         return self.offer(self.person, hostile.public_blob(self.key))
+
+    def _request_service(self) -> None:
+        """Ask for ssh-userauth, once (RFC 4252 4): the relay takes no authentication request before."""
+        if not self._has_service:
+            self.service()
+            self._has_service = True
 
     def enter(self) -> bool:
         """Prove the key; whether the relay let us in. From then on packets are taken as they come."""
         try:
+            self._request_service()
             self.send(self.signed(self.person, self.key))
             answer = self.expect(hostile.USERAUTH_SUCCESS, hostile.USERAUTH_FAILURE)
         except Gone as end:

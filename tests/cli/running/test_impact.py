@@ -29,7 +29,7 @@ def test_a_reload_says_whom_it_would_cut_and_does_so(one: Relay) -> None:
         alice.open("remote", first)
         number, channel = alice.open("remote", second)
         said = one.ctl("reload", "--dry-run")
-        assert "nothing differs from what is applied" in said
+        assert "nothing differs from the running configuration" in said
         assert "no connection would be cut (1 connection, 2 forwards)" in said
         one.policy(POLICY.replace('"1024-65535"', f'"{second}"'))
         said = one.ctl("reload", "--dry-run")
@@ -92,7 +92,7 @@ def test_without_a_relay_the_keys_are_named_all_the_same(one: Relay) -> None:
     one.stop()
     said = one.ctl("revoke-key", "alice", "--dry-run")
     assert "would be revoked: SHA256:" in said
-    assert "who would be cut is not known: no relay answers" in said
+    assert "the affected sessions are unknown: no relay answers" in said
     assert json.loads(one.ctl("revoke-key", "alice", "--dry-run", "--json"))["cut"] is None
     assert "no relay answers" in one.ctl("reload", "--dry-run", status=3)
     assert "no relay answers" in one.ctl("kill", "alice", status=3)
