@@ -26,7 +26,10 @@ class _Moved(Exception):
 
 
 def read(walk: LogVerifier, parts: Callable[[], Sequence[ArchivePart]], kept: Callable[[int], Iterator[Line]]) -> None:
-    """Read every archive, and the rows `kept` in the database behind them. Raises StoreUnavailable for the database."""
+    """Verify every archive, then the rows of the database after them: `kept(n)` gives those after row n.
+
+    Raises StoreUnavailable if the database cannot be read; an unreadable archive is damage.
+    """
 
     def behind() -> Iterator[Line]:
         for line in kept(walk.last):

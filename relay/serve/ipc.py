@@ -29,7 +29,7 @@ arrive in the order of their frames.
       conn       {c, source, port, fd, slow}              a new client and its descriptor; slow: seconds to offer a key
       opened     {f} | busy {f, reason, limit}            the answers to open; limit: which one was reached, if any
       ack        {ids}                                    these notes are durable
-      share      {parts}                                  of persons' rates, where other workers serve them too
+      share      {parts}                                  this worker's share of a rate that others share
       frozen     {keys}                                   the frozen keys: {fingerprint: until}
       drop       {c, why, text}                           end this connection (its slot is needed)
       drain      {seconds}                                accept nothing new, end when empty or after that time

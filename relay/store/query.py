@@ -49,7 +49,7 @@ class _Set:
         return f"{alias}{self.column} {_AMONG.format(self.key)}{self.more.format(alias)}"
 
     def rows(self) -> str:
-        """SQL for the numbers of these rows within a window, from the index alone."""
+        """SQL for the numbers of the matching rows from :bottom to :top, answered by the index alone."""
         return f"SELECT seq FROM events INDEXED BY {self.index} WHERE {self.term('')} AND seq BETWEEN :bottom AND :top"  # noqa: S608 - our own words
 
 
@@ -141,7 +141,7 @@ def _terms(ask: Ask, question: AuditQuery) -> tuple[list[str], dict[str, object]
 
 
 def _counts(ask: Ask, sets: list[_Set], values: dict[str, object], bottom: int, top: int) -> dict[str, int]:
-    """How many rows each set has, up to _COUNTED."""
+    """For each searched column: how many rows between `bottom` and `top` match, counted up to _COUNTED."""
     return {
         one.column: ask(
             f"SELECT count(*) FROM ({one.rows()} LIMIT {_COUNTED})",  # noqa: S608 - our own words

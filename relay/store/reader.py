@@ -120,7 +120,7 @@ class AuditReader:
         return search_columns.mislaid(self._ask)
 
     def habits(self, until: int) -> Iterator[LastAccess]:
-        """The sessions and targets in the rows up to row `until`, each with its last time."""
+        """The last access of each person, key and client to each target, in the rows up to row `until`."""
         return habits(self._ask, self.base()[0], until)
 
     def search(self, question: AuditQuery, before: int | None = None, limit: int = 100) -> list[Row]:

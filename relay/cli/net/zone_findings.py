@@ -44,7 +44,7 @@ def path_findings(zones: PlannedZones) -> Iterator[ZoneFinding]:
 
 
 def guard_findings(zones: PlannedZones) -> Iterator[tuple[State, str, str]]:
-    """(state, what, cure) for each missing part of this machine's own guard; one that is ok when none is."""
+    """(state, what, cure) of each result of `check_guard` on this machine; `skipped` is shown as a warning."""
     for leg in guard_check.check_guard(zones.plan):
         yield "warning" if leg.state == "skipped" else leg.state, escape(leg.what, 400), escape(leg.cure, 400)
 

@@ -117,9 +117,10 @@ def name_fault(text: str) -> str | None:
 
 
 def place_fault(text: str) -> str | None:
-    """Why `text` cannot name a host or a zone, which share one namespace with literals; None if it can.
+    """Why `text` cannot name a host or a zone; None if it can.
 
-    In addition to `name_fault`, because a place can be typed as a target: no empty label, first label not a number.
+    Names and IP addresses are typed in the same place, so beyond `name_fault`: no empty label, no internationalised
+    name, and no name whose first label is a number.
     """
     fault = name_fault(text)
     if fault:

@@ -47,7 +47,7 @@ class ApplyPreview:
 
     @property
     def unit_is_right(self) -> bool:
-        """Whether the unit runs and starts at boot (or neither, when all is taken back)."""
+        """Whether the unit runs and starts at boot if the plan has one, and does neither if it has none."""
         return self.unit == Unit(self.has_unit, self.has_unit)
 
     @property

@@ -20,7 +20,11 @@ _MOST_FILES = 3  # named in one line
 
 
 def check_guard(plan: NetworkPlan) -> tuple[Leg, ...]:
-    """One leg for each missing part, else one that is ok; none for a plan whose zones are all on lo. Raises nothing."""
+    """Whether the nft table, unreachable routes and files of the plan are in place: a result for each missing one.
+
+    One `ok` result if all are there, `skipped` without root, `warning` if it cannot be checked, none if all zones are
+    on lo. Never raises.
+    """
     zones = [overlay.zone.name for overlay in plan.overlays if overlay.zone.interface != "lo"]
     if not zones:
         return ()

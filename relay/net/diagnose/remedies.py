@@ -71,7 +71,7 @@ def routed_by(seen: Observation, overlay: Overlay) -> str:
 
 
 def _delete(route: Route, among: tuple[Route, ...]) -> str:
-    """With all its next hops: the kernel does not find one of several, nor one of a nexthop object, by `via`."""
+    """The command that deletes the whole route. With `via` the kernel would not find one of several next hops."""
     twins = [one for one in among if (one.network, one.metric) == (route.network, route.metric)]
     dev = "" if all(one.interface == route.interface for one in twins) else f" dev {quote(route.interface)}"
     return f"ip route del {route.network}{dev} metric {route.metric}"

@@ -138,7 +138,7 @@ def _icmp_error(output: str, version: int) -> Echo:
 
 
 def _refused_here(words: str) -> Echo:
-    """This machine itself did not send the packet; `words` are those of strerror(3)."""
+    """The result of a ping that this machine's kernel refused to send; `words` is the text of strerror(3)."""
     number = _ERRORS.get(words, 0)
     detail = "a packet filter here forbids it" if number == errno.EPERM else words.lower()[:80]
     return Echo(EchoKind.UNREACHABLE, code=number, detail=detail)

@@ -190,7 +190,7 @@ def soft(english: str, **gaps: object) -> Paragraph:
 
 
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, most: int = ROWS) -> Table:
-    """A table of the first `most` rows: the caller adds `more_rows`."""
+    """A table of the first `most` rows. The caller appends `more_rows(...)`, the line that counts the rest."""
     return Table(caption, columns, rows[:most])
 
 

@@ -24,7 +24,7 @@ class SystemdNotifier:
 
     @property
     def by_systemd(self) -> bool:
-        """Whether systemd started this process and waits for its word."""
+        """Whether systemd expects READY=1 and other messages from this process (NOTIFY_SOCKET is set)."""
         return bool(self._environ.get("NOTIFY_SOCKET"))
 
     def ready(self, status: str) -> None:

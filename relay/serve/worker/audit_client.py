@@ -142,7 +142,7 @@ class AuditClient:
     # ---- what the supervisor answers
 
     def acknowledged(self, numbers: list[str]) -> None:
-        """These rows are durable."""
+        """Drop the rows that the supervisor has reported as durable; record how many were lost once there is room."""
         for number in numbers:
             self._unacknowledged.pop(number, None)
         if self._lost and self.link is not None and len(self._unacknowledged) < MAX_UNACKNOWLEDGED // 2:

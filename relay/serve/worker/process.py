@@ -28,7 +28,7 @@ from relay.serve import event_spool
 from relay.serve.authorizer import Authorizer
 from relay.serve.ipc import VERSION, IpcLink, Message
 from relay.serve.ticker import Ticker
-from relay.serve.worker import session_listing
+from relay.serve.worker import list_and_kill
 from relay.serve.worker.audit_client import AuditClient
 from relay.serve.worker.authentication import LOGIN_SECONDS, Authentication
 from relay.serve.worker.connections import Connections
@@ -204,7 +204,7 @@ class Worker:
 
     def _say_hello(self, link: IpcLink) -> None:
         hello = {"t": "hello", "v": VERSION, "release": __version__, "pid": os.getpid(), "name": self._name}
-        link.send({**hello, "slot": self._slot, "can": session_listing.CAN, "slow": self.connections.fast_path_off})
+        link.send({**hello, "slot": self._slot, "can": list_and_kill.CAN, "slow": self.connections.fast_path_off})
         self._announced = {}
         for connection in self.connections.by_id.values():
             self._announced[connection.id] = isinstance(connection, Session)
@@ -305,7 +305,7 @@ class Worker:
     async def _answer(self, link: IpcLink, message: Message) -> None:
         """Answer `list` or `kill`."""
         try:
-            answer = session_listing.kill if message["t"] == "kill" else session_listing.listing
+            answer = list_and_kill.kill if message["t"] == "kill" else list_and_kill.listing
             await answer(link, message, self.connections.by_id, self.audit, self._name)
         except Exception as error:  # what is open goes on; the supervisor reports that this worker did not answer
             self.audit.report_bug(error)

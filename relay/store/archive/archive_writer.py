@@ -135,7 +135,8 @@ def pending_discards(archives: ArchiveReader) -> tuple[ArchiveEntry, ...]:
 def to_discard(archives: ArchiveReader, base: int, before: int, *, sealed: bool) -> tuple[ArchiveEntry, ...]:
     """The oldest archives that are kept, all of whose rows are older than `before` and have left the database.
 
-    The newest checkpoint says which key signs next, so it is never discarded: `sealed` if the database has a newer one.
+    The newest checkpoint says which key signs next, so its archive is kept unless the database has a newer one
+    (`sealed`).
     """
     found: list[ArchiveEntry] = []
     entries = archives.entries()

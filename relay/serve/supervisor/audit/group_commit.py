@@ -61,7 +61,10 @@ class _AwaitedCall:
 
 
 class GroupCommit:
-    """The owner of the writer thread. All public methods are called from the loop."""
+    """Writes queued events in groups, each one durable transaction, in a thread of its own.
+
+    All public methods are called from the event loop.
+    """
 
     def __init__(
         self,

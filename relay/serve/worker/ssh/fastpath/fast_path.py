@@ -160,9 +160,9 @@ class FastPath:
     def carry(
         self, frame: ClientWriter, source: socket.socket, channel: int, most: int, packet: int
     ) -> ReadResult | None:
-        """Send the client at most `most` bytes of `source`, until one of them would block.
+        """Copy up to `most` bytes from `source` to the client, until `source` has no more or the client takes no more.
 
-        None: nothing was read, as asyncssh must send.
+        None: the fast path cannot send now. Nothing was read, and asyncssh has to send.
         """
         connection, encryptor = self._connection, self.encryptor
         transport = cast(Any, connection._transport)

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncssh
 
-from relay.serve.worker import session_listing
+from relay.serve.worker import list_and_kill
 from relay.serve.worker.authentication import Authentication
 from relay.serve.worker.forward.context import WorkerContext
 from relay.serve.worker.preauth_scheduler import PreauthScheduler
@@ -27,7 +27,7 @@ class Stage:
 
     async def ask(self, answered_by: str, **question: Any) -> list[dict[str, Any]]:
         """The slices of the answer."""
-        answer = session_listing.kill if answered_by == "killed" else session_listing.listing
+        answer = list_and_kill.kill if answered_by == "killed" else list_and_kill.listing
         link = self.context.audit.link
         assert link is not None
         await answer(link, {"n": 7, **question}, self.connections, self.context.audit, "w1")
